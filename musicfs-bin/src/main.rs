@@ -1,0 +1,2 @@
+//! The `musicfs` binary.
+fn main() {}
