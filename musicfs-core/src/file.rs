@@ -55,6 +55,8 @@ pub enum FileKind {
     Sidecar,
     /// Looks like music by its name, but could not be parsed; [`FileMeta::problem`] says why.
     Unparsed,
+    /// None of these: remembered so that it is not opened again, and never shown.
+    Other,
 }
 
 /// Whether a file is there.
