@@ -199,7 +199,23 @@ pub enum PictureKind {
     Other,
 }
 
+/// How a picture's bytes lie in its file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PictureStorage {
+    /// As they are.
+    #[default]
+    Plain,
+    /// With ID3v2's unsynchronisation: a zero byte after a byte of 0xFF does not belong to the picture.
+    Unsynchronised,
+    /// As the base64 text of a FLAC picture block (the comment `METADATA_BLOCK_PICTURE`).
+    Base64,
+}
+
 /// Where in its file a picture's bytes are. They are never loaded by a scan.
+///
+/// In an Ogg file the stretch may cross pages, whose headers then lie among the picture's bytes and are counted
+/// in its length.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PictureRef {
     /// What it shows.
@@ -208,9 +224,11 @@ pub struct PictureRef {
     pub mime: String,
     /// Offset of the picture's first byte in the file.
     pub offset: u64,
-    /// Length in bytes, as stored. Where the container encodes the picture (base64 in Ogg comments), of the
-    /// encoded form.
+    /// Length in bytes, as stored.
     pub len: u64,
+    /// How the bytes are stored.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub storage: PictureStorage,
 }
 
 /// What tells that two files hold the same audio, whatever their tags.

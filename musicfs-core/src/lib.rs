@@ -50,8 +50,8 @@ mod template;
 mod tree;
 
 pub use audio::{
-    AlbumKey, AudioIdentity, AudioMeta, Codec, Format, MusicBrainzIds, PictureKind, PictureRef, ReplayGain,
-    SortNames,
+    AlbumKey, AudioIdentity, AudioMeta, Codec, Format, MusicBrainzIds, PictureKind, PictureRef,
+    PictureStorage, ReplayGain, SortNames,
 };
 pub use chunk::{ChunkError, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, InvalidChunkHash};
 pub use clock::{Clock, MonoTime, SystemClock, UnixNanos};
