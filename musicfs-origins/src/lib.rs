@@ -1,1 +1,39 @@
-//! placeholder
+//! Where music comes from: the origins of MusicFS.
+//!
+//! * [`LocalOrigin`] is a folder of this machine, on a disk or mounted from a network.
+//! * [`OriginRegistry`] holds the origins of a library, by id and by preference.
+//! * [`OriginReader`] delivers the bytes of files straight from their origins, each call by a deadline, so that
+//!   one file or one origin that hangs harms no other. It is the whole of reading when there is no cache.
+//!
+//! An origin is anything that keeps the contract of [`musicfs_core::Origin`]; the conformance suite in
+//! `musicfs-test-utils` tells whether it does. None is ever written to.
+//!
+//! # Example: list a folder
+//!
+//! ```
+//! use futures::StreamExt;
+//! use musicfs_core::{Origin, ScanRequest};
+//! use musicfs_origins::LocalOrigin;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # std::fs::write(dir.path().join("a.flac"), b"music")?;
+//! let origin = LocalOrigin::new("disk", dir.path());
+//! let mut pages = origin.scan(ScanRequest::all());
+//! while let Some(page) = pages.next().await {
+//!     for entry in page?.entries {
+//!         println!("{} ({})", entry.path, entry.version);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod local;
+mod reader;
+mod registry;
+
+pub use local::LocalOrigin;
+pub use reader::{OriginReader, ReadLimits};
+pub use registry::{OriginRegistry, Registered};
