@@ -102,6 +102,7 @@ pub(super) fn kind_value(kind: FileKind) -> i64 {
         FileKind::Audio => 0,
         FileKind::Sidecar => 1,
         FileKind::Unparsed => 2,
+        FileKind::Other => 3,
     }
 }
 
@@ -110,6 +111,7 @@ pub(super) fn kind_of(value: i64) -> Result<FileKind> {
         0 => Ok(FileKind::Audio),
         1 => Ok(FileKind::Sidecar),
         2 => Ok(FileKind::Unparsed),
+        3 => Ok(FileKind::Other),
         _ => Err(damaged(format!("there is no kind of file {value}"))),
     }
 }
@@ -245,7 +247,7 @@ mod tests {
 
     #[test]
     fn codes_of_kinds_states_and_formats_round_trip() {
-        for kind in [FileKind::Audio, FileKind::Sidecar, FileKind::Unparsed] {
+        for kind in [FileKind::Audio, FileKind::Sidecar, FileKind::Unparsed, FileKind::Other] {
             assert!(kind_of(kind_value(kind)).is_ok_and(|read| read == kind));
         }
         for state in [FileState::Pending, FileState::Present, FileState::Missing] {
@@ -255,6 +257,6 @@ mod tests {
             let text = format_text(format).ok().unwrap();
             assert!(format_of(&text).is_ok_and(|read| read == format));
         }
-        assert!(kind_of(3).is_err() && state_of(-1).is_err() && format_of("tape").is_err());
+        assert!(kind_of(4).is_err() && state_of(-1).is_err() && format_of("tape").is_err());
     }
 }

@@ -88,7 +88,7 @@ const FIRST: &str = "
     ) STRICT;
     CREATE INDEX files_by_folder ON files(folder);
     CREATE INDEX files_by_album ON files(album) WHERE disc IS NOT NULL;
-    CREATE INDEX files_of_later_discs ON files(album) WHERE disc > 1;
+    CREATE INDEX files_of_later_discs ON files(album, disc) WHERE disc > 1;
     CREATE INDEX files_unparsed ON files(kind) WHERE kind = 2;
     CREATE INDEX files_missing ON files(state) WHERE state = 2;
 

@@ -210,8 +210,8 @@ fn replay(changes: &[Change]) -> BTreeSet<(Ino, Name, Ino)> {
 
 fn any_file() -> impl Strategy<Value = FileMeta> {
     let paths = ["x", "a/x", "a/y", "a/b/x", "c/z.flac"];
-    let kinds = [FileKind::Audio, FileKind::Sidecar, FileKind::Unparsed];
-    (0..2usize, 0..paths.len(), 0..3u64, 0..3i64, 0..3usize, 0..3usize).prop_map(
+    let kinds = [FileKind::Audio, FileKind::Sidecar, FileKind::Unparsed, FileKind::Other];
+    (0..2usize, 0..paths.len(), 0..3u64, 0..3i64, 0..3usize, 0..4usize).prop_map(
         move |(origin, path, size, mtime, etag, kind)| {
             let mut file = file(["nas", "usb"][origin], paths[path]);
             file.version = FileVersion {
@@ -256,7 +256,7 @@ fn everything() -> Vec<Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn any_batches_do_to_the_catalogue_what_they_do_to_the_model(
         batches in prop::collection::vec(prop::collection::vec(any_op(), 0..8), 1..12),
