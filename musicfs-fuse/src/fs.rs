@@ -1,0 +1,299 @@
+//! The filesystem's logic, without a kernel.
+//!
+//! [`MusicFs`] answers what the kernel asks in terms of the catalogue and the reader of bytes. It can be called
+//! from a test as from the kernel's adapter.
+//!
+//! # Invariants
+//! * Nothing is loaded: each question is one lookup in the catalogue, a directory is listed page by page. The
+//!   position of an entry is its cookie, so that a listing goes on in the right place whatever was added or
+//!   removed meanwhile.
+//! * Whatever would write is refused ([`FsError::ReadOnly`]).
+//! * What is about to be told to the kernel is noted first ([`KernelView`]), so that a later change of it is
+//!   announced.
+//!
+//! # Locking and blocking
+//! Metadata methods block for as long as the catalogue does (a local database). `open`, `read` and the attribute
+//! `hash` are async. No lock is held across either.
+
+mod open;
+mod open_files;
+mod xattr;
+
+use std::time::Duration;
+
+use musicfs_core::{Clock, Cookie, Ino, MetaDb, MetaError, MonoTime, Node, NodeKind, Totals};
+use parking_lot::Mutex;
+
+use crate::attr::BLOCK;
+use crate::error::chain;
+use crate::kernel_view::KernelView;
+use crate::stats::{Counters, count};
+use crate::{Attr, Backends, FsError, FsStats};
+
+pub use open::Opened;
+pub(crate) use open::{OpenError, Passthrough, Prepared};
+pub(crate) use open_files::OpenFiles;
+pub use xattr::Xattr;
+pub(crate) use xattr::XattrAnswer;
+
+/// How long sums over the catalogue are good for `statfs`.
+const TOTALS_FOR: Duration = Duration::from_secs(1);
+/// Entries asked of the catalogue at once for a plain listing: half of what fits a buffer of 32 KiB, as the C
+/// library has it, so that few are fetched in vain.
+const PAGE: usize = 256;
+/// As [`PAGE`], for a listing with attributes, whose entries take some 200 bytes.
+const PAGE_PLUS: usize = 64;
+/// Positions below this are those of `.` and `..`; cookies come after them.
+const FIRST_COOKIE: u64 = 2;
+
+/// Who owns what the mount shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FsOptions {
+    /// Owner of every file and directory.
+    pub uid: u32,
+    /// Group of every file and directory.
+    pub gid: u32,
+}
+
+impl Default for FsOptions {
+    /// The user and group that the process runs as.
+    fn default() -> Self {
+        Self { uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+    }
+}
+
+/// One entry of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// What it names.
+    pub attr: Attr,
+    /// Where a listing goes on after this entry.
+    pub next: u64,
+}
+
+/// What a listing is to tell of its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Name, inode number and kind.
+    Names,
+    /// All attributes, which the kernel then caches.
+    Attributes,
+}
+
+/// Figures for `statfs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatFs {
+    /// Size of a block in bytes.
+    pub block_size: u32,
+    /// Blocks that the library's files take; none is free.
+    pub blocks: u64,
+    /// Files and directories.
+    pub files: u64,
+    /// Longest name in bytes.
+    pub name_max: u32,
+}
+
+/// The filesystem: a catalogue and a reader of bytes, as a tree of files.
+pub struct MusicFs<B: Backends> {
+    pub(crate) backends: B,
+    options: FsOptions,
+    pub(crate) kernel: KernelView,
+    pub(crate) files: OpenFiles,
+    totals: Mutex<Option<(MonoTime, Totals)>>,
+    pub(crate) counters: Counters,
+}
+
+impl<B: Backends> MusicFs<B> {
+    /// Composes a filesystem. Nothing is read yet.
+    pub fn new(backends: B, options: FsOptions) -> Self {
+        Self {
+            backends,
+            options,
+            kernel: KernelView::new(),
+            files: OpenFiles::new(),
+            totals: Mutex::new(None),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Returns the parts that the filesystem was composed of.
+    pub fn backends(&self) -> &B {
+        &self.backends
+    }
+
+    /// Returns what was done so far.
+    pub fn stats(&self) -> FsStats {
+        FsStats {
+            open_handles: self.files.handles() as u64,
+            reads_in_flight: self.files.reads_in_flight(),
+            passthrough_refused: self.files.modes.refused(),
+            ..self.counters.snapshot()
+        }
+    }
+
+    /// Returns the entry `name` of a directory. `.` and `..` are looked up by inode, as a network export does; the
+    /// former of a file too.
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`] when there is none.
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
+        count(&self.counters.lookups);
+        match name {
+            b"." => self.attr_of(parent),
+            b".." => {
+                let node = self.node(parent)?;
+                self.attr_of(node.parent)
+            }
+            _ => {
+                self.kernel.note_inode(parent);
+                self.kernel.note_entry(parent, name);
+                let found = self.kernel.settled(
+                    || self.backends.meta().lookup(parent, name),
+                    |found| found.iter().for_each(|node| self.kernel.note_inode(node.ino)),
+                );
+                let node = found.map_err(|e| self.failed("lookup", &e))?.ok_or(FsError::NotFound)?;
+                Ok(self.attr(&node))
+            }
+        }
+    }
+
+    /// Returns the attributes of an inode. A file that is open keeps them when it has left the tree.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] when the inode is not in the tree.
+    pub fn getattr(&self, ino: Ino) -> Result<Attr, FsError> {
+        count(&self.counters.getattrs);
+        match self.attr_of(ino) {
+            Err(FsError::Stale) => self.open_file_attr(ino).ok_or(FsError::Stale),
+            answer => answer,
+        }
+    }
+
+    /// Lists a directory from a position, 0 for the beginning, giving each entry to `emit` until that says that it
+    /// has no room for the entry or there are no more.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] when the directory is not in the tree.
+    pub fn readdir(
+        &self,
+        dir: Ino,
+        from: u64,
+        listing: Listing,
+        emit: &mut dyn FnMut(DirEntry<'_>) -> Emitted,
+    ) -> Result<(), FsError> {
+        count(&self.counters.readdirs);
+        self.kernel.note_inode(dir);
+        if from < FIRST_COOKIE {
+            let node = self.node(dir)?;
+            if node.kind != NodeKind::Dir {
+                return Err(FsError::NotADirectory);
+            }
+            if from == 0 && emit(DirEntry { name: b".", attr: self.attr(&node), next: 1 }) == Emitted::Full {
+                return Ok(());
+            }
+            let parent = if node.parent == node.ino { node } else { self.node(node.parent)? };
+            let attr = self.attr(&parent);
+            if emit(DirEntry { name: b"..", attr, next: FIRST_COOKIE }) == Emitted::Full {
+                return Ok(());
+            }
+        }
+        let page = match listing {
+            Listing::Names => PAGE,
+            Listing::Attributes => PAGE_PLUS,
+        };
+        let mut after = Cookie(from.saturating_sub(FIRST_COOKIE));
+        loop {
+            let nodes = self.kernel.settled(
+                || self.backends.meta().list(dir, after, page),
+                |nodes| {
+                    let told = nodes.iter().filter(|_| listing == Listing::Attributes);
+                    for (node, name) in told.filter_map(|node| Some((node, node.name.as_ref()?))) {
+                        self.kernel.note_inode(node.ino);
+                        self.kernel.note_entry(dir, name.as_bytes());
+                    }
+                },
+            );
+            let nodes = nodes.map_err(|e| self.failed("readdir", &e))?;
+            for node in &nodes {
+                let Some(name) = &node.name else { continue };
+                let next = node.cookie.0 + FIRST_COOKIE;
+                if emit(DirEntry { name: name.as_bytes(), attr: self.attr(node), next }) == Emitted::Full {
+                    return Ok(());
+                }
+                after = node.cookie;
+            }
+            if nodes.len() < page {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns figures for `statfs`, at most a second old.
+    ///
+    /// # Errors
+    /// [`FsError::Io`] when the catalogue fails.
+    pub fn statfs(&self) -> Result<StatFs, FsError> {
+        let now = self.backends.clock().now();
+        let cached = *self.totals.lock();
+        let totals = match cached {
+            Some((at, totals)) if now.since(at) < TOTALS_FOR => totals,
+            _ => {
+                let totals = self.backends.meta().totals().map_err(|e| self.failed("statfs", &e))?;
+                *self.totals.lock() = Some((now, totals));
+                totals
+            }
+        };
+        Ok(StatFs {
+            block_size: BLOCK,
+            blocks: totals.bytes.div_ceil(u64::from(BLOCK)),
+            files: totals.files + totals.dirs + 1,
+            name_max: 255,
+        })
+    }
+
+    /// Tells whether an inode may be used in a way: a combination of `R_OK`, `W_OK` and `X_OK`.
+    ///
+    /// # Errors
+    /// [`FsError::ReadOnly`] for writing, [`FsError::Denied`] for executing a file.
+    pub fn access(&self, ino: Ino, mask: i32) -> Result<(), FsError> {
+        if mask & nix::libc::W_OK != 0 {
+            return Err(FsError::ReadOnly);
+        }
+        match self.node(ino)?.kind {
+            NodeKind::File if mask & nix::libc::X_OK != 0 => Err(FsError::Denied),
+            NodeKind::File | NodeKind::Dir => Ok(()),
+        }
+    }
+
+    fn attr_of(&self, ino: Ino) -> Result<Attr, FsError> {
+        self.kernel.note_inode(ino);
+        Ok(self.attr(&self.node(ino)?))
+    }
+
+    fn node(&self, ino: Ino) -> Result<Node, FsError> {
+        let node = self.backends.meta().node(ino).map_err(|e| self.failed("getattr", &e))?;
+        node.ok_or(FsError::Stale)
+    }
+
+    fn attr(&self, node: &Node) -> Attr {
+        Attr::of(node, self.options.uid, self.options.gid)
+    }
+
+    /// Logs a failure of the catalogue, and sorts it.
+    fn failed(&self, operation: &'static str, error: &MetaError) -> FsError {
+        count(&self.counters.errors);
+        tracing::error!(operation, error = chain(error), "the catalogue failed");
+        FsError::from(error)
+    }
+}
+
+/// What became of an entry that was given to a listing's reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emitted {
+    /// It was taken.
+    Taken,
+    /// There was no room for it; it comes first in the next page.
+    Full,
+}

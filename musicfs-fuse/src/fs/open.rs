@@ -1,0 +1,229 @@
+//! Opening, reading and closing files.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::{fs, io};
+
+use bytes::Bytes;
+use fuser::BackingId;
+use futures::future::{Either, select};
+use musicfs_core::{
+    ByteRange, Clock, ContentReader, FileId, FileMeta, FileVersion, Ino, MetaDb, NodeKind, ReadError,
+    ReadPlan, Refreshed, Refresher, UnixNanos,
+};
+
+use super::MusicFs;
+use super::open_files::{OpenFile, ReadInFlight};
+use crate::error::chain;
+use crate::passthrough::{BackingKey, Granted, Mode, VersionKey};
+use crate::stats::count;
+use crate::{Attr, Backends, FsError};
+
+/// Longest wait for the catalogue to be brought up to date when an opener finds it out of date.
+const REFRESH_WITHIN: Duration = Duration::from_secs(5);
+
+/// A file that is ready to be opened: what it reads is fixed.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    file: FileMeta,
+    plan: ReadPlan,
+    backing: Option<(fs::File, BackingKey)>,
+}
+
+/// Whether the kernel is to read files by itself where it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passthrough {
+    Wanted,
+    Off,
+}
+
+/// Why a file could not be prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpenError {
+    /// The catalogue's version of the file can no longer be had: it must be looked at again.
+    Outdated(FileId),
+    /// Any other reason.
+    Failed(FsError),
+}
+
+impl From<FsError> for OpenError {
+    fn from(error: FsError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct Opened {
+    /// Names the handle in reads and when it is closed.
+    pub handle: u64,
+    pub(crate) granted: Granted<BackingId>,
+}
+
+impl<B: Backends> MusicFs<B> {
+    /// Opens a file for reading through the daemon.
+    ///
+    /// Dropping the future opens nothing.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] when the file is not what the catalogue says; the catalogue is being brought up to date
+    /// by then, and after a new lookup the file can be opened. Others as the reader has them.
+    pub async fn open(&self, ino: Ino) -> Result<Opened, FsError> {
+        match self.prepare_open(ino, Passthrough::Off).await {
+            Ok(prepared) => self.finish_open(prepared, |_| Err(io::ErrorKind::Unsupported.into())),
+            Err(OpenError::Failed(error)) => Err(error),
+            Err(OpenError::Outdated(id)) => {
+                self.refresh(id).await;
+                Err(FsError::Stale)
+            }
+        }
+    }
+
+    /// Finds what a handle on an inode reads.
+    pub(crate) async fn prepare_open(
+        &self,
+        ino: Ino,
+        passthrough: Passthrough,
+    ) -> Result<Prepared, OpenError> {
+        count(&self.counters.opens);
+        let id = ino.file_id().ok_or(FsError::IsADirectory)?;
+        let file = self.backends.meta().file(id).map_err(|e| self.failed("open", &e))?;
+        let file = file.ok_or(FsError::Stale)?;
+        let reader = self.backends.reader();
+        let plan = match reader.open(&file).await {
+            Ok(plan) => plan,
+            Err(ReadError::Changed(_) | ReadError::Gone(_)) => return Err(OpenError::Outdated(id)),
+            Err(error) => return Err(self.read_failed(&file.origin, &file.path, &error).into()),
+        };
+        let mut backing = None;
+        if passthrough == Passthrough::Wanted
+            && !self.files.modes.refused()
+            && let Some(opened) = reader.backing(&plan).await
+            && let Ok(found) = opened.metadata()
+            && found.len() == plan.size()
+        {
+            backing = Some((opened, BackingKey { dev: found.dev(), ino: found.ino() }));
+        }
+        Ok(Prepared { file, plan, backing })
+    }
+
+    /// Opens what was prepared. `register` makes a file known to the kernel, which then reads it by itself.
+    pub(crate) fn finish_open(
+        &self,
+        prepared: Prepared,
+        register: impl FnOnce(&fs::File) -> io::Result<BackingId>,
+    ) -> Result<Opened, FsError> {
+        let Prepared { file, plan, backing } = prepared;
+        let ino = file.id.ino();
+        let version = version_key(plan.version());
+        let offer = backing.as_ref().map(|(_, key)| *key);
+        let granted = self.files.modes.open(ino, version, offer, || match &backing {
+            Some((opened, _)) => register(opened),
+            None => Err(io::ErrorKind::NotFound.into()),
+        });
+        let granted = granted.inspect_err(|_| {
+            tracing::warn!(origin = %file.origin, path = %file.path,
+                "the file was replaced while a program still reads the old one; it can be opened when that is closed");
+        })?;
+        let mode = match &granted {
+            Granted::Cached { .. } => Mode::Cached(version),
+            Granted::Direct => Mode::Direct,
+            Granted::Passthrough(_) => Mode::Passthrough,
+        };
+        if mode == Mode::Passthrough {
+            count(&self.counters.passthrough_opens);
+        }
+        let mtime = file.version.mtime.unwrap_or(UnixNanos(0));
+        let open = OpenFile { ino, plan, origin: file.origin, path: file.path, mtime, mode };
+        Ok(Opened { handle: self.files.insert(open), granted })
+    }
+
+    /// Reads from a handle: exactly what lies in the file of the `len` bytes at `offset`.
+    ///
+    /// Dropping the future is safe.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] when the version that was opened can no longer be had.
+    pub async fn read(&self, handle: u64, offset: u64, len: u32) -> Result<Bytes, FsError> {
+        let file = self.files.get(handle).ok_or(FsError::BadHandle)?;
+        count(&self.counters.reads);
+        let asked = ByteRange::at(offset, u64::from(len));
+        let range = asked.clamp_to(file.plan.size());
+        if range.len() < asked.len() && self.is_replaced(&file) {
+            // A short answer would make the kernel cut the new version at the old one's end.
+            return Err(FsError::Stale);
+        }
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let bytes = self.backends.reader().read(&file.plan, range).await;
+        let bytes = bytes.map_err(|error| self.read_failed(&file.origin, &file.path, &error))?;
+        if bytes.len() as u64 != range.len() {
+            count(&self.counters.errors);
+            let (origin, path, got) = (&file.origin, &file.path, bytes.len());
+            tracing::error!(%origin, %path, %range, got, "the reader answered another length than it was asked");
+            return Err(FsError::Io);
+        }
+        self.counters.read_bytes.fetch_add(range.len(), Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// Closes a handle. What it held is dropped.
+    pub fn release(&self, handle: u64) {
+        if let Some(file) = self.files.remove(handle) {
+            drop(self.files.modes.close(file.ino, file.mode));
+        }
+    }
+
+    /// Counts a read of an inode as in flight for as long as the guard lives.
+    pub(crate) fn begin_read(&self, ino: Ino) -> ReadInFlight {
+        self.files.begin_read(ino)
+    }
+
+    /// Has the catalogue brought up to date on one file, within a limit.
+    pub(crate) async fn refresh(&self, id: FileId) -> Refreshed {
+        let clock = self.backends.clock();
+        let limit = clock.sleep_until(clock.now().plus(REFRESH_WITHIN));
+        match select(self.backends.refresher().refresh(id), limit).await {
+            Either::Left((refreshed, _)) => refreshed,
+            Either::Right(_) => {
+                tracing::warn!(file = %id, "looking at a changed file took longer than {REFRESH_WITHIN:?}");
+                Refreshed::Unknown
+            }
+        }
+    }
+
+    /// Attributes of a file that is open and no longer in the tree.
+    pub(super) fn open_file_attr(&self, ino: Ino) -> Option<Attr> {
+        let file = self.files.of_inode(ino)?;
+        let (size, mtime) = (file.plan.size(), file.mtime);
+        Some(Attr { ino, kind: NodeKind::File, size, mtime, uid: self.options.uid, gid: self.options.gid })
+    }
+
+    /// Tells whether the tree shows another size than the handle reads. A file that left the tree is not replaced.
+    fn is_replaced(&self, file: &Arc<OpenFile>) -> bool {
+        let node = self.backends.meta().node(file.ino);
+        matches!(node, Ok(Some(node)) if node.size != file.plan.size())
+    }
+
+    /// Logs a failed read once, and sorts it.
+    pub(super) fn read_failed(
+        &self,
+        origin: &musicfs_core::OriginId,
+        path: &musicfs_core::OriginPath,
+        error: &ReadError,
+    ) -> FsError {
+        count(&self.counters.errors);
+        tracing::warn!(%origin, %path, error = chain(error), "reading failed");
+        FsError::from(error)
+    }
+}
+
+fn version_key(version: &FileVersion) -> VersionKey {
+    let mut hasher = DefaultHasher::new();
+    version.hash(&mut hasher);
+    VersionKey(hasher.finish())
+}

@@ -1,0 +1,406 @@
+//! Doubles and guards of these tests.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use musicfs_core::{
+    AlbumKey, Applied, Batch, ByteRange, Change, Changes, ChunkHash, ChunkManifest, ContentReader, Cookie,
+    FileId, FileKind, FileMeta, FilePage, FileQuery, FileState, FileVersion, Format, Ino, KnownFile, MetaDb,
+    MetaError, Node, Op, OriginError, OriginErrorKind, OriginId, OriginPath, Placement, ReadError, ReadPlan,
+    Refreshed, Refresher, Revision, SystemClock, Totals, UnixNanos, VirtualPath, VirtualTree,
+};
+use musicfs_fuse::{FsOptions, MountOptions, MusicFs, Parts, Session};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// The catalogue, in memory: the model of the tree and a table of files.
+pub(crate) struct TreeDb {
+    state: Mutex<State>,
+    revision: watch::Sender<Revision>,
+    /// Looking up this name panics.
+    pub(crate) trap: Mutex<Option<Vec<u8>>>,
+    pub(crate) lists: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    tree: VirtualTree,
+    files: HashMap<FileId, FileMeta>,
+    changes: Vec<(Revision, Change)>,
+    forgotten_before: Revision,
+}
+
+impl TreeDb {
+    pub(crate) fn new() -> Self {
+        let (revision, _) = watch::channel(Revision(0));
+        Self { state: Mutex::default(), revision, trap: Mutex::new(None), lists: AtomicUsize::new(0) }
+    }
+
+    /// Forgets which changes there were.
+    pub(crate) fn forget_changes(&self) {
+        let mut state = self.state.lock();
+        state.forgotten_before = Revision(self.revision.borrow().0 + 1);
+        state.changes.clear();
+    }
+}
+
+impl MetaDb for TreeDb {
+    fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Node>, MetaError> {
+        if self.trap.lock().as_deref() == Some(name) {
+            panic!("looked up the name that panics");
+        }
+        Ok(self.state.lock().tree.lookup(parent, name).cloned())
+    }
+    fn node(&self, ino: Ino) -> Result<Option<Node>, MetaError> {
+        Ok(self.state.lock().tree.get(ino).cloned())
+    }
+    fn list(&self, dir: Ino, after: Cookie, limit: usize) -> Result<Vec<Node>, MetaError> {
+        self.lists.fetch_add(1, Ordering::Relaxed);
+        Ok(self.state.lock().tree.list(dir, after).take(limit).cloned().collect())
+    }
+    fn file(&self, id: FileId) -> Result<Option<FileMeta>, MetaError> {
+        Ok(self.state.lock().files.get(&id).cloned())
+    }
+    fn files(&self, _: &FileQuery, _: Option<FileId>, _: usize) -> Result<FilePage, MetaError> {
+        Ok(FilePage { files: Vec::new(), next: None })
+    }
+    fn known(&self, _: &OriginId, _: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {
+        Ok(())
+    }
+    fn multi_disc_albums(&self) -> Result<Vec<AlbumKey>, MetaError> {
+        Ok(Vec::new())
+    }
+    fn manifest(&self, _: FileId) -> Result<Option<(FileVersion, ChunkManifest)>, MetaError> {
+        Ok(None)
+    }
+    fn note(&self, _: &str) -> Result<Option<String>, MetaError> {
+        Ok(None)
+    }
+    fn totals(&self) -> Result<Totals, MetaError> {
+        let state = self.state.lock();
+        Ok(Totals {
+            files: state.files.len() as u64,
+            bytes: state.files.values().map(|f| f.version.size).sum(),
+            dirs: state.tree.dirs() as u64,
+            ..Totals::default()
+        })
+    }
+    fn revision(&self) -> Result<Revision, MetaError> {
+        Ok(*self.revision.borrow())
+    }
+    fn changes_since(&self, after: Revision, _: usize) -> Result<Changes, MetaError> {
+        let state = self.state.lock();
+        let changes = state.changes.iter().filter(|(at, _)| *at > after).map(|(_, c)| c.clone()).collect();
+        let upto = *self.revision.borrow();
+        Ok(Changes { changes, upto, truncated: after < state.forgotten_before && after < upto })
+    }
+    fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+    fn apply(&self, batch: &Batch) -> Result<Applied, MetaError> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let revision = Revision(self.revision.borrow().0 + 1);
+        let mut changes = Vec::new();
+        let mut moved = Vec::new();
+        for op in &batch.ops {
+            match op {
+                Op::PutFile(file) => {
+                    let old = state.files.insert(file.id, (**file).clone());
+                    let content = old.is_none_or(|old| !old.version.is_same(&file.version));
+                    changes.push(Change::FileChanged { id: file.id, content });
+                }
+                Op::Place(placement) => {
+                    let file = state.files.get(&placement.id).ok_or(MetaError::UnknownFile(placement.id))?;
+                    let mtime = file.version.mtime.unwrap_or_default();
+                    moved.extend(state.tree.place(placement, file.version.size, mtime, batch.at).0);
+                }
+                Op::Unplace(id) => moved.extend(state.tree.unplace(*id, batch.at)),
+                Op::Forget(id) => {
+                    moved.extend(state.tree.unplace(*id, batch.at));
+                    state.files.remove(id);
+                    changes.push(Change::FileForgotten { id: *id });
+                }
+                Op::SetState(..) | Op::PutManifest { .. } | Op::SetNote { .. } => {}
+            }
+        }
+        changes.extend(moved.into_iter().map(|c| match c.added {
+            true => Change::EntryAdded { parent: c.parent, name: c.name, ino: c.ino },
+            false => Change::EntryRemoved { parent: c.parent, name: c.name, ino: c.ino },
+        }));
+        state.changes.extend(changes.into_iter().map(|change| (revision, change)));
+        self.revision.send_replace(revision);
+        Ok(Applied { revision, suffixed: Vec::new() })
+    }
+}
+
+/// Where a file's bytes are.
+#[derive(Clone)]
+pub(crate) enum Content {
+    /// In memory.
+    Bytes(Arc<[u8]>),
+    /// In a file that the kernel may read.
+    File(PathBuf),
+    /// Nowhere: reading never ends but by its deadline.
+    Hung(Duration),
+}
+
+/// The origin: what its files are now, whatever the catalogue believes.
+#[derive(Default)]
+pub(crate) struct Store {
+    files: Mutex<HashMap<FileId, (FileVersion, Content)>>,
+    pub(crate) reads: AtomicUsize,
+    /// Opening this file panics.
+    pub(crate) trap: Mutex<Option<FileId>>,
+}
+
+impl Store {
+    fn current(&self, plan_file: FileId, version: &FileVersion) -> Result<Content, ReadError> {
+        let files = self.files.lock();
+        let error = |kind| ReadError::from(OriginError::new(&"o".into(), &OriginPath::root(), kind));
+        let (now, content) = files.get(&plan_file).ok_or_else(|| error(OriginErrorKind::NotFound))?;
+        if now.is_same(version) { Ok(content.clone()) } else { Err(error(OriginErrorKind::Changed)) }
+    }
+}
+
+#[async_trait]
+impl ContentReader for Store {
+    async fn open(&self, file: &FileMeta) -> Result<ReadPlan, ReadError> {
+        if *self.trap.lock() == Some(file.id) {
+            panic!("opened the file that panics");
+        }
+        self.current(file.id, &file.version)?;
+        Ok(ReadPlan::verbatim(file))
+    }
+
+    async fn read(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        match self.current(plan.file(), plan.version())? {
+            Content::Bytes(bytes) => {
+                Ok(Bytes::copy_from_slice(&bytes[range.start() as usize..range.end() as usize]))
+            }
+            Content::File(path) => tokio::task::spawn_blocking(move || {
+                let mut bytes = vec![0; range.len() as usize];
+                std::os::unix::fs::FileExt::read_exact_at(
+                    &File::open(path).unwrap(),
+                    &mut bytes,
+                    range.start(),
+                )
+                .unwrap();
+                Ok(bytes.into())
+            })
+            .await
+            .unwrap(),
+            Content::Hung(after) => {
+                tokio::time::sleep(after).await;
+                Err(ReadError::TimedOut { origin: "o".into(), after })
+            }
+        }
+    }
+
+    async fn backing(&self, plan: &ReadPlan) -> Option<File> {
+        match self.current(plan.file(), plan.version()) {
+            Ok(Content::File(path)) => File::open(path).ok(),
+            _ => None,
+        }
+    }
+
+    async fn hash(&self, file: &FileMeta) -> Result<Option<ChunkHash>, ReadError> {
+        match self.current(file.id, &file.version)? {
+            Content::Bytes(bytes) => Ok(Some(ChunkHash::of(&bytes))),
+            Content::File(path) => Ok(Some(ChunkHash::of(&std::fs::read(path).unwrap()))),
+            Content::Hung(_) => Ok(None),
+        }
+    }
+
+    fn cached(&self, _: &FileMeta) -> &'static str {
+        "local"
+    }
+}
+
+/// Brings the catalogue up to date with the store.
+pub(crate) struct FromStore {
+    db: Arc<TreeDb>,
+    store: Arc<Store>,
+}
+
+#[async_trait]
+impl Refresher for FromStore {
+    async fn refresh(&self, id: FileId) -> Refreshed {
+        let Some(mut file) = self.db.file(id).unwrap() else { return Refreshed::Gone };
+        let now = self.store.files.lock().get(&id).map(|(version, _)| version.clone());
+        let ops = match now {
+            Some(version) if version.is_same(&file.version) => return Refreshed::Unchanged,
+            Some(version) => {
+                file.version = version;
+                let path = file.shown_at.clone().unwrap();
+                vec![Op::PutFile(Box::new(file)), Op::Place(Placement { id, path, prefer: 0 })]
+            }
+            None => vec![Op::Forget(id)],
+        };
+        let gone = matches!(ops[0], Op::Forget(_));
+        self.db.apply(&Batch { at: UnixNanos(9_000_000_000), ops }).unwrap();
+        if gone { Refreshed::Gone } else { Refreshed::Updated }
+    }
+}
+
+pub(crate) type Backing = Parts<Arc<TreeDb>, Arc<Store>, FromStore, SystemClock>;
+
+/// A library to be mounted.
+pub(crate) struct Library {
+    pub(crate) db: Arc<TreeDb>,
+    pub(crate) store: Arc<Store>,
+    clock: Mutex<i64>,
+}
+
+impl Library {
+    pub(crate) fn new() -> Self {
+        Self { db: Arc::new(TreeDb::new()), store: Arc::default(), clock: Mutex::new(0) }
+    }
+
+    fn tick(&self) -> UnixNanos {
+        let mut clock = self.clock.lock();
+        *clock += 1_000_000_007;
+        UnixNanos(*clock)
+    }
+
+    pub(crate) fn id(path: &str) -> FileId {
+        FileId::derive(&"o".into(), &OriginPath::new(path).unwrap(), 0)
+    }
+
+    /// A file's row and place, as a scan would make them.
+    pub(crate) fn ops(path: &str, size: u64, mtime: UnixNanos) -> [Op; 2] {
+        let origin = OriginId::from("o");
+        let origin_path = OriginPath::new(path).unwrap();
+        let id = FileId::derive(&origin, &origin_path, 0);
+        let shown = VirtualPath::from_text(path).unwrap();
+        let file = FileMeta {
+            id,
+            origin,
+            path: origin_path,
+            version: FileVersion { size, mtime: Some(mtime), etag: None },
+            kind: FileKind::Audio,
+            state: FileState::Present,
+            format: Some(Format::Flac),
+            audio: None,
+            problem: None,
+            shown_at: Some(shown.clone()),
+        };
+        [Op::PutFile(Box::new(file)), Op::Place(Placement { id, path: shown, prefer: 0 })]
+    }
+
+    pub(crate) fn apply(&self, ops: Vec<Op>) {
+        self.db.apply(&Batch { at: self.tick(), ops }).unwrap();
+    }
+
+    /// Adds a file, or changes it, in the store and in the catalogue.
+    pub(crate) fn put(&self, path: &str, content: Content) {
+        let (size, mtime) = self.replace(path, content);
+        self.apply(Self::ops(path, size, mtime).into());
+    }
+
+    /// Changes a file behind the catalogue's back.
+    pub(crate) fn replace(&self, path: &str, content: Content) -> (u64, UnixNanos) {
+        let size = match &content {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::File(path) => std::fs::metadata(path).unwrap().len(),
+            Content::Hung(_) => 10 << 20,
+        };
+        let mtime = self.tick();
+        let version = FileVersion { size, mtime: Some(mtime), etag: None };
+        self.store.files.lock().insert(Self::id(path), (version, content));
+        (size, mtime)
+    }
+
+    pub(crate) fn put_bytes(&self, path: &str, bytes: &[u8]) {
+        self.put(path, Content::Bytes(bytes.into()));
+    }
+
+    /// Removes a file from the store and from the catalogue.
+    pub(crate) fn remove(&self, path: &str) {
+        self.store.files.lock().remove(&Self::id(path));
+        self.apply(vec![Op::Forget(Self::id(path))]);
+    }
+
+    pub(crate) fn fs(&self) -> MusicFs<Backing> {
+        let parts = Parts {
+            meta: self.db.clone(),
+            reader: self.store.clone(),
+            refresher: FromStore { db: self.db.clone(), store: self.store.clone() },
+            clock: SystemClock::new(),
+        };
+        MusicFs::new(parts, FsOptions::default())
+    }
+
+    pub(crate) fn mount(&self) -> Mounted {
+        self.mount_with(MountOptions::default())
+    }
+
+    pub(crate) fn mount_with(&self, options: MountOptions) -> Mounted {
+        Mounted::new(self.fs(), options)
+    }
+}
+
+/// A mount in a directory of its own, unmounted when it is dropped, even by a panic.
+pub(crate) struct Mounted {
+    session: Option<Session>,
+    runtime: tokio::runtime::Runtime,
+    dir: tempfile::TempDir,
+}
+
+impl Mounted {
+    pub(crate) fn new(fs: MusicFs<Backing>, options: MountOptions) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let dir = tempfile::Builder::new().prefix("musicfs fuse ").tempdir().unwrap();
+        let session = Session::mount(fs, dir.path(), options, runtime.handle().clone()).unwrap();
+        Self { session: Some(session), runtime, dir }
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        self.session.as_ref().unwrap()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    pub(crate) fn unmount(&mut self, limit: Duration) -> Result<(), musicfs_fuse::MountError> {
+        let session = self.session.take().unwrap();
+        self.runtime.block_on(session.unmount(limit))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Leaves the tree at once, before the directory is removed.
+        drop(self.session.take());
+    }
+}
+
+/// Bytes that differ at every place and from seed to seed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .collect()
+}
