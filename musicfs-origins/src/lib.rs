@@ -30,10 +30,15 @@
 //! # }
 //! ```
 
+mod layers;
 mod local;
 mod reader;
 mod registry;
 
+pub use layers::{
+    Jitter, LayerConfig, Layered, Limit, Limits, Metrics, MetricsSnapshot, OriginMetrics, Progress, Retry,
+    RetryPolicy, Timeout, Timeouts, layered,
+};
 pub use local::LocalOrigin;
 pub use reader::{OriginReader, ReadLimits};
 pub use registry::{OriginRegistry, Registered};

@@ -3,3 +3,6 @@
 mod database;
 mod library;
 pub mod tags;
+
+pub use database::{Database, DatabaseError};
+pub use library::{Identity, Library, LibraryError, Restored};

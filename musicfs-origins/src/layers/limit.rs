@@ -1,0 +1,178 @@
+//! How much may happen at once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use musicfs_core::{
+    ByteRange, Clock, FileVersion, LocalAccess, MonoTime, Origin, OriginCaps, OriginEntry, OriginError,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanRequest, ScanStream,
+};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How much may happen at once on one origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls at once; `None` for as many as the origin advises ([`OriginCaps::concurrency`]).
+    pub concurrency: Option<usize>,
+    /// Bytes per second that are read from files; `None` for as many as come. Listings are not counted.
+    pub bandwidth: Option<u64>,
+}
+
+/// Holds calls back until it is their turn, first come, first served.
+///
+/// A permit lives exactly as long as the call, and for a listing as long as the making of one page: a reader that
+/// takes its time between pages holds up nobody. [`Origin::health`] does not queue, so that a busy origin is not
+/// taken for a dead one.
+///
+/// Bandwidth is paid for before a read begins, by the length it will have, and given back by a read that is
+/// dropped while it waits.
+pub struct Limit<O> {
+    gate: Gate,
+    inner: Arc<O>,
+}
+
+#[derive(Clone)]
+struct Gate {
+    origin: OriginId,
+    permits: Arc<Semaphore>,
+    concurrency: usize,
+    bandwidth: Option<Arc<Bandwidth>>,
+}
+
+impl<O> fmt::Debug for Limit<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limit")
+            .field("origin", &self.gate.origin)
+            .field("concurrency", &self.gate.concurrency)
+            .field("bandwidth", &self.gate.bandwidth.as_ref().map(|b| b.rate))
+            .finish_non_exhaustive()
+    }
+}
+
+impl<O: Origin> Limit<O> {
+    /// Wraps `inner`. A concurrency or a bandwidth of zero counts as one.
+    pub fn new(inner: O, limits: &Limits, clock: Arc<dyn Clock>) -> Self {
+        let concurrency =
+            limits.concurrency.unwrap_or_else(|| inner.caps().concurrency).clamp(1, Semaphore::MAX_PERMITS);
+        let bandwidth = limits
+            .bandwidth
+            .map(|rate| Arc::new(Bandwidth { rate: rate.max(1), clock, free_at: Mutex::default() }));
+        let gate = Gate {
+            origin: inner.id().clone(),
+            permits: Arc::new(Semaphore::new(concurrency)),
+            concurrency,
+            bandwidth,
+        };
+        Self { gate, inner: Arc::new(inner) }
+    }
+}
+
+impl Gate {
+    async fn enter(&self, path: &OriginPath) -> Result<OwnedSemaphorePermit, OriginError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        // It is never closed; should it be, no call can be served.
+        permit.map_err(|e| OriginError::new(&self.origin, path, OriginErrorKind::Unavailable).with_source(e))
+    }
+}
+
+/// A line of so many bytes per second: when it is free again is all there is to know.
+struct Bandwidth {
+    rate: u64,
+    clock: Arc<dyn Clock>,
+    free_at: Mutex<MonoTime>,
+}
+
+/// A place in the line, left when dropped before its time has come.
+struct Place<'a> {
+    line: &'a Bandwidth,
+    cost: Duration,
+    taken: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.taken {
+            let mut free_at = self.line.free_at.lock();
+            *free_at = MonoTime(free_at.0.saturating_sub(self.cost));
+        }
+    }
+}
+
+impl Bandwidth {
+    async fn pay(&self, bytes: u64) {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
+        let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let begin = {
+            let mut free_at = self.free_at.lock();
+            let begin = (*free_at).max(self.clock.now());
+            *free_at = begin.plus(cost);
+            begin
+        };
+        let mut place = Place { line: self, cost, taken: false };
+        self.clock.sleep_until(begin).await;
+        place.taken = true;
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<O: Origin> Origin for Limit<O> {
+    fn id(&self) -> &OriginId {
+        self.inner.id()
+    }
+
+    fn caps(&self) -> OriginCaps {
+        let caps = self.inner.caps();
+        let concurrency = caps.concurrency.min(self.gate.concurrency);
+        caps.with_concurrency(concurrency)
+    }
+
+    fn scan(&self, request: ScanRequest) -> ScanStream {
+        let (gate, under) = (self.gate.clone(), request.under.clone());
+        let pages = self.inner.scan(request);
+        stream::unfold(Some((pages, gate, under)), |state| async move {
+            let (mut pages, gate, under) = state?;
+            let permit = match gate.enter(&under).await {
+                Ok(permit) => permit,
+                Err(error) => return Some((Err(error), None)),
+            };
+            let page = pages.next().await?;
+            drop(permit);
+            let rest = page.is_ok().then_some((pages, gate, under));
+            Some((page, rest))
+        })
+        .boxed()
+    }
+
+    async fn stat(&self, path: &OriginPath) -> Result<OriginEntry, OriginError> {
+        let _permit = self.gate.enter(path).await?;
+        self.inner.stat(path).await
+    }
+
+    async fn read(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+    ) -> Result<Bytes, OriginError> {
+        if let Some(line) = &self.gate.bandwidth {
+            line.pay(range.clamp_to(version.size).len()).await;
+        }
+        let _permit = self.gate.enter(path).await?;
+        self.inner.read(path, version, range).await
+    }
+
+    async fn health(&self) -> Result<OriginHealth, OriginError> {
+        self.inner.health().await
+    }
+
+    fn local(&self) -> Option<&dyn LocalAccess> {
+        // What the kernel reads by itself could not be held to the cap.
+        if self.gate.bandwidth.is_some() { None } else { self.inner.local() }
+    }
+}

@@ -1,0 +1,231 @@
+//! Queries. Each sees one state of the catalogue: it is one statement, or a transaction around several.
+
+use std::collections::HashMap;
+
+use musicfs_core::{
+    AlbumKey, Changes, ChunkManifest, Cookie, FileId, FileMeta, FilePage, FileQuery, FileVersion, Ino,
+    KnownFile, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, VirtualPath,
+};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
+
+use super::error::{Result, damaged};
+use super::rows::{
+    State, audio_of, cookie_value, file_id_of, format_of, ino_of, ino_value, kind_of, manifest_of, name_of,
+    node_of, state_of, version_of,
+};
+use super::{log, sql};
+
+/// More names than any path in the tree has; a longer way up goes in circles.
+const DEEPEST: usize = 4096;
+
+pub(super) fn lookup(db: &Connection, parent: Ino, name: &[u8]) -> Result<Option<Node>> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    one_node(db, sql::LOOKUP, (ino_value(parent), name))
+}
+
+pub(super) fn node(db: &Connection, ino: Ino) -> Result<Option<Node>> {
+    match ino.file_id() {
+        Some(id) => one_node(db, sql::FILE_NODE, [id.raw()]),
+        None => one_node(db, sql::DIR_NODE, [ino_value(ino)]),
+    }
+}
+
+fn one_node(db: &Connection, sql: &str, params: impl Params) -> Result<Option<Node>> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    rows.next()?.map(node_of).transpose()
+}
+
+pub(super) fn list(db: &Connection, dir: Ino, after: Cookie, limit: usize) -> Result<Vec<Node>> {
+    let mut statement = db.prepare_cached(sql::LIST)?;
+    let mut rows = statement.query((ino_value(dir), cookie_value(after), sql_limit(limit)))?;
+    let mut nodes = Vec::new();
+    while let Some(row) = rows.next()? {
+        nodes.push(node_of(row)?);
+    }
+    Ok(nodes)
+}
+
+pub(super) fn file(db: &Connection, id: FileId) -> Result<Option<FileMeta>> {
+    let tx = db.unchecked_transaction()?;
+    let mut reader = FileReader::new(&tx);
+    let mut statement = tx.prepare_cached(sql::FILE)?;
+    let mut rows = statement.query([id.raw()])?;
+    rows.next()?.map(|row| reader.file(row)).transpose()
+}
+
+pub(super) fn files(
+    db: &Connection,
+    query: &FileQuery,
+    after: Option<FileId>,
+    limit: usize,
+) -> Result<FilePage> {
+    let after = after.map_or(-1, FileId::raw);
+    // One more than asked for tells whether there is a next page.
+    let most = sql_limit(limit.saturating_add(1));
+    let tx = db.unchecked_transaction()?;
+    let mut reader = FileReader::new(&tx);
+    let mut files = match query {
+        FileQuery::All => reader.page(sql::FILES, (after, most)),
+        FileQuery::Origin(origin) => reader.page(sql::FILES_OF_ORIGIN, (after, most, origin.as_str())),
+        FileQuery::Folder(origin, folder) => {
+            reader.page(sql::FILES_OF_FOLDER, (after, most, origin.as_str(), folder.as_bytes()))
+        }
+        FileQuery::DiscsOf(album) => reader.page(sql::FILES_OF_ALBUM, (after, most, album.raw())),
+        FileQuery::Problems => reader.page(sql::FILES_UNPARSED, (after, most)),
+        FileQuery::Missing => reader.page(sql::FILES_MISSING, (after, most)),
+    }?;
+    let more = files.len() > limit;
+    files.truncate(limit);
+    let next = files.last().map(|file| file.id).filter(|_| more);
+    Ok(FilePage { files, next })
+}
+
+pub(super) fn known(db: &Connection, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<()> {
+    let mut statement = db.prepare_cached(sql::KNOWN)?;
+    let mut rows = statement.query([origin.as_str()])?;
+    while let Some(row) = rows.next()? {
+        visit(KnownFile {
+            id: file_id_of(row.get(0)?)?,
+            version: version_of(row, 1)?,
+            kind: kind_of(row.get(4)?)?,
+            state: state_of(row.get(5)?)?,
+        });
+    }
+    Ok(())
+}
+
+pub(super) fn multi_disc_albums(db: &Connection) -> Result<Vec<AlbumKey>> {
+    let mut statement = db.prepare_cached(sql::MULTI_DISC)?;
+    let albums = statement.query_map([], |row| row.get(0).map(AlbumKey::from_raw))?;
+    Ok(albums.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn manifest(db: &Connection, id: FileId) -> Result<Option<(FileVersion, ChunkManifest)>> {
+    let mut statement = db.prepare_cached(sql::MANIFEST)?;
+    let mut rows = statement.query([id.raw()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let manifest = manifest_of(row.get_ref(3)?.as_blob().map_err(damaged)?)?;
+    Ok(Some((version_of(row, 0)?, manifest)))
+}
+
+pub(super) fn note(db: &Connection, key: &str) -> Result<Option<String>> {
+    Ok(db.prepare_cached(sql::NOTE)?.query_row([key], |row| row.get(0)).optional()?)
+}
+
+pub(super) fn changes_since(db: &Connection, after: Revision, limit: usize) -> Result<Changes> {
+    let tx = db.unchecked_transaction()?;
+    let state = State::load(&tx)?;
+    let latest = Revision(state.revision);
+    // What asks for more than there is followed another catalogue.
+    if after.0 < state.pruned || after > latest {
+        return Ok(Changes { changes: Vec::new(), upto: latest, truncated: true });
+    }
+    let mut changes = Vec::new();
+    let mut statement = tx.prepare_cached(sql::CHANGES)?;
+    let mut rows = statement.query([after.0.cast_signed()])?;
+    let mut upto = after;
+    while let Some(row) = rows.next()? {
+        let count = usize::try_from(row.get::<_, i64>(1)?).map_err(damaged)?;
+        if upto > after && changes.len() + count > limit {
+            return Ok(Changes { changes, upto, truncated: false });
+        }
+        log::read(row.get_ref(2)?.as_blob().map_err(damaged)?, &mut changes)?;
+        upto = Revision(row.get::<_, i64>(0)?.cast_unsigned());
+    }
+    Ok(Changes { changes, upto: latest, truncated: false })
+}
+
+/// SQLite's limits are signed, and a negative one means none.
+fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Reads files with the paths they are shown at. Directories that it has been in are remembered, as the files of
+/// a page often stand in few.
+struct FileReader<'c> {
+    db: &'c Connection,
+    dirs: HashMap<Ino, Vec<Name>>,
+    origin: Option<OriginId>,
+}
+
+impl<'c> FileReader<'c> {
+    fn new(db: &'c Connection) -> Self {
+        Self { db, dirs: HashMap::from([(ROOT_INODE, Vec::new())]), origin: None }
+    }
+
+    fn page(&mut self, sql: &str, params: impl Params) -> Result<Vec<FileMeta>> {
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        let mut files = Vec::new();
+        while let Some(row) = rows.next()? {
+            files.push(self.file(row)?);
+        }
+        Ok(files)
+    }
+
+    /// Reads the columns that all queries for files have.
+    fn file(&mut self, row: &Row<'_>) -> Result<FileMeta> {
+        let text = |n| row.get_ref(n).map_err(damaged)?.as_str_or_null().map_err(damaged);
+        let blob = |n| row.get_ref(n).map_err(damaged)?.as_blob().map_err(damaged);
+        let folder = OriginPath::new(blob(2)?).map_err(damaged)?;
+        let shown_at = match (row.get::<_, Option<i64>>(12)?, row.get::<_, Option<i64>>(13)?) {
+            (Some(parent), Some(cookie)) => Some(self.shown_at(ino_of(parent), cookie)?),
+            _ => None,
+        };
+        Ok(FileMeta {
+            id: file_id_of(row.get(0)?)?,
+            origin: self.origin(text(1)?.unwrap_or_default()),
+            path: folder.join(blob(3)?).map_err(damaged)?,
+            version: version_of(row, 4)?,
+            kind: kind_of(row.get(7)?)?,
+            state: state_of(row.get(8)?)?,
+            format: text(9)?.map(format_of).transpose()?,
+            problem: text(10)?.map(str::to_owned),
+            audio: text(11)?.map(audio_of).transpose()?.map(Box::new),
+            shown_at,
+        })
+    }
+
+    /// Files of a page are mostly of one origin: they share its id.
+    fn origin(&mut self, name: &str) -> OriginId {
+        match &self.origin {
+            Some(origin) if origin.as_str() == name => origin.clone(),
+            _ => self.origin.insert(OriginId::from(name)).clone(),
+        }
+    }
+
+    fn shown_at(&mut self, parent: Ino, cookie: i64) -> Result<VirtualPath> {
+        let mut statement = self.db.prepare_cached(sql::NODE_AT)?;
+        let leaf: Option<Vec<u8>> =
+            statement.query_row((ino_value(parent), cookie), |row| row.get(0)).optional()?;
+        let leaf = leaf.ok_or_else(|| damaged("a file has lost its entry in the tree"))?;
+        let mut names = self.dir(parent)?;
+        names.push(name_of(&leaf)?);
+        VirtualPath::new(names).ok_or_else(|| damaged("a file has an empty path"))
+    }
+
+    /// Returns the names from the root down to a directory.
+    fn dir(&mut self, dir: Ino) -> Result<Vec<Name>> {
+        let mut statement = self.db.prepare_cached(sql::DIR_AT)?;
+        let mut below: Vec<(Ino, Name)> = Vec::new();
+        let mut at = dir;
+        while !self.dirs.contains_key(&at) {
+            let read = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, Vec<u8>>(2)?));
+            let found = statement.query_row([ino_value(at)], read).optional()?;
+            let Some((parent, name)) = found.filter(|_| below.len() < DEEPEST) else {
+                return Err(damaged("a directory has lost its way to the root"));
+            };
+            below.push((at, name_of(&name)?));
+            at = ino_of(parent);
+        }
+        let mut names = self.dirs.get(&at).cloned().unwrap_or_default();
+        for (ino, name) in below.into_iter().rev() {
+            names.push(name);
+            self.dirs.insert(ino, names.clone());
+        }
+        Ok(names)
+    }
+}

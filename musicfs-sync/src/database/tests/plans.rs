@@ -1,0 +1,78 @@
+//! No statement goes through a table but those that are meant to.
+
+use rusqlite::Connection;
+
+use super::Fixture;
+use crate::database::sql;
+
+#[test]
+fn every_statement_goes_by_an_index() {
+    let fixture = Fixture::new();
+    let db = Connection::open(fixture.path()).unwrap();
+    let statements = [
+        sql::LOOKUP,
+        sql::LIST,
+        sql::DIR_NODE,
+        sql::FILE_NODE,
+        sql::NODE_AT,
+        sql::HOLDER,
+        sql::DIR_AT,
+        sql::ANY_CHILD,
+        sql::DELETE_NODE,
+        sql::SET_ATTRIBUTES,
+        sql::SET_WANTED,
+        sql::TOUCH_DIR,
+        sql::FIND_ORIGIN,
+        sql::FIND_FOLDER,
+        sql::PRUNE_FOLDER,
+        sql::FILE_ROW,
+        sql::MOVE_FILE,
+        sql::DELETE_FILE,
+        sql::DETAIL,
+        sql::UPDATE_DETAIL,
+        sql::DELETE_DETAIL,
+        sql::FILE,
+        sql::FILES,
+        sql::FILES_OF_ORIGIN,
+        sql::FILES_OF_FOLDER,
+        sql::FILES_OF_ALBUM,
+        sql::FILES_UNPARSED,
+        sql::FILES_MISSING,
+        sql::MULTI_DISC,
+        sql::MANIFEST,
+        sql::DELETE_MANIFEST,
+        sql::NOTE,
+        sql::DELETE_NOTE,
+        sql::CHANGES,
+        sql::DELETE_CHANGES,
+        sql::STATE,
+        sql::SET_STATE,
+        sql::SET_CLEAN,
+    ];
+    // Those that read all there is, in order or by an index of nothing else.
+    let whole = [sql::MULTI_DISC];
+    for statement in statements {
+        let plan = plan(&db, statement);
+        assert!(!plan.contains("TEMP B-TREE"), "{statement}\n{plan}");
+        assert!(!plan.contains("SCAN") || whole.contains(&statement), "{statement}\n{plan}");
+    }
+    assert!(plan(&db, sql::LIST).contains("SEARCH n USING PRIMARY KEY (parent=? AND cookie>?)"));
+    assert!(plan(&db, sql::MULTI_DISC).contains("USING COVERING INDEX files_of_later_discs"));
+    // A pass reads all the files of an origin, and no wide row with them.
+    assert_eq!(plan(&db, sql::KNOWN).matches("SCAN files\n").count(), 1);
+    assert_eq!(plan(&db, sql::OLDEST_CHANGES), "SCAN changes\n");
+}
+
+fn plan(db: &Connection, statement: &str) -> String {
+    let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+    for n in 1..=explain.parameter_count() {
+        explain.raw_bind_parameter(n, 1).unwrap();
+    }
+    let mut rows = explain.raw_query();
+    let mut plan = String::new();
+    while let Some(row) = rows.next().unwrap() {
+        plan.push_str(&row.get::<_, String>(3).unwrap());
+        plan.push('\n');
+    }
+    plan
+}
