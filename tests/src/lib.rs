@@ -1,1 +1,6 @@
-//! What the integration tests share.
+//! What the tests of this workspace share: finding the sources, building the binary, mounting, checking.
+//!
+//! The tests themselves are in one folder per theme: `architecture` (who depends on whom), `semantics` (every
+//! promise has its test), `e2e` (the real binary, mounted). Helpers panic with a message where a test should fail.
+
+pub mod workspace;
