@@ -1,0 +1,111 @@
+//! Bytes.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Barrier;
+use std::thread;
+
+use musicfs_core::AudioMeta;
+use musicfs_test_utils::library::{bench_library, library_of_every_format, noise_flac};
+use musicfs_tests::files;
+use musicfs_tests::home::Home;
+use tempfile::TempDir;
+
+/// Size of the one large file, in bytes: many times the kernel's read-ahead.
+const LARGE: usize = 24 << 20;
+
+fn library() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    library_of_every_format(dir.path()).unwrap();
+    let audio =
+        AudioMeta { title: Some("Long".into()), artists: vec!["Noise".into()], ..AudioMeta::default() };
+    fs::write(dir.path().join("long.flac"), noise_flac(&audio, LARGE)).unwrap();
+    dir
+}
+
+/// Numbers that look random and are the same each time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit.max(1)
+    }
+}
+
+/// Reads windows all over the file, some across its end, and compares them.
+fn assert_same_at_random(seen: &Path, wanted: &[u8]) {
+    let file = File::open(seen).unwrap();
+    let mut numbers = Numbers(wanted.len() as u64);
+    for _ in 0..60 {
+        let offset = numbers.below(wanted.len() as u64 + 10_000);
+        let mut window = vec![0; 1 + numbers.below(300_000) as usize];
+        let mut got = 0;
+        while got < window.len() {
+            match file.read_at(&mut window[got..], offset + got as u64).unwrap() {
+                0 => break,
+                n => got += n,
+            }
+        }
+        let start = (offset as usize).min(wanted.len());
+        let end = (start + window.len()).min(wanted.len());
+        assert!(window[..got] == wanted[start..end], "{} differs at {offset}", seen.display());
+    }
+}
+
+#[expect(unsafe_code, reason = "a file is mapped as players do")]
+fn assert_same_mapped(seen: &Path, wanted: &[u8]) {
+    let file = File::open(seen).unwrap();
+    // SAFETY: nothing changes the file or its origin while it is mapped.
+    let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
+    assert!(map[..] == *wanted, "{} differs when mapped", seen.display());
+}
+
+fn assert_every_byte_is_the_origins(args: &[&str]) {
+    let (music, home) = (library(), Home::new());
+    let mount = home.mount_with(music.path(), args);
+    let found = files::files(&mount.at());
+    assert_eq!(found.len(), files::files(music.path()).len());
+    for path in found {
+        let path = mount.join(path);
+        let origin = files::attribute(&path, "user.musicfs.path").unwrap();
+        let wanted = fs::read(music.path().join(origin)).unwrap();
+        assert_same_at_random(&path, &wanted);
+        assert_same_mapped(&path, &wanted);
+        assert!(fs::read(&path).unwrap() == wanted, "{} differs", path.display());
+        assert_eq!(files::hash(&path), blake3::hash(&wanted));
+    }
+    mount.unmount();
+}
+
+#[test]
+fn bytes_equal_the_origins_however_they_are_read() {
+    assert_every_byte_is_the_origins(&[]);
+}
+
+#[test]
+fn bytes_equal_the_origins_without_passthrough() {
+    assert_every_byte_is_the_origins(&["--no-passthrough"]);
+}
+
+#[test]
+fn hundred_files_read_at_once_all_arrive() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new());
+    bench_library(music.path(), 100).unwrap();
+    let mount = home.mount_with(music.path(), &["--no-passthrough"]);
+    let found = files::files(&mount.at());
+    assert_eq!(found.len(), 100);
+    let start = Barrier::new(found.len());
+    thread::scope(|scope| {
+        for path in &found {
+            let (path, start, music) = (mount.join(path), &start, music.path());
+            scope.spawn(move || {
+                start.wait();
+                let bytes = fs::read(&path).unwrap();
+                let origin = files::attribute(&path, "user.musicfs.path").unwrap();
+                assert!(bytes == fs::read(music.join(origin)).unwrap(), "{} differs", path.display());
+            });
+        }
+    });
+}
