@@ -74,4 +74,4 @@ pub use path::{InvalidPath, OriginPath};
 pub use range::ByteRange;
 pub use supervisor::{TaskReport, TaskStatus, TaskSupervisor, install_panic_hook};
 pub use template::{Template, TemplateError};
-pub use tree::VirtualTree;
+pub use tree::{TreeChange, VirtualTree};
