@@ -1,0 +1,301 @@
+//! A catalogue in memory: maps, and the model of the tree.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use musicfs_core::{
+    AlbumKey, Applied, Batch, Change, Changes, ChunkManifest, Cookie, FileId, FileKind, FileMeta, FilePage,
+    FileQuery, FileState, FileVersion, Ino, KnownFile, MetaDb, MetaError, Node, Op, OriginId, OriginPath,
+    Placement, Revision, Suffixed, Totals, TreeChange, UnixNanos, VirtualPath, VirtualTree,
+};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+/// A catalogue in memory.
+///
+/// It is the plainest thing that keeps the contract of [`MetaDb`], and stricter than a real one: it panics when
+/// two ids are given to one path of an origin, or a manifest does not fit into the version that it is for.
+#[derive(Debug)]
+pub struct MemoryMetaDb {
+    state: RwLock<State>,
+    revision: watch::Sender<Revision>,
+    kept: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tree: VirtualTree,
+    files: BTreeMap<FileId, FileMeta>,
+    wanted: HashMap<FileId, VirtualPath>,
+    by_path: HashMap<(OriginId, OriginPath), FileId>,
+    manifests: HashMap<FileId, (FileVersion, ChunkManifest)>,
+    first_seen: HashMap<FileId, UnixNanos>,
+    notes: BTreeMap<String, String>,
+    revision: Revision,
+    /// The changes of the last revisions, and the revision before the first of them.
+    log: Vec<(Revision, Vec<Change>)>,
+    forgotten_upto: Revision,
+}
+
+impl Default for MemoryMetaDb {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryMetaDb {
+    /// Makes an empty catalogue that keeps all changes.
+    pub fn new() -> Self {
+        Self { state: RwLock::default(), revision: watch::channel(Revision(0)).0, kept: usize::MAX }
+    }
+
+    /// Keeps the changes of so many revisions only, for tests of what happens when they are gone.
+    pub fn keeping_changes_of(mut self, revisions: usize) -> Self {
+        self.kept = revisions;
+        self
+    }
+
+    /// Returns when a file was first seen.
+    pub fn first_seen(&self, id: FileId) -> Option<UnixNanos> {
+        self.state.read().first_seen.get(&id).copied()
+    }
+}
+
+impl State {
+    /// Finds what would make a batch fail, before anything is changed.
+    fn check(&self, batch: &Batch) -> Result<(), MetaError> {
+        let mut places: HashMap<FileId, Option<(&OriginId, &OriginPath)>> = HashMap::new();
+        let stored = |id: &FileId| self.files.get(id).map(|file| (&file.origin, &file.path));
+        for op in &batch.ops {
+            let (Op::Place(Placement { id, .. })
+            | Op::Unplace(id)
+            | Op::SetState(id, _)
+            | Op::Forget(id)
+            | Op::PutManifest { id, .. }) = op
+            else {
+                if let Op::PutFile(file) = op {
+                    let mine = Some((&file.origin, &file.path));
+                    let now = *places.entry(file.id).or_insert_with(|| stored(&file.id));
+                    if now.is_some() && now != mine {
+                        let (origin, path) = (file.origin.clone(), file.path.clone());
+                        return Err(MetaError::IdTaken { id: file.id, origin, path });
+                    }
+                    places.insert(file.id, mine);
+                }
+                continue;
+            };
+            if places.entry(*id).or_insert_with(|| stored(id)).is_none() {
+                return Err(MetaError::UnknownFile(*id));
+            }
+            if matches!(op, Op::Forget(_)) {
+                places.insert(*id, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, file: &FileMeta, at: UnixNanos, changes: &mut Vec<Change>) {
+        let key = (file.origin.clone(), file.path.clone());
+        let holder = self.by_path.insert(key, file.id);
+        assert!(holder.is_none_or(|id| id == file.id), "{}:{} has two ids", file.origin, file.path);
+        let new = FileMeta { shown_at: None, ..file.clone() };
+        let old = self.files.insert(file.id, new.clone());
+        self.first_seen.entry(file.id).or_insert(at);
+        if old.as_ref() != Some(&new) {
+            let content = old.is_none_or(|old| !old.version.is_same(&new.version));
+            changes.push(Change::FileChanged { id: file.id, content });
+        }
+        // An entry shows the size and time of its file.
+        if let Some(path) = self.wanted.get(&file.id).cloned() {
+            self.show(&Placement { id: file.id, path, prefer: 0 }, at, changes);
+        }
+    }
+
+    fn show(&mut self, placement: &Placement, at: UnixNanos, changes: &mut Vec<Change>) -> u32 {
+        let version = &self.files[&placement.id].version;
+        let (size, mtime) = (version.size, version.mtime.unwrap_or_default());
+        let (made, n) = self.tree.place(placement, size, mtime, at);
+        self.wanted.insert(placement.id, placement.path.clone());
+        changes.extend(made.into_iter().map(of_tree));
+        n
+    }
+
+    fn hide(&mut self, id: FileId, at: UnixNanos, changes: &mut Vec<Change>) {
+        self.wanted.remove(&id);
+        changes.extend(self.tree.unplace(id, at).into_iter().map(of_tree));
+    }
+
+    fn op(&mut self, op: &Op, at: UnixNanos, changes: &mut Vec<Change>, suffixed: &mut Vec<Suffixed>) {
+        match op {
+            Op::PutFile(file) => self.put(file, at, changes),
+            Op::Place(placement) => {
+                let n = self.show(placement, at, changes);
+                if n >= 2 {
+                    suffixed.push(Suffixed { id: placement.id, path: placement.path.clone(), n });
+                }
+            }
+            Op::Unplace(id) => self.hide(*id, at, changes),
+            Op::SetState(id, state) => {
+                if let Some(file) = self.files.get_mut(id).filter(|file| file.state != *state) {
+                    file.state = *state;
+                    changes.push(Change::FileChanged { id: *id, content: false });
+                }
+            }
+            Op::Forget(id) => {
+                self.hide(*id, at, changes);
+                if let Some(file) = self.files.remove(id) {
+                    self.by_path.remove(&(file.origin, file.path));
+                }
+                self.manifests.remove(id);
+                self.first_seen.remove(id);
+                changes.push(Change::FileForgotten { id: *id });
+            }
+            Op::PutManifest { id, version, manifest } => {
+                let end = manifest.extents().last().map_or(0, |extent| extent.range.end());
+                assert!(end <= version.size, "a manifest up to {end} of a version of {version}");
+                self.manifests.insert(*id, (version.clone(), manifest.clone()));
+            }
+            Op::SetNote { key, value: Some(value) } => {
+                self.notes.insert((*key).to_owned(), value.clone());
+            }
+            Op::SetNote { key, value: None } => {
+                self.notes.remove(*key);
+            }
+        }
+    }
+
+    fn shown(&self, file: &FileMeta) -> FileMeta {
+        FileMeta { shown_at: self.tree.path_of(file.id.ino()), ..file.clone() }
+    }
+}
+
+fn of_tree(change: TreeChange) -> Change {
+    let TreeChange { parent, name, ino, added } = change;
+    if added { Change::EntryAdded { parent, name, ino } } else { Change::EntryRemoved { parent, name, ino } }
+}
+
+fn matches(query: &FileQuery, file: &FileMeta) -> bool {
+    match query {
+        FileQuery::All => true,
+        FileQuery::Origin(origin) => file.origin == *origin,
+        FileQuery::Folder(origin, folder) => file.origin == *origin && file.path.parent() == *folder,
+        FileQuery::DiscsOf(album) => {
+            file.album_key() == Some(*album) && file.audio.as_ref().is_some_and(|audio| audio.disc.is_some())
+        }
+        FileQuery::Problems => file.kind == FileKind::Unparsed,
+        FileQuery::Missing => file.state == FileState::Missing,
+    }
+}
+
+impl MetaDb for MemoryMetaDb {
+    fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Node>, MetaError> {
+        Ok(self.state.read().tree.lookup(parent, name).cloned())
+    }
+
+    fn node(&self, ino: Ino) -> Result<Option<Node>, MetaError> {
+        Ok(self.state.read().tree.get(ino).cloned())
+    }
+
+    fn list(&self, dir: Ino, after: Cookie, limit: usize) -> Result<Vec<Node>, MetaError> {
+        Ok(self.state.read().tree.list(dir, after).take(limit).cloned().collect())
+    }
+
+    fn file(&self, id: FileId) -> Result<Option<FileMeta>, MetaError> {
+        let state = self.state.read();
+        Ok(state.files.get(&id).map(|file| state.shown(file)))
+    }
+
+    fn files(&self, query: &FileQuery, after: Option<FileId>, limit: usize) -> Result<FilePage, MetaError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let state = self.state.read();
+        let from = after.map_or(Unbounded, Excluded);
+        let mut rest =
+            state.files.range((from, Unbounded)).map(|(_, file)| file).filter(|f| matches(query, f));
+        let files: Vec<_> = rest.by_ref().take(limit).map(|file| state.shown(file)).collect();
+        let next = rest.next().and(files.last().map(|file| file.id));
+        Ok(FilePage { files, next })
+    }
+
+    fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {
+        let state = self.state.read();
+        for file in state.files.values().filter(|file| file.origin == *origin) {
+            let (id, version) = (file.id, file.version.clone());
+            visit(KnownFile { id, version, kind: file.kind, state: file.state });
+        }
+        Ok(())
+    }
+
+    fn multi_disc_albums(&self) -> Result<Vec<AlbumKey>, MetaError> {
+        let state = self.state.read();
+        let later = |file: &&FileMeta| file.audio.as_ref().is_some_and(|a| a.disc.is_some_and(|n| n > 1));
+        let albums: BTreeSet<_> =
+            state.files.values().filter(later).filter_map(FileMeta::album_key).collect();
+        Ok(albums.into_iter().collect())
+    }
+
+    fn manifest(&self, id: FileId) -> Result<Option<(FileVersion, ChunkManifest)>, MetaError> {
+        Ok(self.state.read().manifests.get(&id).cloned())
+    }
+
+    fn note(&self, key: &str) -> Result<Option<String>, MetaError> {
+        Ok(self.state.read().notes.get(key).cloned())
+    }
+
+    fn totals(&self) -> Result<Totals, MetaError> {
+        let state = self.state.read();
+        let mut totals = Totals { dirs: state.tree.dirs() as u64, ..Totals::default() };
+        for file in state.files.values() {
+            if state.wanted.contains_key(&file.id) {
+                totals.files += 1;
+                totals.bytes += file.version.size;
+                totals.tracks += u64::from(file.kind == FileKind::Audio);
+            }
+            totals.problems += u64::from(file.kind == FileKind::Unparsed);
+            totals.missing += u64::from(file.state == FileState::Missing);
+        }
+        Ok(totals)
+    }
+
+    fn revision(&self) -> Result<Revision, MetaError> {
+        Ok(self.state.read().revision)
+    }
+
+    fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, MetaError> {
+        let state = self.state.read();
+        // Who asks for more than there is has followed another catalogue.
+        let truncated = after < state.forgotten_upto || after > state.revision;
+        let mut found = Changes { changes: Vec::new(), upto: state.revision, truncated };
+        if truncated {
+            return Ok(found);
+        }
+        for (revision, changes) in state.log.iter().filter(|(revision, _)| *revision > after) {
+            if !found.changes.is_empty() && found.changes.len() >= limit {
+                found.upto = Revision(revision.0 - 1);
+                break;
+            }
+            found.changes.extend_from_slice(changes);
+        }
+        Ok(found)
+    }
+
+    fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.revision.subscribe()
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<Applied, MetaError> {
+        let mut state = self.state.write();
+        state.check(batch)?;
+        let (mut changes, mut suffixed) = (Vec::new(), Vec::new());
+        for op in &batch.ops {
+            state.op(op, batch.at, &mut changes, &mut suffixed);
+        }
+        state.revision.0 += 1;
+        let revision = state.revision;
+        state.log.push((revision, changes));
+        if state.log.len() > self.kept {
+            let (gone, _) = state.log.remove(0);
+            state.forgotten_upto = gone;
+        }
+        self.revision.send_replace(revision);
+        Ok(Applied { revision, suffixed })
+    }
+}
