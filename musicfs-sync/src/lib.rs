@@ -1,8 +1,22 @@
 //! The catalogue of MusicFS and what keeps it true.
+//!
+//! * [`Database`] is the catalogue: core's [`MetaDb`](musicfs_core::MetaDb) on SQLite, holding what was *observed*;
+//!   it may be thrown away and comes back with the next scan.
+//! * [`Library`] is what must never be lost: what the *user* said, and the few identities that cannot be derived.
+//! * [`tags`] recognises and parses audio files, asking for as few bytes as it can.
+//! * [`Scanner`] compares an origin's listing with the catalogue ([`DeltaDetector`]), parses what is new and applies
+//!   it in batches, so that what is found is seen in the tree while the scan goes on.
+//!
+//! This crate knows origins, stores and clocks through core's traits only.
 
+mod arrange;
 mod database;
 mod library;
+mod scan;
 pub mod tags;
 
 pub use database::{Database, DatabaseError};
 pub use library::{Identity, Library, LibraryError, Restored};
+pub use scan::{
+    Delta, DeltaDetector, Listed, ScanError, ScanPhase, ScanProgress, ScanReport, Scanner, ScannerConfig,
+};

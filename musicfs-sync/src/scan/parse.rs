@@ -1,0 +1,188 @@
+//! The parsing stage of a pass: from a listed file to what is recorded of it.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use musicfs_core::{
+    FileId, FileKind, FileMeta, FileState, FileVersion, LocalAccess, Origin, OriginEntry, OriginError,
+    OriginErrorKind, OriginPath,
+};
+
+use tracing::warn;
+
+use super::delta::Listed;
+use super::{ScanError, blocking};
+use crate::tags::{self, ParseFailure, ParsedAudio};
+
+/// Something that a pass has to do, in listing order.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// Read and record.
+    Read(FileId, Listed, OriginEntry),
+    /// Record without reading.
+    Sidecar(FileId, Listed, OriginEntry),
+    /// A sidecar that is recorded already, but may have to move with its tracks.
+    KnownSidecar(FileId, OriginPath),
+    /// A folder holds music that is recorded already.
+    KnownMusicIn(OriginPath),
+    /// Recorded already, but to be shown again.
+    Returned(FileId, OriginPath),
+}
+
+/// An item after reading.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// To be recorded.
+    File(Box<FileMeta>, Listed),
+    /// Gone between listing and reading, or known and not readable for now: what is known of it stays.
+    Nothing,
+    /// See [`Item::KnownSidecar`].
+    KnownSidecar(FileId, OriginPath),
+    /// See [`Item::KnownMusicIn`].
+    KnownMusicIn(OriginPath),
+    /// See [`Item::Returned`].
+    Returned(FileId, OriginPath),
+}
+
+/// Reads the items of a chunk, keeping their order. On files of this machine the chunk is one blocking job, which
+/// starts at once; else the reads of the chunk run side by side while the future is polled.
+pub(super) fn chunk(
+    origin: &Arc<dyn Origin>,
+    items: Vec<Item>,
+) -> BoxFuture<'static, Result<Vec<Done>, ScanError>> {
+    let origin = origin.clone();
+    if !items.iter().any(|item| matches!(item, Item::Read(..))) {
+        let done = items.into_iter().filter_map(|item| without_reading(&*origin, item).ok()).collect();
+        return std::future::ready(Ok(done)).boxed();
+    }
+    if origin.local().is_some() {
+        let job = tokio::task::spawn_blocking(move || {
+            let Some(local) = origin.local() else { return Vec::new() };
+            let read = |item| match without_reading(&*origin, item) {
+                Ok(done) => done,
+                Err((id, listed, entry)) => {
+                    let read = read_local(local, &entry);
+                    record(&*origin, id, listed, entry, read)
+                }
+            };
+            items.into_iter().map(read).collect()
+        });
+        return async move { blocking_result(job).await }.boxed();
+    }
+    let width = origin.caps().concurrency.max(1);
+    let read = move |item| {
+        let origin = origin.clone();
+        async move {
+            match without_reading(&*origin, item) {
+                Ok(done) => done,
+                Err((id, listed, entry)) => {
+                    let read = tags::parse_origin(&*origin, &entry.path, &entry.version).await;
+                    let read = read.map(|parsed| (entry.version.clone(), parsed));
+                    record(&*origin, id, listed, entry, read)
+                }
+            }
+        }
+    };
+    futures::stream::iter(items).map(read).buffered(width).collect::<Vec<_>>().map(Ok).boxed()
+}
+
+/// Reads one file again, for what it is now.
+pub(super) async fn one(origin: Arc<dyn Origin>, id: FileId, entry: OriginEntry) -> Result<Done, ScanError> {
+    if origin.local().is_some() {
+        return blocking(move || {
+            let read = match origin.local() {
+                Some(local) => read_local(local, &entry),
+                None => Err(ParseFailure::Origin(unavailable(&*origin, &entry.path))),
+            };
+            record(&*origin, id, Listed::Changed, entry, read)
+        })
+        .await;
+    }
+    let read = tags::parse_origin(&*origin, &entry.path, &entry.version).await;
+    let read = read.map(|parsed| (entry.version.clone(), parsed));
+    Ok(record(&*origin, id, Listed::Changed, entry, read))
+}
+
+type Read = Result<(FileVersion, ParsedAudio), ParseFailure>;
+
+fn read_local(local: &dyn LocalAccess, entry: &OriginEntry) -> Read {
+    let file = local.open(&entry.path).map_err(ParseFailure::Origin)?;
+    let version = local.version(&file).map_err(ParseFailure::Origin)?;
+    let parsed = tags::parse_file(&file, version.size).map_err(ParseFailure::Unparsable)?;
+    Ok((version, parsed))
+}
+
+fn unavailable(origin: &dyn Origin, path: &OriginPath) -> OriginError {
+    OriginError::new(origin.id(), path, OriginErrorKind::Unavailable)
+}
+
+/// Turns what need not be read into its outcome; the parts of what must be read come back.
+fn without_reading(origin: &dyn Origin, item: Item) -> Result<Done, (FileId, Listed, OriginEntry)> {
+    match item {
+        Item::Read(id, listed, entry) => Err((id, listed, entry)),
+        Item::Sidecar(id, listed, entry) => {
+            Ok(Done::File(Box::new(row(origin, id, entry, FileKind::Sidecar)), listed))
+        }
+        Item::KnownSidecar(id, path) => Ok(Done::KnownSidecar(id, path)),
+        Item::KnownMusicIn(folder) => Ok(Done::KnownMusicIn(folder)),
+        Item::Returned(id, path) => Ok(Done::Returned(id, path)),
+    }
+}
+
+fn record(origin: &dyn Origin, id: FileId, listed: Listed, entry: OriginEntry, read: Read) -> Done {
+    let row = match read {
+        Ok((version, parsed)) => {
+            let mut row = row(origin, id, entry, FileKind::Audio);
+            row.version = version;
+            row.format = Some(parsed.format);
+            row.audio = Some(Box::new(parsed.audio));
+            row
+        }
+        Err(ParseFailure::Unparsable(reason)) => {
+            // By its name it need not be music; then there is nothing to report.
+            let music = tags::looks_like_music(&entry.path);
+            let mut row = row(origin, id, entry, if music { FileKind::Unparsed } else { FileKind::Other });
+            row.problem = music.then(|| reason.to_string());
+            row
+        }
+        Err(ParseFailure::Origin(error)) if error.kind == OriginErrorKind::NotFound => return Done::Nothing,
+        Err(ParseFailure::Origin(error)) if listed == Listed::Changed => {
+            warn!(error = &error as &dyn std::error::Error, "changed file cannot be read; kept as it was");
+            return Done::Nothing;
+        }
+        Err(ParseFailure::Origin(error)) => {
+            // Pending, so that the next pass tries again, whether or not the file changes.
+            let mut row = row(origin, id, entry, FileKind::Unparsed);
+            row.state = FileState::Pending;
+            row.problem = Some(format!("cannot be read: {}", error.kind));
+            row
+        }
+    };
+    Done::File(Box::new(row), listed)
+}
+
+fn row(origin: &dyn Origin, id: FileId, entry: OriginEntry, kind: FileKind) -> FileMeta {
+    FileMeta {
+        id,
+        origin: origin.id().clone(),
+        path: entry.path,
+        version: entry.version,
+        kind,
+        state: FileState::Present,
+        format: None,
+        audio: None,
+        problem: None,
+        shown_at: None,
+    }
+}
+
+async fn blocking_result(job: tokio::task::JoinHandle<Vec<Done>>) -> Result<Vec<Done>, ScanError> {
+    match job.await {
+        Ok(done) => Ok(done),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(ScanError::Cancelled),
+        },
+    }
+}

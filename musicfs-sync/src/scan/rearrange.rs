@@ -1,0 +1,111 @@
+//! Arranging the whole tree anew, from the catalogue alone.
+
+use std::collections::BTreeMap;
+
+use musicfs_core::{FileKind, FileQuery, FileState, MetaDb, Op, OriginId, OriginPath};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::writer::{BATCH, Writer};
+use super::{ScanError, ScanPhase, Scanner, blocking};
+use crate::arrange::{self, FolderTrack, MusicFolders};
+
+/// The note that holds the template which the tree was arranged by.
+const NOTE: &str = "template";
+/// Raised when the same template arranges differently than before, so that every tree is arranged anew.
+const LAYOUT_VERSION: u32 = 1;
+
+/// Arranges the tree anew if it was arranged by another template; the caller holds the pass lock.
+pub(super) async fn run(scanner: &Scanner, cancel: &CancellationToken) -> Result<bool, ScanError> {
+    let parts = scanner.parts();
+    let (progress, cancel) = (scanner.progress.clone(), cancel.clone());
+    blocking(move || {
+        let now = format!("{LAYOUT_VERSION} {}", parts.template);
+        let db = parts.db.clone();
+        if db.note(NOTE)?.as_deref() == Some(&now) {
+            return Ok(false);
+        }
+        let mut writer = Writer::load(parts)?;
+        progress.send_modify(|p| (p.phase, p.origin, p.listed) = (ScanPhase::Arranging, None, 0));
+        let looked_at = |files| progress.send_modify(|p| p.listed += files);
+        let folders = place_music(&mut writer, &*db, &cancel, looked_at)?;
+        place_sidecars(&mut writer, &*db, folders, &cancel)?;
+        writer.push(Op::SetNote { key: NOTE, value: Some(now) });
+        writer.flush()?;
+        info!(template = %writer.template(), "tree arranged");
+        Ok(true)
+    })
+    .await?
+}
+
+/// The folders of each origin, with the tracks in them.
+type Folders = BTreeMap<OriginId, BTreeMap<OriginPath, Vec<FolderTrack>>>;
+
+/// Places all music, and returns its folders.
+fn place_music(
+    writer: &mut Writer,
+    db: &dyn MetaDb,
+    cancel: &CancellationToken,
+    mut looked_at: impl FnMut(u64),
+) -> Result<Folders, ScanError> {
+    let mut folders = Folders::new();
+    let mut after = None;
+    loop {
+        if cancel.is_cancelled() {
+            return Err(ScanError::Cancelled);
+        }
+        let page = db.files(&FileQuery::All, after, BATCH)?;
+        looked_at(page.files.len() as u64);
+        for file in page.files.iter().filter(|file| file.state == FileState::Present) {
+            let Some(wanted) = writer.wanted(file) else { continue };
+            writer.place(file.id, wanted.clone());
+            if file.kind == FileKind::Audio {
+                let folder = folders.entry(file.origin.clone()).or_default().entry(file.path.parent()).or_default();
+                folder.push(FolderTrack { path: file.path.clone(), wanted });
+            }
+        }
+        writer.flush()?;
+        after = page.next;
+        if after.is_none() {
+            return Ok(folders);
+        }
+    }
+}
+
+fn place_sidecars(
+    writer: &mut Writer,
+    db: &dyn MetaDb,
+    folders: Folders,
+    cancel: &CancellationToken,
+) -> Result<(), ScanError> {
+    for (origin, folders) in &folders {
+        let mut music = MusicFolders::default();
+        for (folder, tracks) in folders {
+            music.insert(folder.clone(), arrange::home_of(tracks));
+        }
+        let mut after = None;
+        loop {
+            if cancel.is_cancelled() {
+                return Err(ScanError::Cancelled);
+            }
+            let page = db.files(&FileQuery::Origin(origin.clone()), after, BATCH)?;
+            for file in page.files.iter().filter(|f| f.kind == FileKind::Sidecar && f.state == FileState::Present) {
+                let own = folders.get(&file.path.parent()).and_then(|t| Some((arrange::home_of(t)?, t)));
+                let shown = match own {
+                    Some((home, tracks)) => arrange::beside(&home, &file.path, tracks),
+                    None => music.place_orphan(&file.path, |_| Ok::<_, ScanError>(None))?,
+                };
+                match shown {
+                    Some(path) => writer.place(file.id, path),
+                    None => writer.push(Op::Unplace(file.id)),
+                }
+            }
+            writer.flush()?;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

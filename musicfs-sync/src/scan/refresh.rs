@@ -1,0 +1,54 @@
+//! Bringing one file up to date, when a reader found that the catalogue is behind.
+
+use musicfs_core::{FileId, FileKind, FileState, Op, OriginErrorKind, Refreshed};
+
+use super::parse::{self, Done};
+use super::writer::Writer;
+use super::{ScanError, Scanner, blocking};
+
+pub(super) async fn run(scanner: &Scanner, id: FileId) -> Result<Refreshed, ScanError> {
+    let db = scanner.db.clone();
+    let Some(file) = blocking(move || db.file(id)).await?? else { return Ok(Refreshed::Gone) };
+    let Some(origin) = scanner.origin(&file.origin) else { return Ok(Refreshed::Unknown) };
+    let entry = match origin.stat(&file.path).await {
+        Ok(entry) if entry.version.is_same(&file.version) && file.state == FileState::Present => {
+            return Ok(Refreshed::Unchanged);
+        }
+        Ok(entry) => entry,
+        Err(error) if error.kind == OriginErrorKind::NotFound => {
+            // The origin answered for this file; that it is there at all is for a pass to prove, so that a folder
+            // which is not mounted takes nothing away.
+            return if origin.health().await.is_ok() { gone(scanner, id).await } else { Ok(Refreshed::Unknown) };
+        }
+        Err(error) => return Err(ScanError::Origin(error)),
+    };
+    let parts = scanner.parts();
+    let mut row = if file.kind == FileKind::Sidecar {
+        Box::new(musicfs_core::FileMeta { version: entry.version, state: FileState::Present, ..file })
+    } else {
+        match parse::one(origin, id, entry).await? {
+            Done::File(row, _) => row,
+            _ => return Ok(Refreshed::Unknown),
+        }
+    };
+    row.id = id;
+    blocking(move || {
+        let mut writer = Writer::load(parts)?;
+        writer.put(row);
+        writer.flush()?;
+        Ok(Refreshed::Updated)
+    })
+    .await?
+}
+
+async fn gone(scanner: &Scanner, id: FileId) -> Result<Refreshed, ScanError> {
+    let parts = scanner.parts();
+    blocking(move || {
+        let mut writer = Writer::load(parts)?;
+        writer.push(Op::SetState(id, FileState::Missing));
+        writer.push(Op::Unplace(id));
+        writer.flush()?;
+        Ok(Refreshed::Gone)
+    })
+    .await?
+}

@@ -1,0 +1,239 @@
+//! Applies what a pass found, batch by batch. Everything here blocks.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use musicfs_core::{
+    AlbumKey, Applied, Batch, Clock, FileId, FileKind, FileMeta, FileQuery, FileState, MetaDb, MetaError, Op,
+    OriginId, OriginPath, Placement, Template, VirtualPath,
+};
+
+use super::{Parts, ScanError};
+use crate::arrange::{self, FolderTrack};
+use crate::library::{Identity, Library};
+
+/// Files in one batch: enough to make the cost of a transaction vanish, few enough to be seen soon.
+pub(super) const BATCH: usize = 2_000;
+/// How often an id is derived again before giving up: two collisions in a row do not happen.
+const MAX_SALT: u32 = 16;
+
+/// Gathers changes and applies them, keeping what placing files needs to know.
+pub(super) struct Writer {
+    db: Arc<dyn MetaDb>,
+    library: Arc<Library>,
+    clock: Arc<dyn Clock>,
+    template: Arc<Template>,
+    /// Numbers given to files before, so that a rebuilt tree gives the same ones.
+    numbers: HashMap<FileId, (VirtualPath, u32)>,
+    /// Albums that are known to have several discs.
+    multi_disc: HashSet<AlbumKey>,
+    /// Albums that turned out to have several discs since the last flush.
+    newly_multi: Vec<AlbumKey>,
+    ops: Vec<Op>,
+}
+
+impl Writer {
+    /// Loads what placing files needs to know.
+    pub(super) fn load(parts: Parts) -> Result<Self, ScanError> {
+        let Parts { db, library, clock, template } = parts;
+        Ok(Self {
+            numbers: library.name_numbers()?,
+            multi_disc: db.multi_disc_albums()?.into_iter().collect(),
+            db,
+            library,
+            clock,
+            template,
+            newly_multi: Vec::new(),
+            ops: Vec::new(),
+        })
+    }
+
+    /// Returns the number of changes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Returns the template that files are placed by.
+    pub(super) fn template(&self) -> &Arc<Template> {
+        &self.template
+    }
+
+    /// Records a file and shows it where it wants to be; returns that place. Sidecars are placed by their folder.
+    pub(super) fn put(&mut self, file: Box<FileMeta>) -> Option<VirtualPath> {
+        if let Some(key) = file.album_key()
+            && file.audio.as_ref().and_then(|audio| audio.disc).is_some_and(|disc| disc > 1)
+            && self.multi_disc.insert(key)
+        {
+            self.newly_multi.push(key);
+        }
+        let id = file.id;
+        let wanted = self.wanted(&file);
+        // A file that waits for its first read is in the tree only when the user can do something about it.
+        let shown = wanted.filter(|_| file.state == FileState::Present || file.problem.is_some());
+        let kind = file.kind;
+        self.ops.push(Op::PutFile(file));
+        match &shown {
+            Some(path) => self.place(id, path.clone()),
+            None if kind == FileKind::Other => self.ops.push(Op::Unplace(id)),
+            None => {}
+        }
+        shown
+    }
+
+    /// Shows a file at a path.
+    pub(super) fn place(&mut self, id: FileId, path: VirtualPath) {
+        let prefer = match self.numbers.get(&id) {
+            Some((wanted, n)) if *wanted == path => *n,
+            _ => 0,
+        };
+        self.ops.push(Op::Place(Placement { id, path, prefer }));
+    }
+
+    /// Makes any other change.
+    pub(super) fn push(&mut self, op: Op) {
+        self.ops.push(op);
+    }
+
+    /// Shows a file again that had been gone; returns where, for music.
+    pub(super) fn restore(&mut self, id: FileId) -> Result<Option<VirtualPath>, ScanError> {
+        let Some(file) = self.db.file(id)? else { return Ok(None) };
+        self.ops.push(Op::SetState(id, FileState::Present));
+        let wanted = self.wanted(&file);
+        if let Some(path) = &wanted {
+            self.place(id, path.clone());
+        }
+        Ok(wanted)
+    }
+
+    /// Returns where a track, or a file that could not be parsed, wants to be shown.
+    pub(super) fn wanted(&self, file: &FileMeta) -> Option<VirtualPath> {
+        let multi_disc = file.album_key().is_some_and(|key| self.multi_disc.contains(&key));
+        arrange::wanted(&self.template, file, multi_disc)
+    }
+
+    /// Applies what waits, then shows the files again whose place depends on what has just been learnt.
+    pub(super) fn flush(&mut self) -> Result<(), ScanError> {
+        self.apply()?;
+        while let Some(key) = self.newly_multi.pop() {
+            self.replace_album(key)?;
+            self.apply()?;
+        }
+        Ok(())
+    }
+
+    /// Shows the discs of albums again which no longer have several, as far as the catalogue knows.
+    pub(super) fn forget_single_discs(&mut self) -> Result<(), ScanError> {
+        let now: HashSet<AlbumKey> = self.db.multi_disc_albums()?.into_iter().collect();
+        let single: Vec<AlbumKey> = self.multi_disc.difference(&now).copied().collect();
+        self.multi_disc = now;
+        for key in single {
+            self.replace_album(key)?;
+        }
+        self.flush()
+    }
+
+    fn replace_album(&mut self, key: AlbumKey) -> Result<(), ScanError> {
+        let mut after = None;
+        loop {
+            let page = self.db.files(&FileQuery::DiscsOf(key), after, BATCH)?;
+            for file in page.files.iter().filter(|file| file.state == FileState::Present) {
+                if let Some(path) = self.wanted(file) {
+                    self.place(file.id, path);
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns the music and the sidecars of a folder that are there, with where the music wants to be shown.
+    pub(super) fn folder(
+        &self,
+        origin: &OriginId,
+        folder: &OriginPath,
+    ) -> Result<(Vec<FolderTrack>, Vec<(FileId, OriginPath)>), ScanError> {
+        let query = FileQuery::Folder(origin.clone(), folder.clone());
+        let (mut tracks, mut sidecars, mut after) = (Vec::new(), Vec::new(), None);
+        loop {
+            let page = self.db.files(&query, after, BATCH)?;
+            for file in page.files.into_iter().filter(|file| file.state == FileState::Present) {
+                match file.kind {
+                    FileKind::Audio => {
+                        let wanted = self.wanted(&file);
+                        tracks.extend(wanted.map(|wanted| FolderTrack { path: file.path, wanted }));
+                    }
+                    FileKind::Sidecar => sidecars.push((file.id, file.path)),
+                    FileKind::Unparsed | FileKind::Other => {}
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok((tracks, sidecars));
+            }
+        }
+    }
+
+    fn apply(&mut self) -> Result<(), ScanError> {
+        if self.ops.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch { at: self.clock.unix(), ops: std::mem::take(&mut self.ops) };
+        let Applied { suffixed, .. } = loop {
+            match self.db.apply(&batch) {
+                Ok(applied) => break applied,
+                Err(MetaError::IdTaken { id, origin, path }) => {
+                    let new = self.rederive(&batch.ops, id, &origin, &path)?;
+                    rename(&mut batch.ops, id, new, &origin, &path);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if !suffixed.is_empty() {
+            self.library.record_numbers(&suffixed)?;
+            self.numbers.extend(suffixed.into_iter().map(|s| (s.id, (s.path, s.n))));
+        }
+        Ok(())
+    }
+
+    /// Gives a file whose id is taken by another the next one, and remembers it for good.
+    fn rederive(
+        &mut self,
+        ops: &[Op],
+        taken: FileId,
+        origin: &OriginId,
+        path: &OriginPath,
+    ) -> Result<FileId, ScanError> {
+        let in_batch: HashSet<FileId> =
+            ops.iter().filter_map(|op| if let Op::PutFile(file) = op { Some(file.id) } else { None }).collect();
+        for salt in 1..=MAX_SALT {
+            let id = FileId::derive(origin, path, salt);
+            if !in_batch.contains(&id) && self.db.file(id)?.is_none() {
+                self.library.add_identity(&Identity { origin: origin.clone(), path: path.clone(), id })?;
+                return Ok(id);
+            }
+        }
+        Err(MetaError::IdTaken { id: taken, origin: origin.clone(), path: path.clone() }.into())
+    }
+}
+
+/// Renames a file in the changes that follow its own record. Two files of one batch may have the same id: what
+/// belongs to which is told by order, as a file's changes follow its record.
+fn rename(ops: &mut [Op], old: FileId, new: FileId, origin: &OriginId, path: &OriginPath) {
+    let mut ours = false;
+    for op in ops {
+        match op {
+            Op::PutFile(file) if file.id == old => {
+                ours = file.origin == *origin && file.path == *path;
+                if ours {
+                    file.id = new;
+                }
+            }
+            Op::Place(placement) if ours && placement.id == old => placement.id = new,
+            Op::Unplace(id) | Op::SetState(id, _) | Op::Forget(id) if ours && *id == old => *id = new,
+            Op::PutManifest { id, .. } if ours && *id == old => *id = new,
+            _ => {}
+        }
+    }
+}
