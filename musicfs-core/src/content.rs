@@ -235,7 +235,7 @@ pub enum Refreshed {
     Unchanged,
     /// The catalogue has been brought up to date.
     Updated,
-    /// The file is gone; the catalogue says so now.
+    /// The file is not there. The catalogue still has it: that it is gone for good is for a whole listing to prove.
     Gone,
     /// It could not be told.
     Unknown,

@@ -1,6 +1,6 @@
 //! Bringing one file up to date, when a reader found that the catalogue is behind.
 
-use musicfs_core::{FileId, FileKind, FileState, Op, OriginErrorKind, Refreshed};
+use musicfs_core::{FileId, FileKind, FileMeta, FileState, OriginErrorKind, Refreshed};
 
 use super::parse::{self, Done};
 use super::writer::Writer;
@@ -15,16 +15,13 @@ pub(super) async fn run(scanner: &Scanner, id: FileId) -> Result<Refreshed, Scan
             return Ok(Refreshed::Unchanged);
         }
         Ok(entry) => entry,
-        Err(error) if error.kind == OriginErrorKind::NotFound => {
-            // The origin answered for this file; that it is there at all is for a pass to prove, so that a folder
-            // which is not mounted takes nothing away.
-            return if origin.health().await.is_ok() { gone(scanner, id).await } else { Ok(Refreshed::Unknown) };
-        }
+        // Only a whole listing proves that a file is gone: a disk that is not mounted has none of its files.
+        Err(error) if error.kind == OriginErrorKind::NotFound => return Ok(Refreshed::Gone),
         Err(error) => return Err(ScanError::Origin(error)),
     };
     let parts = scanner.parts();
     let mut row = if file.kind == FileKind::Sidecar {
-        Box::new(musicfs_core::FileMeta { version: entry.version, state: FileState::Present, ..file })
+        Box::new(FileMeta { version: entry.version, state: FileState::Present, ..file })
     } else {
         match parse::one(origin, id, entry).await? {
             Done::File(row, _) => row,
@@ -37,18 +34,6 @@ pub(super) async fn run(scanner: &Scanner, id: FileId) -> Result<Refreshed, Scan
         writer.put(row);
         writer.flush()?;
         Ok(Refreshed::Updated)
-    })
-    .await?
-}
-
-async fn gone(scanner: &Scanner, id: FileId) -> Result<Refreshed, ScanError> {
-    let parts = scanner.parts();
-    blocking(move || {
-        let mut writer = Writer::load(parts)?;
-        writer.push(Op::SetState(id, FileState::Missing));
-        writer.push(Op::Unplace(id));
-        writer.flush()?;
-        Ok(Refreshed::Gone)
     })
     .await?
 }
