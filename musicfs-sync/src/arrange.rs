@@ -23,7 +23,10 @@ pub(crate) fn wanted(template: &Template, file: &FileMeta, multi_disc: bool) -> 
             let audio = file.audio.as_deref()?;
             let extension = layout::extension_for(&file.path, file.format?, audio.codec);
             let (path, origin) = (&file.path, &file.origin);
-            Some(layout::render(template, &LayoutInput { audio, path, origin, extension: &extension, multi_disc }))
+            Some(layout::render(
+                template,
+                &LayoutInput { audio, path, origin, extension: &extension, multi_disc },
+            ))
         }
         FileKind::Unparsed => Some(layout::unsorted(&file.path)),
         FileKind::Sidecar | FileKind::Other => None,
@@ -124,7 +127,9 @@ impl MusicFolders {
             let Some(home) = self.home(path, load)? else { continue };
             common = Some(match common {
                 None => home.to_vec(),
-                Some(common) => common.iter().zip(&*home).take_while(|(a, b)| a == b).map(|(a, _)| a.clone()).collect(),
+                Some(common) => {
+                    common.iter().zip(&*home).take_while(|(a, b)| a == b).map(|(a, _)| a.clone()).collect()
+                }
             });
         }
         Ok(common.filter(|names| !names.is_empty()).map(Into::into))
@@ -210,6 +215,9 @@ mod tests {
         let album = [("Album", Some("A/L"))];
         assert_eq!(orphan(&album, "Album/Scans/back.jpg").as_deref(), Some("A/L/Scans/back.jpg"));
         assert_eq!(orphan(&album, "Other/x.jpg"), None);
-        assert_eq!(orphan(&[("Album", None)], "Album/Scans/x.jpg").as_deref(), Some("Loaded/Album/Scans/x.jpg"));
+        assert_eq!(
+            orphan(&[("Album", None)], "Album/Scans/x.jpg").as_deref(),
+            Some("Loaded/Album/Scans/x.jpg")
+        );
     }
 }

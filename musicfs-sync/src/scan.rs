@@ -35,7 +35,7 @@ mod rearrange;
 mod refresh;
 mod writer;
 
-pub use delta::{Delta, DeltaDetector};
+pub use delta::{Delta, DeltaDetector, Listed};
 
 /// How a scanner works.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ pub enum Delta {
     /// It is as the catalogue has it.
     Unchanged(FileId, FileKind),
     /// It is as the catalogue has it, but was thought to be gone.
-    Returned(FileId),
+    Returned(FileId, FileKind),
     /// It is new or changed, and is to be read for what it is.
     Read(FileId, Listed),
     /// It is a new or changed file that need not be read.
@@ -90,7 +90,7 @@ impl DeltaDetector {
                 // A missing file that is back is shown again even when it is to be reread.
                 if same && known.state == FileState::Missing {
                     known.state = FileState::Present;
-                    return Delta::Returned(id);
+                    return Delta::Returned(id, known.kind);
                 }
                 if same && !(self.reread && known.kind != FileKind::Sidecar) {
                     return Delta::Unchanged(id, known.kind);
@@ -166,7 +166,7 @@ mod tests {
         let mut detect = |path: &str, mtime| d.detect_changes(&entry(path, mtime));
         assert!(matches!(detect("same.flac", 1), Delta::Unchanged(_, Audio)));
         assert!(matches!(detect("new-version.flac", 2), Delta::Read(_, Listed::Changed)));
-        assert!(matches!(detect("back.flac", 1), Delta::Returned(_)));
+        assert!(matches!(detect("back.flac", 1), Delta::Returned(_, Audio)));
         assert!(matches!(detect("waiting.flac", 1), Delta::Read(_, Listed::Changed)));
         assert!(matches!(detect("broken.mp3", 1), Delta::Unchanged(_, Unparsed)));
         assert!(matches!(detect("cover.jpg", 1), Delta::Unchanged(_, Sidecar)));

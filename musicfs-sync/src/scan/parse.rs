@@ -27,7 +27,7 @@ pub(super) enum Item {
     /// A folder holds music that is recorded already.
     KnownMusicIn(OriginPath),
     /// Recorded already, but to be shown again.
-    Returned(FileId, OriginPath),
+    Returned(FileId, FileKind, OriginPath),
 }
 
 /// An item after reading.
@@ -42,7 +42,7 @@ pub(super) enum Done {
     /// See [`Item::KnownMusicIn`].
     KnownMusicIn(OriginPath),
     /// See [`Item::Returned`].
-    Returned(FileId, OriginPath),
+    Returned(FileId, FileKind, OriginPath),
 }
 
 /// Reads the items of a chunk, keeping their order. On files of this machine the chunk is one blocking job, which
@@ -126,7 +126,7 @@ fn without_reading(origin: &dyn Origin, item: Item) -> Result<Done, (FileId, Lis
         }
         Item::KnownSidecar(id, path) => Ok(Done::KnownSidecar(id, path)),
         Item::KnownMusicIn(folder) => Ok(Done::KnownMusicIn(folder)),
-        Item::Returned(id, path) => Ok(Done::Returned(id, path)),
+        Item::Returned(id, kind, path) => Ok(Done::Returned(id, kind, path)),
     }
 }
 

@@ -7,9 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use musicfs_core::{
-    FileId, FileKind, FileState, KnownFile, MonoTime, Op, Origin, OriginPath, ScanPage, ScanRequest, VirtualPath,
-};
+use musicfs_core::{FileId, FileKind, KnownFile, MonoTime, Op, Origin, OriginPath, ScanPage, ScanRequest};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -190,7 +188,7 @@ impl Pass<'_> {
                         FileKind::Unparsed | FileKind::Other => {}
                     }
                 }
-                Delta::Returned(id) => items.push(Item::Returned(id, entry.path)),
+                Delta::Returned(id, kind) => items.push(Item::Returned(id, kind, entry.path)),
                 Delta::Read(id, listed) => {
                     to_parse += 1;
                     items.push(Item::Read(id, listed, entry));
@@ -199,7 +197,10 @@ impl Pass<'_> {
             }
         }
         for unlisted in page.unlisted {
-            warn!(error = &unlisted.error as &dyn std::error::Error, "folder could not be listed; kept as it was");
+            warn!(
+                error = &unlisted.error as &dyn std::error::Error,
+                "folder could not be listed; kept as it was"
+            );
             self.unlisted.push(unlisted.path);
         }
         self.report.complete |= page.complete;
@@ -214,16 +215,22 @@ impl Pass<'_> {
     /// Takes what a parsing job made.
     async fn take(&mut self, done: Vec<Done>) -> Result<(), ScanError> {
         let mut parsed = 0;
+        let mut returned = Vec::new();
         for done in done {
             match done {
                 Done::Nothing => {}
                 Done::KnownMusicIn(folder) => self.enter(folder).has_known_music = true,
                 Done::KnownSidecar(id, path) => self.enter(path.parent()).sidecars.push((id, path)),
-                Done::Returned(id, path) => {
+                Done::Returned(id, kind, path) => {
                     self.report.returned += 1;
+                    returned.push(id);
                     let open = self.enter(path.parent());
-                    (open.changed, open.has_known_music) = (true, true);
-                    self.write(move |writer| writer.restore(id)).await?;
+                    open.changed = true;
+                    match kind {
+                        FileKind::Audio => open.has_known_music = true,
+                        FileKind::Sidecar => open.sidecars.push((id, path)),
+                        FileKind::Unparsed | FileKind::Other => {}
+                    }
                 }
                 Done::File(file, listed) => {
                     match listed {
@@ -243,6 +250,9 @@ impl Pass<'_> {
                     }
                 }
             }
+        }
+        if !returned.is_empty() {
+            self.write(move |writer| returned.into_iter().try_for_each(|id| writer.restore(id))).await?;
         }
         if parsed > 0 {
             self.scanner.progress.send_modify(|p| p.parsed += parsed);
@@ -292,20 +302,14 @@ impl Pass<'_> {
     /// With the whole listing known: places what depends on other folders, and concludes what is gone.
     async fn conclude(&mut self) -> Result<(), ScanError> {
         let gone = self.gone();
-        self.report.missing = gone.len() as u64;
         let origin = self.origin.id().clone();
         let (orphans, mixed) = (std::mem::take(&mut self.orphans), std::mem::take(&mut self.mixed));
         let touched = std::mem::take(&mut self.touched);
         let mut music = std::mem::take(&mut self.music);
-        let lost = !gone.is_empty();
+        let unlisted = std::mem::take(&mut self.unlisted);
+        self.report.missing = self.write(move |writer| writer.lose(gone, &unlisted)).await?;
+        let lost = self.report.missing > 0;
         self.write(move |writer| {
-            for id in gone {
-                writer.push(Op::SetState(id, FileState::Missing));
-                writer.push(Op::Unplace(id));
-                if writer.len() >= BATCH {
-                    writer.flush()?;
-                }
-            }
             for folder in mixed {
                 let (tracks, sidecars) = writer.folder(&origin, &folder)?;
                 let Some(home) = arrange::home_of(&tracks) else { continue };
@@ -332,8 +336,7 @@ impl Pass<'_> {
                 }
             }
             writer.flush()?;
-            writer.forget_single_discs()?;
-            Ok(None)
+            writer.forget_single_discs()
         })
         .await
     }
@@ -347,8 +350,6 @@ impl Pass<'_> {
             "the listing was cut short"
         } else if self.detector.listed() == 0 {
             "the listing came back empty"
-        } else if !self.unlisted.is_empty() {
-            "some folders could not be listed"
         } else {
             return unseen;
         };
@@ -368,14 +369,14 @@ impl Pass<'_> {
         if self.writer.as_ref().is_none_or(|writer| writer.len() == 0) {
             return Ok(());
         }
-        self.write(|writer| writer.flush().map(|()| None)).await
+        self.write(Writer::flush).await
     }
 
     /// Lets the writer work where blocking is allowed.
-    async fn write(
+    async fn write<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut Writer) -> Result<Option<VirtualPath>, ScanError> + Send + 'static,
-    ) -> Result<(), ScanError> {
+        work: impl FnOnce(&mut Writer) -> Result<T, ScanError> + Send + 'static,
+    ) -> Result<T, ScanError> {
         let mut writer = self.writer.take().ok_or(ScanError::Cancelled)?;
         let (writer, done) = blocking(move || {
             let done = work(&mut writer);
@@ -383,6 +384,6 @@ impl Pass<'_> {
         })
         .await?;
         self.writer = Some(writer);
-        done.map(|_| ())
+        done
     }
 }

@@ -60,7 +60,8 @@ fn place_music(
             let Some(wanted) = writer.wanted(file) else { continue };
             writer.place(file.id, wanted.clone());
             if file.kind == FileKind::Audio {
-                let folder = folders.entry(file.origin.clone()).or_default().entry(file.path.parent()).or_default();
+                let folder =
+                    folders.entry(file.origin.clone()).or_default().entry(file.path.parent()).or_default();
                 folder.push(FolderTrack { path: file.path.clone(), wanted });
             }
         }
@@ -89,7 +90,9 @@ fn place_sidecars(
                 return Err(ScanError::Cancelled);
             }
             let page = db.files(&FileQuery::Origin(origin.clone()), after, BATCH)?;
-            for file in page.files.iter().filter(|f| f.kind == FileKind::Sidecar && f.state == FileState::Present) {
+            for file in
+                page.files.iter().filter(|f| f.kind == FileKind::Sidecar && f.state == FileState::Present)
+            {
                 let own = folders.get(&file.path.parent()).and_then(|t| Some((arrange::home_of(t)?, t)));
                 let shown = match own {
                     Some((home, tracks)) => arrange::beside(&home, &file.path, tracks),

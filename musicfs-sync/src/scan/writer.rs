@@ -17,6 +17,9 @@ pub(super) const BATCH: usize = 2_000;
 /// How often an id is derived again before giving up: two collisions in a row do not happen.
 const MAX_SALT: u32 = 16;
 
+/// The music and the sidecars of a folder.
+type FolderFiles = (Vec<FolderTrack>, Vec<(FileId, OriginPath)>);
+
 /// Gathers changes and applies them, keeping what placing files needs to know.
 pub(super) struct Writer {
     db: Arc<dyn MetaDb>,
@@ -94,15 +97,36 @@ impl Writer {
         self.ops.push(op);
     }
 
-    /// Shows a file again that had been gone; returns where, for music.
-    pub(super) fn restore(&mut self, id: FileId) -> Result<Option<VirtualPath>, ScanError> {
-        let Some(file) = self.db.file(id)? else { return Ok(None) };
-        self.ops.push(Op::SetState(id, FileState::Present));
-        let wanted = self.wanted(&file);
-        if let Some(path) = &wanted {
-            self.place(id, path.clone());
+    /// Shows a file again that had been gone. Sidecars are placed by their folder.
+    pub(super) fn restore(&mut self, id: FileId) -> Result<(), ScanError> {
+        if let Some(file) = self.db.file(id)? {
+            self.ops.push(Op::SetState(id, FileState::Present));
+            if let Some(path) = self.wanted(&file) {
+                self.place(id, path);
+            }
         }
-        Ok(wanted)
+        Ok(())
+    }
+
+    /// Takes files for gone, but for those below a folder that could not be listed; returns how many.
+    pub(super) fn lose(&mut self, gone: Vec<FileId>, unlisted: &[OriginPath]) -> Result<u64, ScanError> {
+        let mut lost = 0;
+        for id in gone {
+            if !unlisted.is_empty() {
+                let Some(file) = self.db.file(id)? else { continue };
+                if unlisted.iter().any(|folder| file.path.is_within(folder)) {
+                    continue;
+                }
+            }
+            self.ops.push(Op::SetState(id, FileState::Missing));
+            self.ops.push(Op::Unplace(id));
+            lost += 1;
+            if self.ops.len() >= BATCH {
+                self.flush()?;
+            }
+        }
+        self.flush()?;
+        Ok(lost)
     }
 
     /// Returns where a track, or a file that could not be parsed, wants to be shown.
@@ -149,11 +173,7 @@ impl Writer {
     }
 
     /// Returns the music and the sidecars of a folder that are there, with where the music wants to be shown.
-    pub(super) fn folder(
-        &self,
-        origin: &OriginId,
-        folder: &OriginPath,
-    ) -> Result<(Vec<FolderTrack>, Vec<(FileId, OriginPath)>), ScanError> {
+    pub(super) fn folder(&self, origin: &OriginId, folder: &OriginPath) -> Result<FolderFiles, ScanError> {
         let query = FileQuery::Folder(origin.clone(), folder.clone());
         let (mut tracks, mut sidecars, mut after) = (Vec::new(), Vec::new(), None);
         loop {
@@ -205,8 +225,10 @@ impl Writer {
         origin: &OriginId,
         path: &OriginPath,
     ) -> Result<FileId, ScanError> {
-        let in_batch: HashSet<FileId> =
-            ops.iter().filter_map(|op| if let Op::PutFile(file) = op { Some(file.id) } else { None }).collect();
+        let in_batch: HashSet<FileId> = ops
+            .iter()
+            .filter_map(|op| if let Op::PutFile(file) = op { Some(file.id) } else { None })
+            .collect();
         for salt in 1..=MAX_SALT {
             let id = FileId::derive(origin, path, salt);
             if !in_batch.contains(&id) && self.db.file(id)?.is_none() {
