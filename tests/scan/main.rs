@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use musicfs_core::{
-    Clock, Cookie, FileId, FileKind, FileQuery, FileState, Ino, MetaDb, NodeKind, Origin, OriginId, OriginPath,
-    ROOT_INODE, Refreshed, Refresher, SystemClock, Template,
+    Clock, Cookie, FileId, FileKind, FileQuery, FileState, Ino, MetaDb, NodeKind, Origin, OriginId,
+    OriginPath, ROOT_INODE, Refreshed, Refresher, SystemClock, Template,
 };
 use musicfs_origins::LocalOrigin;
 use musicfs_sync::{Database, Library, ScanReport, Scanner, ScannerConfig};
@@ -146,7 +146,10 @@ async fn second_disc_found_later_gives_the_first_its_number() {
 #[tokio::test]
 async fn compilation_goes_under_various_artists() {
     let world = World::new();
-    world.add("x/1.mp3", Track::new(Sample::Mp3Cbr).artist("A").album("Hits").track(1, 2).title("T").compilation());
+    world.add(
+        "x/1.mp3",
+        Track::new(Sample::Mp3Cbr).artist("A").album("Hits").track(1, 2).title("T").compilation(),
+    );
     world.add("x/2.flac", song("B", "Hits", 2, "U").compilation());
     world.scan().await;
     assert_eq!(world.paths(), ["/Various Artists/Hits/01 - T.mp3", "/Various Artists/Hits/02 - U.flac"]);
@@ -205,7 +208,8 @@ async fn broken_file_is_listed_with_its_reason_and_read_once() {
     assert!(file.problem.is_some_and(|reason| !reason.is_empty()));
     let again = world.scan().await;
     assert_eq!((again.unchanged, again.problems), (2, 0));
-    world.add("sub/broken.mp3", Track::new(Sample::Mp3Cbr).artist("A").album("L").track(1, 1).title("Mended"));
+    world
+        .add("sub/broken.mp3", Track::new(Sample::Mp3Cbr).artist("A").album("L").track(1, 1).title("Mended"));
     world.scan().await;
     assert_eq!(world.paths(), ["/A/L/01 - Mended.mp3"]);
 }
@@ -343,7 +347,8 @@ async fn full_scan_reads_again_and_changes_nothing() {
     let world = World::new();
     world.add("1.flac", song("A", "L", 1, "T"));
     world.scan().await;
-    let (before, revision) = (world.tree(), world.db.changes_since(Default::default(), 1000).unwrap().changes.len());
+    let (before, revision) =
+        (world.tree(), world.db.changes_since(Default::default(), 1000).unwrap().changes.len());
     let report = world.scanner.scan(&OriginId::from("music"), true, &CancellationToken::new()).await.unwrap();
     assert_eq!(report.changed, 1);
     assert_eq!(world.tree(), before);
