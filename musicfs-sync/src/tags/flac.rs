@@ -36,7 +36,9 @@ pub(super) fn read(
                 stream_info(&window.array::<STREAMINFO_LEN>(from)?, meta);
                 has_info = true;
             }
-            4 => vorbis::read(&mut Flat::new(from, at), window, fields, &mut meta.pictures)?,
+            4 => {
+                vorbis::read(&mut Flat::new(from, at), window, fields, &mut meta.pictures)?;
+            }
             6 => {
                 let head = window.up_to(from, len.min(PICTURE_HEAD) as usize)?;
                 if let Some((kind, mime, skip, len)) = picture::flac_block(head) {

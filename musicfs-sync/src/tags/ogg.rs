@@ -8,7 +8,7 @@ mod pages;
 use musicfs_core::{AudioMeta, Codec, PictureRef, PictureStorage};
 
 use super::fields::Fields;
-use super::vorbis::{self, Source};
+use super::vorbis::{self, Extent, Source};
 use super::window::{Stop, Window};
 use super::{ParseError, flac, picture, stream};
 use pages::{Page, Pages};
@@ -96,8 +96,8 @@ fn read_stream(
     }
     let mut pages = Pages::new(first.serial, at);
     pages.next_packet(window)?;
-    if id.codec == Codec::Flac {
-        read_blocks(window, &mut pages, meta, fields)?;
+    let extent = if id.codec == Codec::Flac {
+        read_blocks(window, &mut pages, meta, fields)?
     } else {
         pages.next_packet(window)?;
         let mark: &[u8] = match id.codec {
@@ -108,10 +108,15 @@ fn read_stream(
         let mut found = Vec::new();
         pages.take(window, mark.len(), &mut found)?;
         if found == mark {
-            vorbis::read(&mut pages, window, fields, &mut meta.pictures)?;
+            vorbis::read(&mut pages, window, fields, &mut meta.pictures)?
+        } else {
+            Extent::Whole
         }
-    }
-    let headers_end = pages.offset();
+    };
+    let headers_end = match extent {
+        Extent::Whole => end_of_headers(window, &mut pages, id.codec)?,
+        Extent::Cut(end) => end,
+    };
     if let Some(samples) = last_position(window, first.serial)? {
         let played = samples.saturating_sub(id.skipped);
         meta.duration_ms = stream::millis(played, meta.sample_rate);
@@ -120,13 +125,25 @@ fn read_stream(
     Ok(())
 }
 
+/// Returns where the audio begins: behind the comments, and behind Vorbis' third header.
+fn end_of_headers(window: &mut Window<'_>, pages: &mut Pages, codec: Codec) -> Result<u64, Stop> {
+    for _ in 0..if codec == Codec::Vorbis { 2 } else { 1 } {
+        match pages.next_packet(window) {
+            // A file without audio, or cut short in its headers, still has its tags.
+            Err(Stop::Failed(ParseError::Truncated)) => return Ok(window.len()),
+            other => other?,
+        }
+    }
+    Ok(pages.offset())
+}
+
 /// Reads the metadata blocks of Ogg FLAC, one a packet.
 fn read_blocks(
     window: &mut Window<'_>,
     pages: &mut Pages,
     meta: &mut AudioMeta,
     fields: &mut Fields,
-) -> Result<(), Stop> {
+) -> Result<Extent, Stop> {
     let mut head = Vec::new();
     for _ in 0..MAX_BLOCKS {
         pages.next_packet(window)?;
@@ -136,7 +153,16 @@ fn read_blocks(
         match kind & 0x7f {
             // An audio frame begins with 0xFF: the headers are over.
             0x7f => break,
-            4 => vorbis::read(pages, window, fields, &mut meta.pictures)?,
+            4 => {
+                let extent = vorbis::read(pages, window, fields, &mut meta.pictures)?;
+                if extent != Extent::Whole {
+                    return Ok(extent);
+                }
+            }
+            // A picture too long to be passed over ends the headers, as far as they are read.
+            6 if len > window.left().saturating_sub(TAILS[1]) => {
+                return Ok(Extent::Cut(pages.offset() + len));
+            }
             6 => read_picture(window, pages, len, &mut meta.pictures)?,
             _ => {}
         }
@@ -144,7 +170,7 @@ fn read_blocks(
             break;
         }
     }
-    Ok(())
+    Ok(Extent::Whole)
 }
 
 fn read_picture(

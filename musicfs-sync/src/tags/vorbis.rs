@@ -14,8 +14,8 @@ const MAX_COMMENTS: u32 = 5000;
 const MAX_KEY: u64 = 64;
 /// How much of a picture's base64 text is read: its kind and MIME type.
 const PICTURE_HEAD: u64 = 128;
-/// What must still be possible to fetch for reading to go on past a comment that is skipped: the rest of the
-/// header and the file's end.
+/// What must still be possible to fetch behind a comment that is passed over: the rest of the header and the
+/// file's end.
 const RESERVE: u64 = 512 * 1024;
 
 /// Bytes of a comment header in sequence, wherever in the file they are.
@@ -24,6 +24,8 @@ pub(super) trait Source {
     fn take(&mut self, window: &mut Window<'_>, len: usize, out: &mut Vec<u8>) -> Result<(), Stop>;
     /// Skips `len` bytes.
     fn skip(&mut self, window: &mut Window<'_>, len: u64) -> Result<(), Stop>;
+    /// Tells whether what is skipped need not be fetched.
+    fn skips_freely(&self) -> bool;
     /// Returns the next byte's offset in the file.
     fn offset(&self) -> u64;
 }
@@ -59,9 +61,22 @@ impl Source for Flat {
         Ok(())
     }
 
+    fn skips_freely(&self) -> bool {
+        true
+    }
+
     fn offset(&self) -> u64 {
         self.at
     }
+}
+
+/// How far a comment header was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// To its end, or to where it is damaged.
+    Whole,
+    /// Up to a picture too long to be passed over, which ends at or behind this offset.
+    Cut(u64),
 }
 
 /// Reads a comment header. One that is damaged gives the comments before the damage.
@@ -70,9 +85,9 @@ pub(super) fn read(
     window: &mut Window<'_>,
     fields: &mut Fields,
     pictures: &mut Vec<PictureRef>,
-) -> Result<(), Stop> {
+) -> Result<Extent, Stop> {
     match read_all(source, window, fields, pictures) {
-        Err(Stop::Failed(ParseError::Truncated)) => Ok(()),
+        Err(Stop::Failed(ParseError::Truncated)) => Ok(Extent::Whole),
         other => other,
     }
 }
@@ -82,7 +97,7 @@ fn read_all(
     window: &mut Window<'_>,
     fields: &mut Fields,
     pictures: &mut Vec<PictureRef>,
-) -> Result<(), Stop> {
+) -> Result<Extent, Stop> {
     let mut buffer = Vec::with_capacity(256);
     let vendor = number(source, window, &mut buffer)?;
     source.skip(window, u64::from(vendor))?;
@@ -102,9 +117,13 @@ fn read_all(
             }
             continue;
         }
+        // What is passed over may have to be fetched all the same.
+        if len > window.left().saturating_sub(RESERVE) && !source.skips_freely() {
+            return Ok(Extent::Cut(offset + len));
+        }
         read_long(source, window, len, &mut buffer, fields, pictures)?;
     }
-    Ok(())
+    Ok(Extent::Whole)
 }
 
 const PICTURE_KEY: &[u8] = b"METADATA_BLOCK_PICTURE";
@@ -121,30 +140,22 @@ fn read_long(
     let offset = source.offset();
     source.take(window, (MAX_KEY + PICTURE_HEAD) as usize, buffer)?;
     let read = buffer.len() as u64;
-    let Some((key, head)) = split(buffer) else { return skip(source, window, len - read) };
+    let Some((key, head)) = split(buffer) else { return source.skip(window, len - read) };
     if key.eq_ignore_ascii_case(PICTURE_KEY) {
         let mut found = picture::of_comment(head, offset + key.len() as u64 + 1, 0);
-        skip(source, window, len - read)?;
+        source.skip(window, len - read)?;
         // Page headers that were passed on the way are part of the stretch.
         found.len = source.offset() - found.offset;
         picture::push(pictures, found);
         return Ok(());
     }
     let field = keys::field_of(key).filter(|_| len <= MAX_STORED as u64);
-    let Some(field) = field else { return skip(source, window, len - read) };
+    let Some(field) = field else { return source.skip(window, len - read) };
     let mut value = head.to_vec();
     source.take(window, (len - read) as usize, buffer)?;
     value.extend_from_slice(buffer);
     fields.add(field, &text::utf8(&value));
     Ok(())
-}
-
-/// Skips; but gives the rest of the header up when too little could be fetched after it.
-fn skip(source: &mut impl Source, window: &mut Window<'_>, len: u64) -> Result<(), Stop> {
-    if window.left() < RESERVE {
-        return Err(ParseError::Truncated.into());
-    }
-    source.skip(window, len)
 }
 
 fn split(comment: &[u8]) -> Option<(&[u8], &[u8])> {

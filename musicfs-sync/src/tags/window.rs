@@ -269,10 +269,10 @@ impl<'f> Window<'f> {
 impl Drop for Window<'_> {
     /// Keeps the first buffer for the thread's next file.
     fn drop(&mut self) {
-        if let Some(first) = self.held.first_mut() {
-            if first.data.len() <= MAX_KEPT {
-                SPARE.set(std::mem::take(&mut first.data));
-            }
+        if let Some(first) = self.held.first_mut()
+            && first.data.len() <= MAX_KEPT
+        {
+            SPARE.set(std::mem::take(&mut first.data));
         }
     }
 }

@@ -159,6 +159,11 @@ impl Source for Pages {
         Ok(())
     }
 
+    /// Page headers lie on the way.
+    fn skips_freely(&self) -> bool {
+        false
+    }
+
     fn offset(&self) -> u64 {
         self.at
     }
