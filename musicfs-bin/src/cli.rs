@@ -1,0 +1,337 @@
+//! The command line: what can be typed, and nothing of what it does.
+//!
+//! Values of configuration keys are taken as they are and read by [`crate::config`], so that all that is wrong is
+//! told at once, whichever source it comes from.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{Flags, keys};
+use crate::output::ColorChoice;
+
+const AFTER_HELP: &str = "\
+Begin with:
+  musicfs mount --origin ~/Music ~/mnt     show the music of a folder, arranged by its tags
+  musicfs status                           how the mount is doing
+  musicfs umount ~/mnt                     end it
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done in part.";
+
+/// Shows the music you own as one read-only tree, arranged by its tags.
+#[derive(Debug, Parser)]
+#[command(name = "musicfs", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Global {
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log more: -v for debug, -vv for trace
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto)]
+    pub(crate) color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount the library
+    Mount(MountArgs),
+    /// Unmount, and wait until the daemon has ended
+    Umount(UmountArgs),
+    /// List the mounts of this user
+    Mounts(MountsArgs),
+    /// Show how a mount is doing
+    Status(StatusArgs),
+    /// Bring the catalogue up to date with the origins
+    Scan(ScanArgs),
+    /// Say why a file has the name and the state that it has
+    Explain(ExplainArgs),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Check that this machine can mount, and that all is in order
+    Doctor(DoctorArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
+}
+
+/// Where the control sockets are.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PlaceArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of control sockets
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runtime_dir: Option<OsString>,
+}
+
+/// Flags for the keys of the configuration.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SettingArgs {
+    /// Configuration file [default: ~/.config/musicfs/config.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory with music; may be given several times, the preferred first
+    #[arg(long = "origin", value_name = "DIR")]
+    pub(crate) origins: Vec<OsString>,
+    /// Directory for the catalogue; every mount needs its own [default: ~/.cache/musicfs]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<OsString>,
+    /// Directory for what cannot be rebuilt [default: ~/.local/state/musicfs]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<OsString>,
+    /// Directory for control sockets [default: $XDG_RUNTIME_DIR/musicfs]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) runtime_dir: Option<OsString>,
+    /// How tags become a path, such as '$artist/$album/$track - $title'
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) template: Option<OsString>,
+    /// Let other users read the mount
+    #[arg(long)]
+    pub(crate) allow_other: bool,
+    /// Read local files through the daemon even where the kernel could by itself
+    #[arg(long)]
+    pub(crate) no_passthrough: bool,
+    /// Longest wait for a read from a local disk [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) local_deadline: Option<OsString>,
+    /// Longest wait for a read over a network [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) remote_deadline: Option<OsString>,
+    /// Longest wait for open requests when stopping [default: 10s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) drain_limit: Option<OsString>,
+    /// Time between rescans; 0 for none but the first [default: 300s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) rescan_interval: Option<OsString>,
+    /// Threads that read tags; 0 for one per core [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) scan_workers: Option<OsString>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<OsString>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<OsString>,
+}
+
+impl SettingArgs {
+    /// Returns what is set.
+    pub(crate) fn flags(&self) -> Flags {
+        let mut flags =
+            Flags { config: self.config.clone(), origins: self.origins.clone(), ..Flags::default() };
+        let given = [
+            (keys::CACHE_DIR, &self.cache_dir),
+            (keys::STATE_DIR, &self.state_dir),
+            (keys::RUNTIME_DIR, &self.runtime_dir),
+            (keys::TEMPLATE, &self.template),
+            (keys::LOCAL_DEADLINE, &self.local_deadline),
+            (keys::REMOTE_DEADLINE, &self.remote_deadline),
+            (keys::DRAIN_LIMIT, &self.drain_limit),
+            (keys::RESCAN_INTERVAL, &self.rescan_interval),
+            (keys::SCAN_WORKERS, &self.scan_workers),
+            (keys::LOG_LEVEL, &self.log_level),
+            (keys::LOG_FORMAT, &self.log_format),
+        ];
+        for (key, value) in given {
+            if let Some(value) = value {
+                flags.values.insert(key, value.clone());
+            }
+        }
+        if self.allow_other {
+            flags.values.insert(keys::ALLOW_OTHER, "true".into());
+        }
+        if self.no_passthrough {
+            flags.values.insert(keys::PASSTHROUGH, "false".into());
+        }
+        flags
+    }
+}
+
+impl PlaceArgs {
+    /// Returns what is set.
+    pub(crate) fn flags(&self) -> Flags {
+        let mut flags = Flags { config: self.config.clone(), ..Flags::default() };
+        if let Some(dir) = &self.runtime_dir {
+            flags.values.insert(keys::RUNTIME_DIR, dir.clone());
+        }
+        flags
+    }
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct MountArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+    /// Return once mounted; the log goes to a file in the state directory
+    #[arg(long, short = 'b')]
+    pub(crate) background: bool,
+    /// Tell the waiting parent on standard output how the start went
+    #[arg(long, hide = true)]
+    pub(crate) started_in_background: bool,
+    /// Take directories and defaults as a mount of the system's, whoever starts it
+    #[arg(long, hide = true)]
+    pub(crate) system: bool,
+    /// Empty directory to mount on; may stand in the configuration instead
+    pub(crate) mountpoint: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UmountArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Longest wait for the daemon to end
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) timeout: u64,
+    /// Where it is mounted
+    pub(crate) mountpoint: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MountsArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// List all files that could not be parsed, not only the first
+    #[arg(long)]
+    pub(crate) problems: bool,
+    /// Where it is mounted; may be left out when there is one mount only
+    pub(crate) mountpoint: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ScanArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+    /// Read all files again, also those that seem unchanged
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Scan for this mount
+    #[arg(long, value_name = "MOUNTPOINT")]
+    pub(crate) mount: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Ids or directories of the origins to scan; all when none is named
+    #[arg(value_name = "ORIGIN")]
+    pub(crate) only: Vec<OsString>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Explain in this mount
+    #[arg(long, value_name = "MOUNTPOINT")]
+    pub(crate) mount: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Path in the mount, or from its root
+    pub(crate) path: PathBuf,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check the configuration: keys, values, the template, the directories
+    Check(ConfigArgs),
+    /// Print the configuration in effect, and where each value comes from
+    Show(ConfigArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+    /// Clear dead mounts and what they left, and rebuild what is damaged
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write the pages of all commands into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_key_has_its_flag() {
+        let mount = Cli::command();
+        let mount = mount.find_subcommand("mount").unwrap();
+        for key in keys::KEYS.iter().filter(|key| key.name != keys::MOUNTPOINT) {
+            let flag = key.flag();
+            let long = flag.strip_prefix("--").unwrap();
+            assert!(mount.get_arguments().any(|arg| arg.get_long() == Some(long)), "{flag}");
+        }
+    }
+
+    #[test]
+    fn flags_reach_the_configuration() {
+        let cli = Cli::parse_from([
+            "musicfs", "mount", "--origin", "/a", "--origin", "/b", "--template", "$title", "--no-passthrough", "/m",
+        ]);
+        let Command::Mount(args) = cli.command else { panic!("mount") };
+        let flags = args.settings.flags();
+        assert_eq!(flags.origins, ["/a", "/b"]);
+        assert_eq!(flags.values[keys::TEMPLATE], "$title");
+        assert_eq!(flags.values[keys::PASSTHROUGH], "false");
+        assert!(!flags.values.contains_key(keys::ALLOW_OTHER));
+        assert_eq!(args.mountpoint, Some("/m".into()));
+    }
+}
