@@ -1,6 +1,7 @@
 //! wip
 mod cli;
 mod config;
+mod control;
 mod env;
 mod mount_helper;
 mod output;

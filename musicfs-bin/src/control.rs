@@ -1,0 +1,177 @@
+//! The control socket's server: HTTP and JSON on a Unix socket that only the user can open.
+//!
+//! The server asks the daemon, never the mount, so that it answers while the mount hangs. Every request has a
+//! time limit. The directory of the socket is for its owner alone (0700) and so is the socket (0600); there is no
+//! other authentication, and nothing listens on a network.
+
+pub(crate) mod api;
+pub(crate) mod client;
+pub(crate) mod percent;
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+
+use api::{Explanation, Failure, Health, ScanJob, ScanOrder, Status, Stopping};
+
+/// Longest path that a socket's address holds (`sun_path` without its final NUL).
+const SOCKET_PATH_MAX: usize = 107;
+/// Longest time that an answer may take; the client waits a little longer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(8);
+
+/// What can be asked of a daemon.
+#[async_trait]
+pub(crate) trait Controlled: Send + Sync + 'static {
+    /// Returns how it is; `all_problems` names every file that could not be parsed.
+    async fn status(&self, all_problems: bool) -> Result<Status, String>;
+    /// Returns whether it works.
+    async fn health(&self) -> Health;
+    /// Orders a scan.
+    async fn scan(&self, order: ScanOrder) -> Result<ScanJob, String>;
+    /// Returns how far an order is; `None` when there is no such order.
+    async fn job(&self, job: u64) -> Option<ScanJob>;
+    /// Explains what is at a path; `None` when nothing is there.
+    async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String>;
+    /// Begins to stop.
+    fn stop(&self) -> Stopping;
+}
+
+/// Makes a directory of the user's own: 0700 and owned by the user, whoever could have made it before.
+pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let meta = std::fs::symlink_metadata(dir)?;
+    let uid = nix::unistd::geteuid().as_raw();
+    if !meta.is_dir() || meta.uid() != uid {
+        let message = format!("{} is not a directory of user {uid}'s; move it away", dir.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    if meta.mode() & 0o777 != 0o700 {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Binds the control socket, in place of one that a killed daemon left. The caller holds the cache directory's
+/// lock, so that no other daemon of this mountpoint can be listening.
+pub(crate) fn bind(socket: &Path) -> io::Result<UnixListener> {
+    if socket.as_os_str().len() > SOCKET_PATH_MAX {
+        let message = format!(
+            "the path of the control socket is longer than the {SOCKET_PATH_MAX} bytes that the system allows; \
+             set a shorter runtime_dir"
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves until dropped.
+pub(crate) async fn serve(listener: UnixListener, controlled: Arc<dyn Controlled>) {
+    let routes = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/health", get(health))
+        .route("/v1/scan", post(scan))
+        .route("/v1/scan/progress", get(progress))
+        .route("/v1/explain", get(explain))
+        .route("/v1/stop", post(stop))
+        .fallback(unknown)
+        .with_state(controlled);
+    if let Err(error) = axum::serve(listener, routes).await {
+        tracing::error!(%error, "the control socket failed");
+    }
+}
+
+type Daemon = State<Arc<dyn Controlled>>;
+
+async fn status(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {
+    let all = query.is_some_and(|query| percent::parameter(&query, "problems").is_some_and(|v| v == b"all"));
+    answer(async move { daemon.status(all).await.map_err(internal) }).await
+}
+
+async fn health(State(daemon): Daemon) -> Response {
+    answer(async move { Ok(daemon.health().await) }).await
+}
+
+async fn scan(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
+    let order = if body.is_empty() { Ok(ScanOrder::default()) } else { serde_json::from_slice(&body) };
+    answer(async move {
+        let order = order.map_err(|error| bad_request(format!("not a scan order: {error}")))?;
+        daemon.scan(order).await.map_err(bad_request)
+    })
+    .await
+}
+
+async fn progress(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {
+    let job = query.and_then(|query| percent::parameter(&query, "job"));
+    let job = job.and_then(|job| String::from_utf8(job).ok()?.parse().ok());
+    answer(async move {
+        let job: u64 = job.ok_or_else(|| bad_request("job=NUMBER is missing".into()))?;
+        daemon.job(job).await.ok_or_else(|| not_found(format!("there is no scan order {job}")))
+    })
+    .await
+}
+
+async fn explain(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {
+    let path = query.and_then(|query| percent::parameter(&query, "path"));
+    answer(async move {
+        let path = path.ok_or_else(|| bad_request("path=… is missing".into()))?;
+        let found = daemon.explain(&path).await.map_err(internal)?;
+        found.ok_or_else(|| not_found(format!("nothing is at {}", String::from_utf8_lossy(&path))))
+    })
+    .await
+}
+
+async fn stop(State(daemon): Daemon) -> Response {
+    answer(async move { Ok(daemon.stop()) }).await
+}
+
+async fn unknown() -> Response {
+    failure(not_found("there is no such request".into()))
+}
+
+type Refusal = (StatusCode, String);
+
+fn internal(error: String) -> Refusal {
+    (StatusCode::INTERNAL_SERVER_ERROR, error)
+}
+
+fn bad_request(error: String) -> Refusal {
+    (StatusCode::BAD_REQUEST, error)
+}
+
+fn not_found(error: String) -> Refusal {
+    (StatusCode::NOT_FOUND, error)
+}
+
+fn failure((code, error): Refusal) -> Response {
+    (code, Json(Failure { error })).into_response()
+}
+
+async fn answer<T: serde::Serialize>(work: impl Future<Output = Result<T, Refusal>>) -> Response {
+    match tokio::time::timeout(ANSWER_LIMIT, work).await {
+        Ok(Ok(value)) => Json(value).into_response(),
+        Ok(Err(refusal)) => failure(refusal),
+        Err(_) => failure((
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("the daemon had no answer within {} s; its disk may hang", ANSWER_LIMIT.as_secs()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

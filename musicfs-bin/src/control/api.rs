@@ -1,0 +1,252 @@
+//! What goes over the control socket, as JSON. Names of fields are stable: new ones are added, none is renamed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How a mount is, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MountPhase {
+    /// All origins answer.
+    Ready,
+    /// Some origins do not answer.
+    Degraded,
+    /// No origin answers.
+    Offline,
+    /// It is being unmounted.
+    Stopping,
+}
+
+impl MountPhase {
+    /// Returns the word.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Offline => "offline",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    /// Seconds since 1970.
+    pub(crate) started: i64,
+    pub(crate) uptime_s: u64,
+    pub(crate) mountpoint: String,
+    pub(crate) state: MountPhase,
+    pub(crate) config_file: Option<String>,
+    pub(crate) cache_dir: String,
+    pub(crate) state_dir: String,
+    pub(crate) template: String,
+    pub(crate) health: Health,
+    pub(crate) origins: Vec<OriginStatus>,
+    pub(crate) totals: Totals,
+    pub(crate) problems: Vec<ProblemFile>,
+    pub(crate) scan: ScanStatus,
+    pub(crate) tasks: Vec<Task>,
+    /// Counters of the filesystem, by name.
+    pub(crate) fuse: serde_json::Value,
+    /// What the user should know: a store that was restored, a key that waits for a restart.
+    pub(crate) notices: Vec<String>,
+}
+
+/// `GET /v1/health`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Health {
+    pub(crate) ok: bool,
+    /// What is wrong.
+    pub(crate) problems: Vec<String>,
+}
+
+/// How an origin is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OriginStatus {
+    pub(crate) id: String,
+    pub(crate) path: String,
+    pub(crate) priority: u32,
+    /// `ok`, `unreachable`, or `unknown` before the first check has ended.
+    pub(crate) state: OriginState,
+    /// Why it is not reachable.
+    pub(crate) reason: Option<String>,
+}
+
+/// Whether an origin answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OriginState {
+    /// It has not been asked, or has not answered yet.
+    #[default]
+    Unknown,
+    /// It answers.
+    Ok,
+    /// It does not.
+    Unreachable,
+}
+
+/// Sums over the catalogue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) tracks: u64,
+    pub(crate) problems: u64,
+    pub(crate) missing: u64,
+    pub(crate) dirs: u64,
+}
+
+/// A file that could not be parsed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProblemFile {
+    pub(crate) origin: String,
+    pub(crate) path: String,
+    /// Where in the tree it is.
+    pub(crate) shown_at: Option<String>,
+    pub(crate) reason: String,
+}
+
+/// What the scanner does.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ScanStatus {
+    /// `idle`, `listing`, `parsing` or `arranging`.
+    pub(crate) phase: String,
+    /// The origin that is being scanned.
+    pub(crate) origin: Option<String>,
+    pub(crate) listed: u64,
+    pub(crate) parsed: u64,
+    pub(crate) to_parse: u64,
+    /// The last result for each origin.
+    pub(crate) last: BTreeMap<String, ScanResult>,
+    /// Seconds until the next rescan; `None` while one runs, or when none is due.
+    pub(crate) next_in_s: Option<u64>,
+}
+
+/// How a pass over an origin ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ScanResult {
+    pub(crate) listed: u64,
+    pub(crate) unchanged: u64,
+    pub(crate) added: u64,
+    pub(crate) changed: u64,
+    pub(crate) missing: u64,
+    pub(crate) returned: u64,
+    pub(crate) problems: u64,
+    pub(crate) complete: bool,
+    /// Why nothing was marked missing.
+    pub(crate) held_back: Option<String>,
+    pub(crate) elapsed_ms: u64,
+    /// Why it failed; the figures count up to there.
+    pub(crate) error: Option<String>,
+}
+
+/// A task of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) name: String,
+    pub(crate) status: String,
+    pub(crate) well: bool,
+    pub(crate) critical: bool,
+    pub(crate) restarts: u32,
+}
+
+/// `POST /v1/scan`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ScanOrder {
+    /// Ids or directories of origins; all when there are none.
+    pub(crate) origins: Vec<String>,
+    /// Whether to read unchanged files again.
+    pub(crate) full: bool,
+}
+
+/// What became of a [`ScanOrder`]: `GET /v1/scan/progress?job=N`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct ScanJob {
+    pub(crate) job: u64,
+    /// Whether it has ended.
+    pub(crate) done: bool,
+    /// Results of the origins that are done.
+    pub(crate) results: BTreeMap<String, ScanResult>,
+    /// What the scanner does now, for this or another order.
+    pub(crate) now: ScanStatus,
+}
+
+/// `GET /v1/explain?path=…`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Explanation {
+    /// The path from the root of the tree.
+    pub(crate) path: String,
+    /// `directory` or `file`.
+    pub(crate) kind: String,
+    pub(crate) inode: u64,
+    /// Seconds since 1970.
+    pub(crate) mtime: i64,
+    /// What is known of it, when it is a file.
+    pub(crate) file: Option<FileExplanation>,
+    /// In plain words, a line each.
+    pub(crate) because: Vec<String>,
+}
+
+/// What is known of a file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FileExplanation {
+    pub(crate) id: String,
+    pub(crate) origin: String,
+    /// Its path on the origin.
+    pub(crate) origin_path: String,
+    pub(crate) size: u64,
+    /// `audio`, `sidecar` or `unparsed`.
+    pub(crate) kind: String,
+    /// `pending`, `present` or `missing`.
+    pub(crate) state: String,
+    pub(crate) format: Option<String>,
+    pub(crate) codec: Option<String>,
+    /// `local`, `none`, `partial` or `full`.
+    pub(crate) cached: String,
+    pub(crate) problem: Option<String>,
+    /// The template that gave the name; for audio only.
+    pub(crate) template: Option<String>,
+    /// What the template asked for and got, in order.
+    pub(crate) fields: Vec<FieldUsed>,
+    /// The path that the file would have if no other stood there.
+    pub(crate) wanted: Option<String>,
+    /// The file that stands at the wanted path.
+    pub(crate) taken_by: Option<OtherFile>,
+}
+
+/// A field of the template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FieldUsed {
+    pub(crate) field: String,
+    /// Its value; `None` when the file has none.
+    pub(crate) value: Option<String>,
+    /// Whether the value went into the path.
+    pub(crate) used: bool,
+}
+
+/// Another file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OtherFile {
+    pub(crate) origin: String,
+    pub(crate) origin_path: String,
+    pub(crate) shown_at: String,
+}
+
+/// `POST /v1/stop`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stopping {
+    pub(crate) pid: u32,
+    /// Longest time that it will take.
+    pub(crate) limit_s: u64,
+}
+
+/// Any failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) error: String,
+}

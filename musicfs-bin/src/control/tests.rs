@@ -1,0 +1,93 @@
+use super::api::*;
+use super::client::{Client, ClientError};
+use super::*;
+
+/// A daemon that answers from memory; `status` never does.
+struct Fake;
+
+#[async_trait]
+impl Controlled for Fake {
+    async fn status(&self, all_problems: bool) -> Result<Status, String> {
+        if all_problems { Err("the catalogue is gone".into()) } else { std::future::pending().await }
+    }
+    async fn health(&self) -> Health {
+        Health { ok: false, problems: vec!["a".into()] }
+    }
+    async fn scan(&self, order: ScanOrder) -> Result<ScanJob, String> {
+        match order.origins.as_slice() {
+            [one] if one == "none" => Err("no origin 'none'".into()),
+            _ => Ok(ScanJob { job: 7 + u64::from(order.full), ..ScanJob::default() }),
+        }
+    }
+    async fn job(&self, job: u64) -> Option<ScanJob> {
+        (job == 7).then(|| ScanJob { job, done: true, ..ScanJob::default() })
+    }
+    async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String> {
+        Ok((path == b"A\xff &/x").then(|| Explanation { inode: 5, ..Explanation::default() }))
+    }
+    fn stop(&self) -> Stopping {
+        Stopping { pid: 1, limit_s: 10 }
+    }
+}
+
+async fn served() -> (tempfile::TempDir, Client) {
+    let dir = tempfile::tempdir().unwrap();
+    let private = dir.path().join("m");
+    private_dir(&private).unwrap();
+    let socket = private.join("control.sock");
+    let listener = bind(&socket).unwrap();
+    tokio::spawn(serve(listener, Arc::new(Fake)));
+    (dir, Client::new(socket))
+}
+
+#[tokio::test]
+async fn requests_are_answered_and_refusals_keep_their_reason() {
+    let (_dir, client) = served().await;
+    assert_eq!(client.health().await.unwrap().problems, ["a"]);
+    let order = ScanOrder { origins: Vec::new(), full: true };
+    assert_eq!(client.scan(&order).await.unwrap().job, 8);
+    let order = ScanOrder { origins: vec!["none".into()], full: true };
+    assert!(matches!(client.scan(&order).await, Err(ClientError::Refused(why)) if why == "no origin 'none'"));
+    assert!(client.job(7).await.unwrap().done);
+    assert!(matches!(client.job(9).await, Err(ClientError::NotFound(_))));
+    assert_eq!(client.explain(b"A\xff &/x").await.unwrap().inode, 5);
+    assert!(matches!(client.explain(b"B").await, Err(ClientError::NotFound(why)) if why.contains("nothing is at B")));
+    assert_eq!(client.stop().await.unwrap().pid, 1);
+    assert!(matches!(client.status(true).await, Err(ClientError::Refused(why)) if why.contains("catalogue")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn answer_that_never_comes_is_a_timeout() {
+    let (_dir, client) = served().await;
+    let error = client.status(false).await.unwrap_err().to_string();
+    assert!(error.contains("no answer within 8 s"), "{error}");
+    let quick = client.with_limit(Duration::from_secs(1));
+    assert!(matches!(quick.status(false).await, Err(ClientError::TimedOut { .. })));
+}
+
+#[tokio::test]
+async fn socket_that_nobody_listens_on_is_told_from_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    assert!(matches!(Client::new(&socket).health().await, Err(ClientError::Absent { .. })));
+    drop(bind(&socket).unwrap());
+    let error = Client::new(&socket).health().await.unwrap_err();
+    assert!(matches!(error, ClientError::Stale { .. }) && error.is_gone());
+    bind(&socket).expect("a stale socket is replaced");
+}
+
+#[tokio::test]
+async fn socket_and_directory_are_the_owners_alone() {
+    let (dir, client) = served().await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!(mode(client.socket()), 0o600);
+    let private = client.socket().parent().unwrap();
+    assert_eq!(mode(private), 0o700);
+    std::fs::set_permissions(private, std::fs::Permissions::from_mode(0o755)).unwrap();
+    private_dir(private).unwrap();
+    assert_eq!(mode(private), 0o700);
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    assert!(private_dir(&dir.path().join("file")).is_err());
+    let long = dir.path().join("x".repeat(108));
+    assert!(bind(&long).unwrap_err().to_string().contains("runtime_dir"));
+}
