@@ -181,9 +181,6 @@ pub(crate) struct MountArgs {
     /// Return once mounted; the log goes to a file in the state directory
     #[arg(long, short = 'b')]
     pub(crate) background: bool,
-    /// Tell the waiting parent on standard output how the start went
-    #[arg(long, hide = true)]
-    pub(crate) started_in_background: bool,
     /// Take directories and defaults as a mount of the system's, whoever starts it
     #[arg(long, hide = true)]
     pub(crate) system: bool,

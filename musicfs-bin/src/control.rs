@@ -61,6 +61,11 @@ pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a directory for the user alone; one that exists keeps its rights.
+pub(crate) fn private_dir_if_new(dir: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 /// Binds the control socket, in place of one that a killed daemon left. The caller holds the cache directory's
 /// lock, so that no other daemon of this mountpoint can be listening.
 pub(crate) fn bind(socket: &Path) -> io::Result<UnixListener> {

@@ -5,6 +5,11 @@ mod control;
 mod env;
 mod mount_helper;
 mod output;
+mod limits;
+mod lock;
+mod log;
+mod notify;
 mod paths;
+mod process;
 /// x
 pub fn run(_args: impl IntoIterator<Item = std::ffi::OsString>) -> std::process::ExitCode { std::process::ExitCode::SUCCESS }

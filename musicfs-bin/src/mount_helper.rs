@@ -6,27 +6,27 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
-
-use crate::cli::{MountArgs, SettingArgs};
+use std::path::Path;
 
 /// The name under which the binary behaves so.
 const NAME: &str = "mount.musicfs";
 
 /// What to do.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Mount.
-    Mount {
-        /// As for `musicfs mount`.
-        args: Box<MountArgs>,
-        /// Whether to say more.
-        verbose: bool,
-    },
+    /// Run `musicfs` with these arguments, its own name included.
+    Run(Vec<OsString>),
     /// `-f`: only pretend.
     Pretend,
 }
 
+/// Options with a value, as in the configuration.
+const WITH_VALUE: &[&str] = &[
+    "config", "origin", "cache_dir", "state_dir", "runtime_dir", "template", "local_deadline", "remote_deadline",
+    "drain_limit", "rescan_interval", "scan_workers", "log_level", "log_format",
+];
+/// Options without one.
+const SWITCHES: &[&str] = &["allow_other", "no_passthrough"];
 /// Options that concern `mount`, `systemd` or the kernel's defaults, and change nothing here: the tree is
 /// read-only, and nothing in it is a device or a program that gains rights.
 const IGNORED: &[&str] = &[
@@ -79,23 +79,21 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
     if pretend {
         return Ok(Request::Pretend);
     }
-    let mut settings = SettingArgs::default();
+    // Whoever starts it (a shell, systemd at boot), the system's directories and configuration are meant.
+    let mut run: Vec<OsString> = ["musicfs", "mount", "--background", "--system"].map(OsString::from).into();
+    if verbose {
+        run.push("--verbose".into());
+    }
     if !matches!(source.as_bytes(), b"none" | b"musicfs") {
-        settings.origins.push(source);
+        run.push(flag("origin", Some(&source)));
     }
     for list in options {
         for option in split(&list) {
-            apply(&option, &mut settings)?;
+            run.extend(translate(&option)?);
         }
     }
-    let args = MountArgs {
-        settings,
-        background: true,
-        system: true,
-        started_in_background: false,
-        mountpoint: Some(PathBuf::from(dir)),
-    };
-    Ok(Request::Mount { args: Box::new(args), verbose })
+    run.extend(["--".into(), dir]);
+    Ok(Request::Run(run))
 }
 
 fn usage() -> String {
@@ -125,47 +123,41 @@ fn split(list: &OsStr) -> Vec<OsString> {
     options.into_iter().filter(|option| !option.is_empty()).map(OsString::from_vec).collect()
 }
 
-fn apply(option: &OsStr, settings: &mut SettingArgs) -> Result<(), String> {
+/// Turns one option into a flag; `None` for those without effect.
+fn translate(option: &OsStr) -> Result<Option<OsString>, String> {
     let bytes = option.as_bytes();
     let (name, value) = match bytes.iter().position(|b| *b == b'=') {
-        Some(at) => (&bytes[..at], Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned())),
+        Some(at) => (&bytes[..at], Some(OsStr::from_bytes(&bytes[at + 1..]))),
         None => (bytes, None),
     };
-    let shown = String::from_utf8_lossy(name).into_owned();
-    // What mount(8) keeps for itself and its callers: x-systemd.automount, comment=…
-    if shown.starts_with("x-") || shown.starts_with("X-") || shown == "comment" || shown == "context" {
-        return Ok(());
+    let name = String::from_utf8_lossy(name);
+    // What mount(8) and its callers keep for themselves: x-systemd.automount, comment=…
+    if name.starts_with("x-") || name.starts_with("X-") || name == "comment" {
+        return Ok(None);
     }
-    let needs = |value: Option<OsString>| value.ok_or_else(|| format!("option {shown} needs a value: {shown}=…"));
-    match shown.as_str() {
-        "config" => settings.config = Some(needs(value)?.into()),
-        "origin" => settings.origins.push(needs(value)?),
-        "cache_dir" => settings.cache_dir = Some(needs(value)?),
-        "state_dir" => settings.state_dir = Some(needs(value)?),
-        "runtime_dir" => settings.runtime_dir = Some(needs(value)?),
-        "template" => settings.template = Some(needs(value)?),
-        "local_deadline" => settings.local_deadline = Some(needs(value)?),
-        "remote_deadline" => settings.remote_deadline = Some(needs(value)?),
-        "drain_limit" => settings.drain_limit = Some(needs(value)?),
-        "rescan_interval" => settings.rescan_interval = Some(needs(value)?),
-        "scan_workers" => settings.scan_workers = Some(needs(value)?),
-        "log_level" => settings.log_level = Some(needs(value)?),
-        "log_format" => settings.log_format = Some(needs(value)?),
-        "allow_other" => settings.allow_other = true,
-        "no_passthrough" => settings.no_passthrough = true,
-        "rw" => return Err("option rw: the tree is read-only; write ro or leave it out".into()),
-        name if IGNORED.contains(&name) => {}
-        name => {
-            let known = [
-                "config", "origin", "cache_dir", "state_dir", "runtime_dir", "template", "allow_other",
-                "no_passthrough", "local_deadline", "remote_deadline", "drain_limit", "rescan_interval",
-                "scan_workers", "log_level", "log_format",
-            ];
-            let hint = crate::config::keys::suggestion(name, known.into_iter());
-            return Err(format!("unknown option {name}; {hint}"));
+    match (&*name, value) {
+        (name, Some(value)) if WITH_VALUE.contains(&name) => Ok(Some(flag(name, Some(value)))),
+        (name, None) if WITH_VALUE.contains(&name) => {
+            Err(format!("option {name} needs a value: {name}=…"))
+        }
+        (name, None) if SWITCHES.contains(&name) => Ok(Some(flag(name, None))),
+        (name, Some(_)) if SWITCHES.contains(&name) => Err(format!("option {name} takes no value")),
+        ("rw", None) => Err("option rw: the tree is read-only; write ro or leave it out".into()),
+        (name, None) if IGNORED.contains(&name) => Ok(None),
+        (name, _) => {
+            let known = WITH_VALUE.iter().chain(SWITCHES).copied();
+            Err(format!("unknown option {name}; {}", crate::config::keys::suggestion(name, known)))
         }
     }
-    Ok(())
+}
+
+fn flag(name: &str, value: Option<&OsStr>) -> OsString {
+    let mut flag = OsString::from(format!("--{}", name.replace('_', "-")));
+    if let Some(value) = value {
+        flag.push("=");
+        flag.push(value);
+    }
+    flag
 }
 
 #[cfg(test)]
@@ -176,9 +168,9 @@ mod tests {
         parse(args.iter().map(OsString::from))
     }
 
-    fn mount(args: &[&str]) -> MountArgs {
+    fn run(args: &[&str]) -> Vec<String> {
         match request(args).unwrap() {
-            Request::Mount { args, .. } => *args,
+            Request::Run(args) => args[4..].iter().map(|arg| arg.to_str().unwrap().to_owned()).collect(),
             Request::Pretend => panic!("pretends"),
         }
     }
@@ -186,31 +178,39 @@ mod tests {
     #[test]
     fn line_of_fstab_becomes_a_mount() {
         let options = "ro,noauto,user,_netdev,x-systemd.automount,allow_other,cache_dir=/c,template=$artist\\, $title";
-        let args = mount(&["/music", "/mnt", "-n", "-o", options]);
-        assert_eq!(args.settings.origins, ["/music"]);
-        assert_eq!(args.settings.cache_dir, Some("/c".into()));
-        assert_eq!(args.settings.template, Some("$artist, $title".into()));
-        assert!(args.settings.allow_other && args.background && args.system);
-        assert_eq!(args.mountpoint, Some("/mnt".into()));
+        assert_eq!(
+            run(&["/music", "/mnt", "-n", "-o", options]),
+            ["--origin=/music", "--allow-other", "--cache-dir=/c", "--template=$artist, $title", "--", "/mnt"]
+        );
     }
 
     #[test]
     fn source_may_be_left_to_the_configuration() {
-        assert!(mount(&["none", "/mnt"]).settings.origins.is_empty());
-        assert_eq!(mount(&["none", "/mnt", "-oconfig=/e.toml"]).settings.config, Some("/e.toml".into()));
+        assert_eq!(run(&["none", "/mnt", "-oconfig=/e.toml"]), ["--config=/e.toml", "--", "/mnt"]);
+    }
+
+    #[test]
+    fn what_is_made_is_a_legal_command_line() {
+        use clap::Parser;
+        let values = WITH_VALUE.iter().map(|name| format!("{name}=-x"));
+        let all: Vec<String> = values.chain(SWITCHES.iter().map(ToString::to_string)).collect();
+        let Ok(Request::Run(args)) = request(&["/m", "-v", "-o", &all.join(","), "/mnt"]) else { panic!("run") };
+        crate::cli::Cli::try_parse_from(args).unwrap();
     }
 
     #[test]
     fn flags_of_mount_are_understood() {
-        assert!(matches!(request(&["a", "b", "-sf"]), Ok(Request::Pretend)));
-        assert!(matches!(request(&["a", "b", "-v"]), Ok(Request::Mount { verbose: true, .. })));
-        assert!(request(&["a", "b", "-N", "/proc/1/ns/mnt"]).unwrap_err().contains("namespace"));
-        assert!(request(&["a", "b", "-o"]).unwrap_err().contains("needs a value"));
-        assert!(request(&["a", "b", "-Z"]).unwrap_err().contains("-Z"));
-        assert!(request(&["a"]).unwrap_err().contains("usage"));
-        assert!(request(&["a", "b", "-o", "rw"]).unwrap_err().contains("read-only"));
-        assert!(request(&["a", "b", "-o", "tempalte=x"]).unwrap_err().contains("'template'"));
-        assert!(request(&["a", "b", "-o", "cache_dir"]).unwrap_err().contains("needs a value"));
+        assert_eq!(request(&["a", "b", "-sf"]), Ok(Request::Pretend));
+        assert_eq!(run(&["a", "b", "-v"])[0], "--verbose");
+        let refused = |args: &[&str]| request(args).unwrap_err();
+        assert!(refused(&["a", "b", "-N", "/proc/1/ns/mnt"]).contains("namespace"));
+        assert!(refused(&["a", "b", "-o"]).contains("needs a value"));
+        assert!(refused(&["a", "b", "-Z"]).contains("-Z"));
+        assert!(refused(&["a"]).contains("usage"));
+        assert!(refused(&["a", "b", "-o", "rw"]).contains("read-only"));
+        assert!(refused(&["a", "b", "-o", "tempalte=x"]).contains("'template'"));
+        assert!(refused(&["a", "b", "-o", "cache_dir"]).contains("needs a value"));
+        assert!(refused(&["a", "b", "-o", "allow_other=1"]).contains("no value"));
     }
 
     #[test]

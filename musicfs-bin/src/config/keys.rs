@@ -28,10 +28,12 @@ impl Key {
     }
 }
 
+/// Set for the process that `mount --background` leaves behind: its standard output leads to the waiting parent.
+pub(crate) const STARTED_IN_BACKGROUND: &str = "MUSICFS_STARTED_IN_BACKGROUND";
 /// What all variables begin with.
 pub(crate) const PREFIX: &str = "MUSICFS_";
 /// Variables that are not keys.
-pub(crate) const OTHER_VARIABLES: &[&str] = &["MUSICFS_CONFIG", "MUSICFS_MUSIC", "MUSICFS_AT"];
+pub(crate) const OTHER_VARIABLES: &[&str] = &["MUSICFS_CONFIG", STARTED_IN_BACKGROUND];
 
 macro_rules! keys {
     ($($konst:ident $name:literal $hot:literal $doc:literal),* $(,)?) => {
