@@ -1,10 +1,14 @@
 //! From tags to a path in the tree: pure, the same for the same input.
 
+mod trace;
+
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::template::{Alternative, Field, Part};
 use crate::{AudioMeta, Codec, Format, InvalidName, Name, OriginId, OriginPath, Template};
+
+pub use trace::{FieldUse, trace};
 
 /// What compilations have for an album artist.
 pub const VARIOUS_ARTISTS: &str = "Various Artists";

@@ -72,6 +72,11 @@ macro_rules! fields {
 
         impl Field {
             const ALL: &[(&'static str, Self, &'static str)] = &[$(($name, Self::$variant, $doc)),*];
+
+            /// Returns the field's name in a template.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
         }
     };
 }
