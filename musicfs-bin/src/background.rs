@@ -59,7 +59,10 @@ pub(crate) fn start(args: &[OsString], log: &Path) -> anyhow::Result<String> {
         Err(_) => {
             let status = child.wait().context("cannot wait for the daemon")?;
             let tail = tail(log, from);
-            bail!("the daemon ended before it was mounted ({status}); its log {} says:\n{tail}", log.display())
+            bail!(
+                "the daemon ended before it was mounted ({status}); its log {} says:\n{tail}",
+                log.display()
+            )
         }
     }
 }
@@ -83,7 +86,8 @@ fn tail(log: &Path, from: u64) -> String {
         file.take(TAIL).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    read().map_or_else(|error| error.to_string(), |bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    read()
+        .map_or_else(|error| error.to_string(), |bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
 /// The daemon's side: tells the waiting parent, once.

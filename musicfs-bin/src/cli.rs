@@ -321,7 +321,16 @@ mod tests {
     #[test]
     fn flags_reach_the_configuration() {
         let cli = Cli::parse_from([
-            "musicfs", "mount", "--origin", "/a", "--origin", "/b", "--template", "$title", "--no-passthrough", "/m",
+            "musicfs",
+            "mount",
+            "--origin",
+            "/a",
+            "--origin",
+            "/b",
+            "--template",
+            "$title",
+            "--no-passthrough",
+            "/m",
         ]);
         let Command::Mount(args) = cli.command else { panic!("mount") };
         let flags = args.settings.flags();

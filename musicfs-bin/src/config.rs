@@ -266,12 +266,10 @@ impl<'a> Loader<'a> {
             (None, None) => None,
         };
         let (path, place) = match named {
-            Some((path, place)) => {
-                match crate::paths::absolute(&path, &self.env.cwd, self.env.home()) {
-                    Ok(path) => (path, Some(place)),
-                    Err(message) => return self.problems.push(Problem::at(place, message)),
-                }
-            }
+            Some((path, place)) => match crate::paths::absolute(&path, &self.env.cwd, self.env.home()) {
+                Ok(path) => (path, Some(place)),
+                Err(message) => return self.problems.push(Problem::at(place, message)),
+            },
             None => (self.usual_file(), None),
         };
         match std::fs::read_to_string(&path) {

@@ -66,6 +66,13 @@ pub(crate) fn private_dir_if_new(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
+/// Removes a mount's runtime directory with what this program puts there, and nothing else.
+pub(crate) fn remove_mount_dir(dir: &Path) {
+    // What is not there need not be removed, and a directory with something else in it stays.
+    let _ = std::fs::remove_file(dir.join("control.sock"));
+    let _ = std::fs::remove_dir(dir);
+}
+
 /// Binds the control socket, in place of one that a killed daemon left. The caller holds the cache directory's
 /// lock, so that no other daemon of this mountpoint can be listening.
 pub(crate) fn bind(socket: &Path) -> io::Result<UnixListener> {

@@ -55,9 +55,8 @@ impl Env {
 
     /// Forgets home and XDG directories, as for a mount that the system makes, whoever starts it.
     pub(crate) fn without_home(mut self) -> Self {
-        self.vars.retain(|name, _| {
-            name != "HOME" && !name.to_str().is_some_and(|name| name.starts_with("XDG_"))
-        });
+        self.vars
+            .retain(|name, _| name != "HOME" && !name.to_str().is_some_and(|name| name.starts_with("XDG_")));
         self
     }
 

@@ -169,10 +169,12 @@ fn number(
             other.origin, other.path
         )),
         (None, true) => because.push(
-            "It was given its number when another file had the name, and keeps it so that no path changes.".into(),
+            "It was given its number when another file had the name, and keeps it so that no path changes."
+                .into(),
         ),
         (_, false) => because.push(
-            "The tree has not been arranged by this template yet; the next scan moves it to the path wanted.".into(),
+            "The tree has not been arranged by this template yet; the next scan moves it to the path wanted."
+                .into(),
         ),
     }
     Ok(holder.filter(|_| numbered).map(|other| OtherFile {
@@ -190,9 +192,11 @@ fn is_numbered(shown: &[u8], wanted: &Name) -> bool {
         std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
     };
     shown == wanted.as_bytes()
-        || shown.windows(2).enumerate().filter(|(_, pair)| *pair == b" (").any(|(open, _)| {
-            number(open).is_some_and(|n| wanted.with_suffix(n).as_bytes() == shown)
-        })
+        || shown
+            .windows(2)
+            .enumerate()
+            .filter(|(_, pair)| *pair == b" (")
+            .any(|(open, _)| number(open).is_some_and(|n| wanted.with_suffix(n).as_bytes() == shown))
 }
 
 /// Says why a file's album counts as one of several discs; `None` when it does not.

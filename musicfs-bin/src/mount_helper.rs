@@ -22,17 +22,53 @@ pub(crate) enum Request {
 
 /// Options with a value, as in the configuration.
 const WITH_VALUE: &[&str] = &[
-    "config", "origin", "cache_dir", "state_dir", "runtime_dir", "template", "local_deadline", "remote_deadline",
-    "drain_limit", "rescan_interval", "scan_workers", "log_level", "log_format",
+    "config",
+    "origin",
+    "cache_dir",
+    "state_dir",
+    "runtime_dir",
+    "template",
+    "local_deadline",
+    "remote_deadline",
+    "drain_limit",
+    "rescan_interval",
+    "scan_workers",
+    "log_level",
+    "log_format",
 ];
 /// Options without one.
 const SWITCHES: &[&str] = &["allow_other", "no_passthrough"];
 /// Options that concern `mount`, `systemd` or the kernel's defaults, and change nothing here: the tree is
 /// read-only, and nothing in it is a device or a program that gains rights.
 const IGNORED: &[&str] = &[
-    "ro", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "_netdev", "nofail", "exec",
-    "noexec", "suid", "nosuid", "dev", "nodev", "async", "atime", "noatime", "relatime", "norelatime",
-    "nodiratime", "diratime", "strictatime", "silent", "loud", "nosymfollow",
+    "ro",
+    "defaults",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "group",
+    "_netdev",
+    "nofail",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "async",
+    "atime",
+    "noatime",
+    "relatime",
+    "norelatime",
+    "nodiratime",
+    "diratime",
+    "strictatime",
+    "silent",
+    "loud",
+    "nosymfollow",
 ];
 
 /// Tells whether the program was called as the helper.
@@ -59,7 +95,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
                 b'v' => verbose = true,
                 b'o' | b'N' | b't' => {
                     let rest = &flags[at + 1..];
-                    let value = if rest.is_empty() { args.next() } else { Some(OsStr::from_bytes(rest).into()) };
+                    let value =
+                        if rest.is_empty() { args.next() } else { Some(OsStr::from_bytes(rest).into()) };
                     let value = value.ok_or_else(|| format!("-{} needs a value", char::from(*flag)))?;
                     if *flag == b'N' {
                         return Err("-N: mounting into another namespace is not possible; use nsenter".into());
@@ -137,9 +174,7 @@ fn translate(option: &OsStr) -> Result<Option<OsString>, String> {
     }
     match (&*name, value) {
         (name, Some(value)) if WITH_VALUE.contains(&name) => Ok(Some(flag(name, Some(value)))),
-        (name, None) if WITH_VALUE.contains(&name) => {
-            Err(format!("option {name} needs a value: {name}=…"))
-        }
+        (name, None) if WITH_VALUE.contains(&name) => Err(format!("option {name} needs a value: {name}=…")),
         (name, None) if SWITCHES.contains(&name) => Ok(Some(flag(name, None))),
         (name, Some(_)) if SWITCHES.contains(&name) => Err(format!("option {name} takes no value")),
         ("rw", None) => Err("option rw: the tree is read-only; write ro or leave it out".into()),
@@ -177,10 +212,18 @@ mod tests {
 
     #[test]
     fn line_of_fstab_becomes_a_mount() {
-        let options = "ro,noauto,user,_netdev,x-systemd.automount,allow_other,cache_dir=/c,template=$artist\\, $title";
+        let options =
+            "ro,noauto,user,_netdev,x-systemd.automount,allow_other,cache_dir=/c,template=$artist\\, $title";
         assert_eq!(
             run(&["/music", "/mnt", "-n", "-o", options]),
-            ["--origin=/music", "--allow-other", "--cache-dir=/c", "--template=$artist, $title", "--", "/mnt"]
+            [
+                "--origin=/music",
+                "--allow-other",
+                "--cache-dir=/c",
+                "--template=$artist, $title",
+                "--",
+                "/mnt"
+            ]
         );
     }
 
@@ -194,7 +237,9 @@ mod tests {
         use clap::Parser;
         let values = WITH_VALUE.iter().map(|name| format!("{name}=-x"));
         let all: Vec<String> = values.chain(SWITCHES.iter().map(ToString::to_string)).collect();
-        let Ok(Request::Run(args)) = request(&["/m", "-v", "-o", &all.join(","), "/mnt"]) else { panic!("run") };
+        let Ok(Request::Run(args)) = request(&["/m", "-v", "-o", &all.join(","), "/mnt"]) else {
+            panic!("run")
+        };
         crate::cli::Cli::try_parse_from(args).unwrap();
     }
 

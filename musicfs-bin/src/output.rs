@@ -82,7 +82,8 @@ impl Output {
 
     /// Prints a warning on standard error.
     pub(crate) fn warn(&self, text: impl fmt::Display) {
-        let _ = writeln!(std::io::stderr().lock(), "{} {text}", paint(self.color_err, Style::Warn, "warning:"));
+        let _ =
+            writeln!(std::io::stderr().lock(), "{} {text}", paint(self.color_err, Style::Warn, "warning:"));
     }
 
     /// Prints an error with its causes on standard error.
@@ -110,6 +111,12 @@ impl Output {
     pub(crate) fn log_colors(&self) -> bool {
         self.color_err
     }
+}
+
+/// Prints bytes as they are. A reader that went away is no error.
+pub(crate) fn raw(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
 fn paint(color: bool, style: Style, text: impl fmt::Display) -> String {

@@ -6,9 +6,13 @@
 
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 /// Symbolic links followed before a path is left as it is, as the kernel's own limit.
 const MAX_LINKS: usize = 40;
+
+/// Longest wait for a path to be resolved; what takes longer is a server that does not answer.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Expands a leading `~` and makes the path absolute from `base`.
 pub(crate) fn absolute(path: &Path, base: &Path, home: Option<&Path>) -> Result<PathBuf, String> {
@@ -65,6 +69,26 @@ fn components_reversed(path: &Path) -> Vec<PathBuf> {
 /// Resolves an absolute path in full. See [`resolve`].
 pub(crate) fn real(path: &Path) -> PathBuf {
     resolve(path, |_| false)
+}
+
+/// As [`real`], for a path that may lead to a server which does not answer: then the path is taken as it is.
+pub(crate) fn real_in_time(path: &Path) -> PathBuf {
+    let owned = path.to_owned();
+    in_time(RESOLVE_LIMIT, move || real(&owned)).unwrap_or_else(|| path.to_owned())
+}
+
+/// Runs blocking work in a thread of its own, and returns `None` when it takes longer than `limit`; the thread
+/// then goes on until the system lets it end.
+pub(crate) fn in_time<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // Nobody waits any more when it took too long.
+        let _ = done.send(work());
+    });
+    wait.recv_timeout(limit).ok()
 }
 
 #[cfg(test)]

@@ -131,7 +131,10 @@ mod tests {
         let mut result = ScanResult { added: 1200, problems: 1, elapsed_ms: 1500, ..ScanResult::default() };
         assert_eq!(summary("nas", &result), "nas: 1,200 new, 1 that could not be parsed in 1.5 s");
         result.held_back = Some("the listing was cut short".into());
-        assert!(summary("nas", &result).ends_with("nothing was taken for gone, because the listing was cut short"));
+        assert!(
+            summary("nas", &result)
+                .ends_with("nothing was taken for gone, because the listing was cut short")
+        );
         result.error = Some("no route".into());
         assert_eq!(summary("nas", &result), "nas: the scan failed after 1.5 s: no route");
         assert_eq!(summary("nas", &ScanResult::default()), "nas: no music in 0 ms");
@@ -139,7 +142,12 @@ mod tests {
 
     #[test]
     fn description_follows_the_phase() {
-        let mut scan = ScanStatus { phase: "scanning".into(), origin: Some("nas".into()), listed: 5, ..Default::default() };
+        let mut scan = ScanStatus {
+            phase: "scanning".into(),
+            origin: Some("nas".into()),
+            listed: 5,
+            ..Default::default()
+        };
         assert_eq!(describe(&scan), "scanning nas: 5 files found");
         (scan.parsed, scan.to_parse) = (1, 4);
         assert_eq!(describe(&scan), "scanning nas: 5 files found, 1 of 4 read");

@@ -11,7 +11,7 @@ use crate::paths;
 /// Checks the origins' directories: each is one, can be listed, and lies in no other.
 pub(crate) fn origins(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let real: Vec<PathBuf> = config.origins.iter().map(|origin| paths::real(&origin.path)).collect();
+    let real: Vec<PathBuf> = config.origins.iter().map(OriginSpec::real_path).collect();
     for (i, origin) in config.origins.iter().enumerate() {
         if let Err(message) = listable(origin) {
             problems.push(Problem::of(&origin.source, keys::ORIGINS, message));
@@ -34,7 +34,9 @@ pub(crate) fn listable(origin: &OriginSpec) -> Result<(), String> {
     let path = origin.path.display();
     match std::fs::metadata(&origin.path) {
         Ok(meta) if !meta.is_dir() => Err(format!("{path} is not a directory")),
-        Ok(_) => std::fs::read_dir(&origin.path).map(drop).map_err(|error| format!("cannot list {path}: {error}")),
+        Ok(_) => {
+            std::fs::read_dir(&origin.path).map(drop).map_err(|error| format!("cannot list {path}: {error}"))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(format!("{path} does not exist; check the spelling, and that its disk is mounted"))
         }
@@ -53,7 +55,7 @@ pub(crate) fn mountpoint(config: &Config, mountpoint: &Path) -> Vec<Problem> {
         return problems;
     }
     for origin in &config.origins {
-        let real = paths::real(&origin.path);
+        let real = origin.real_path();
         let path = origin.path.display();
         if mountpoint.starts_with(&real) {
             refuse(format!(
@@ -69,7 +71,8 @@ pub(crate) fn mountpoint(config: &Config, mountpoint: &Path) -> Vec<Problem> {
     for (key, dir) in own_dirs(config) {
         let real = paths::real(dir);
         if mountpoint.starts_with(&real) || real.starts_with(mountpoint) {
-            let message = format!("{shown} and {key} ({}) lie inside one another; choose another", dir.display());
+            let message =
+                format!("{shown} and {key} ({}) lie inside one another; choose another", dir.display());
             refuse(message);
         }
     }
@@ -81,7 +84,7 @@ pub(crate) fn own_directories(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (key, dir) in own_dirs(config) {
         let real = paths::real(dir);
-        if let Some(origin) = config.origins.iter().find(|o| real.starts_with(paths::real(&o.path))) {
+        if let Some(origin) = config.origins.iter().find(|o| real.starts_with(o.real_path())) {
             let message = format!(
                 "{} lies inside the origin {}, which is never written to; choose another directory",
                 dir.display(),

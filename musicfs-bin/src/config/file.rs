@@ -61,11 +61,7 @@ pub(crate) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Fil
 
 type OriginEntry = (Place, Vec<(&'static str, Value)>);
 
-fn origins(
-    lines: &Lines<'_>,
-    value: &Spanned<DeValue<'_>>,
-    problems: &mut Vec<Problem>,
-) -> Vec<OriginEntry> {
+fn origins(lines: &Lines<'_>, value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) -> Vec<OriginEntry> {
     let place = lines.place(value.span().start);
     let Some(entries) = value.get_ref().as_array() else {
         let found = value.get_ref().type_str();

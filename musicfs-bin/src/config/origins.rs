@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use musicfs_core::OriginId;
 
-use super::settings::{Base, Setting};
 use super::Source;
+use super::settings::{Base, Setting};
 
 /// Longest part of a directory's name that an id made from it keeps: long enough to know it again.
 const SLUG_MAX: usize = 24;
@@ -38,6 +38,11 @@ impl OriginSpec {
         Ok(Self { id: derived_id(&path), path, priority: DEFAULT_PRIORITY, source })
     }
 
+    /// Returns its real path; see [`crate::paths::real_in_time`].
+    pub(crate) fn real_path(&self) -> PathBuf {
+        crate::paths::real_in_time(&self.path)
+    }
+
     /// Makes an origin of the values of a `[[origins]]` table.
     pub(crate) fn from_parts(
         id: Option<&OsStr>,
@@ -59,7 +64,8 @@ impl OriginSpec {
             spec.id = checked_id(&id.to_string_lossy())?;
         }
         if let Some(priority) = priority {
-            spec.priority = u32::try_from(priority).map_err(|_| format!("priority {priority} is too large"))?;
+            spec.priority =
+                u32::try_from(priority).map_err(|_| format!("priority {priority} is too large"))?;
         }
         Ok(spec)
     }
@@ -68,7 +74,9 @@ impl OriginSpec {
 fn checked_id(id: &str) -> Result<OriginId, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if id.is_empty() || id.len() > 64 || !id.chars().all(legal) {
-        return Err(format!("'{id}' cannot be an origin's id; use up to 64 letters, digits, '-', '_' and '.'"));
+        return Err(format!(
+            "'{id}' cannot be an origin's id; use up to 64 letters, digits, '-', '_' and '.'"
+        ));
     }
     Ok(OriginId::from(id))
 }
@@ -76,7 +84,9 @@ fn checked_id(id: &str) -> Result<OriginId, String> {
 fn refuse_other_schemes(raw: &OsStr) -> Result<(), String> {
     let shown = raw.to_string_lossy();
     match shown.split_once("://") {
-        Some((scheme, _)) if scheme != "file" && scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+') => {
+        Some((scheme, _))
+            if scheme != "file" && scheme.chars().all(|c| c.is_ascii_alphanumeric() || c == '+') =>
+        {
             Err(format!(
                 "origins of type '{scheme}' are not known to this build; it knows directories of this machine only"
             ))
@@ -87,7 +97,7 @@ fn refuse_other_schemes(raw: &OsStr) -> Result<(), String> {
 
 /// Derives an id from a directory: its name, and a hash of its real path that tells two of a name apart.
 fn derived_id(path: &Path) -> OriginId {
-    let real = crate::paths::real(path);
+    let real = crate::paths::real_in_time(path);
     let mut slug = String::new();
     let name = real.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
     for c in name.to_lowercase().chars() {
@@ -148,7 +158,14 @@ mod tests {
     #[test]
     fn id_with_odd_characters_is_refused() {
         let made = |id| {
-            OriginSpec::from_parts(Some(OsStr::new(id)), None, Some(OsStr::new("/m")), Some(3), base(), Source::Default)
+            OriginSpec::from_parts(
+                Some(OsStr::new(id)),
+                None,
+                Some(OsStr::new("/m")),
+                Some(3),
+                base(),
+                Source::Default,
+            )
         };
         assert!(made("a/b").is_err());
         assert!(made("").is_err());

@@ -93,7 +93,8 @@ impl Setting for Duration {
     const TOML: Toml = Toml::Text;
     fn read(raw: &OsStr, _: Base<'_>) -> Result<Self, String> {
         let raw = text(raw)?.trim();
-        let wrong = || format!("expected a time such as \"500ms\", \"5s\", \"10min\" or \"1h\", found '{raw}'");
+        let wrong =
+            || format!("expected a time such as \"500ms\", \"5s\", \"10min\" or \"1h\", found '{raw}'");
         let digits = raw.find(|c: char| !c.is_ascii_digit()).unwrap_or(raw.len());
         let (number, unit) = raw.split_at(digits);
         let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -111,7 +112,11 @@ impl Setting for Duration {
     }
     fn show(&self) -> toml::Value {
         let ms = self.as_millis();
-        toml::Value::String(if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") })
+        toml::Value::String(if ms.is_multiple_of(1000) {
+            format!("{}s", ms / 1000)
+        } else {
+            format!("{ms}ms")
+        })
     }
 }
 

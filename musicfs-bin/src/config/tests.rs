@@ -127,7 +127,9 @@ fn file_that_is_named_must_exist_and_the_usual_one_need_not() {
     let flags = Flags { config: Some("/nonexistent/c.toml".into()), ..Flags::default() };
     let (_, problems) = Config::load(&flags, &Env::of(&[]));
     assert!(problems[0].is_usage());
-    assert!(problems[0].to_string().starts_with("--config: cannot read the configuration /nonexistent/c.toml"));
+    assert!(
+        problems[0].to_string().starts_with("--config: cannot read the configuration /nonexistent/c.toml")
+    );
     assert_eq!(Config::load(&Flags::default(), &Env::of(&[("HOME", "/nonexistent")])).1, []);
 }
 

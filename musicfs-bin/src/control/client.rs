@@ -149,7 +149,9 @@ impl Client {
     ) -> Result<T, ClientError> {
         let socket = || self.socket.clone();
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ClientError::Absent { socket: socket() },
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                ClientError::Absent { socket: socket() }
+            }
             io::ErrorKind::ConnectionRefused => ClientError::Stale { socket: socket() },
             io::ErrorKind::PermissionDenied => ClientError::Denied { socket: socket() },
             _ => self.broken(error),

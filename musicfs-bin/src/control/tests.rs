@@ -51,7 +51,9 @@ async fn requests_are_answered_and_refusals_keep_their_reason() {
     assert!(client.job(7).await.unwrap().done);
     assert!(matches!(client.job(9).await, Err(ClientError::NotFound(_))));
     assert_eq!(client.explain(b"A\xff &/x").await.unwrap().inode, 5);
-    assert!(matches!(client.explain(b"B").await, Err(ClientError::NotFound(why)) if why.contains("nothing is at B")));
+    assert!(
+        matches!(client.explain(b"B").await, Err(ClientError::NotFound(why)) if why.contains("nothing is at B"))
+    );
     assert_eq!(client.stop().await.unwrap().pid, 1);
     assert!(matches!(client.status(true).await, Err(ClientError::Refused(why)) if why.contains("catalogue")));
 }

@@ -1,0 +1,29 @@
+//! The commands: each takes its arguments, does its work, and says how it ended.
+
+mod completions;
+mod config;
+mod explain;
+mod man;
+mod mounts;
+mod scan;
+mod status;
+mod umount;
+
+use crate::cli::Command;
+use crate::context::{Context, Outcome};
+
+/// Runs a command.
+pub(crate) fn run(cx: &Context, command: &Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Mount(args) => crate::daemon::run(cx, args),
+        Command::Umount(args) => umount::run(cx, args),
+        Command::Mounts(args) => mounts::run(cx, args),
+        Command::Status(args) => status::run(cx, args),
+        Command::Scan(args) => scan::run(cx, args),
+        Command::Explain(args) => explain::run(cx, args),
+        Command::Config(command) => config::run(cx, command),
+        Command::Doctor(args) => crate::doctor::run(cx, args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(cx, args),
+    }
+}

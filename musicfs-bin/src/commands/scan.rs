@@ -1,0 +1,200 @@
+//! `musicfs scan`: by the running daemon, or without one by this process, which then holds the cache directory.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use musicfs_core::{Clock, OriginId};
+use musicfs_fuse::Os;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::ScanArgs;
+use crate::config::{Config, check};
+use crate::context::{Context, Outcome, Usage, small_runtime};
+use crate::control::api::{ScanOrder, ScanResult};
+use crate::control::client::Client;
+use crate::daemon::{self, chain};
+use crate::lock::{self, CacheLock, Holder};
+use crate::mounts;
+use crate::progress::{self, Progress};
+use crate::wiring::{self, Engine};
+
+/// Time between two looks at how far the daemon is.
+const STEP: Duration = Duration::from_millis(200);
+
+/// Scans.
+pub(crate) fn run(cx: &Context, args: &ScanArgs) -> anyhow::Result<Outcome> {
+    let flags = args.settings.flags();
+    let results = match running(cx, args)? {
+        Some(client) => small_runtime()?.block_on(by_daemon(cx, args, &client))?,
+        None => {
+            let config = cx.config(&flags)?;
+            cx.log(&config);
+            by_this_process(cx, args, &config)?
+        }
+    };
+    if args.json {
+        cx.output.json(&results)?;
+    } else {
+        for (origin, result) in &results {
+            let summary = progress::summary(origin, result);
+            if result.error.is_some() { cx.output.line(summary) } else { cx.output.note(summary) }
+        }
+    }
+    let failed = results.values().filter(|result| result.error.is_some()).count();
+    let in_part = results.values().any(|result| !result.complete || result.held_back.is_some());
+    Ok(match failed {
+        0 if in_part => Outcome::Partly,
+        0 => Outcome::Done,
+        n if n == results.len() => Outcome::Failed,
+        _ => Outcome::Partly,
+    })
+}
+
+/// Finds the daemon to ask: of the mount that is named, of the configuration's cache directory, or the only one
+/// when the configuration names no origins.
+fn running(cx: &Context, args: &ScanArgs) -> anyhow::Result<Option<Client>> {
+    let flags = args.settings.flags();
+    let (config, _) = Config::load(&flags, &cx.env);
+    let find = || mounts::find(&Os::default(), &config.runtime_dir, cx.env.uid);
+    if let Some(named) = &args.mount {
+        let known = mounts::choose(find()?, Some(&cx.mountpoint(named)?))?;
+        return Ok(Some(known.client()));
+    }
+    if let Some(holder) = lock::holder(&config.cache_dir) {
+        let Some(mountpoint) = holder.mountpoint else {
+            bail!("process {} is already scanning into {}", holder.pid, config.cache_dir.display());
+        };
+        let dir = daemon::mount_dir(&config.runtime_dir, &mountpoint);
+        let written = musicfs_fuse::read_handles(&dir).ok().flatten().and_then(|h| h.control_socket);
+        return Ok(Some(Client::new(written.unwrap_or_else(|| daemon::socket_in(&dir)))));
+    }
+    if config.origins.is_empty() {
+        return Ok(Some(mounts::choose(find()?, None)?.client()));
+    }
+    Ok(None)
+}
+
+async fn by_daemon(
+    cx: &Context,
+    args: &ScanArgs,
+    client: &Client,
+) -> anyhow::Result<BTreeMap<String, ScanResult>> {
+    let origins = args.only.iter().map(|name| name_of(cx, name)).collect();
+    let order = ScanOrder { origins, full: args.full };
+    let mut job = client.scan(&order).await.context("the daemon did not take the order")?;
+    let mut progress = progress(cx);
+    while !job.done {
+        progress.show(&job.now);
+        cx.clock.sleep_until(cx.clock.now().plus(STEP)).await;
+        job = client.job(job.job).await.context("the daemon ended before the scan was done")?;
+    }
+    Ok(job.results)
+}
+
+/// An argument with a `/` is a directory; made absolute, as the daemon has another working directory.
+fn name_of(cx: &Context, name: &std::ffi::OsStr) -> String {
+    let text = name.to_string_lossy().into_owned();
+    if !text.contains('/') && !text.starts_with('~') {
+        return text;
+    }
+    let path = crate::paths::absolute(name.as_ref(), &cx.env.cwd, cx.env.home());
+    path.map_or(text, |path| path.to_string_lossy().into_owned())
+}
+
+fn progress(cx: &Context) -> Progress {
+    let line: fn(&str) = if cx.output.quiet { |_| {} } else { |line| eprintln!("{line}") };
+    Progress::new(cx.clock.clone(), cx.bars.clone(), cx.output.terminal && !cx.output.quiet, line)
+}
+
+fn by_this_process(
+    cx: &Context,
+    args: &ScanArgs,
+    config: &Config,
+) -> anyhow::Result<BTreeMap<String, ScanResult>> {
+    let chosen = chosen(cx, args, config)?;
+    crate::context::refuse(&check::own_directories(config))?;
+    let holder = Holder::this(None, cx.clock.unix().parts().0);
+    let _lock = CacheLock::acquire(&config.cache_dir, &holder)?;
+    let stores = wiring::open_stores(config, &cx.clock)?;
+    for notice in &stores.notices {
+        cx.output.warn(notice);
+    }
+    let engine = Arc::new(Engine::new(config, stores, cx.clock.clone()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let results = runtime.block_on(scan_all(cx, args, &engine, chosen));
+    engine.db.checkpoint().context("the catalogue could not be closed in order")?;
+    engine.library.backup().context("the library could not be backed up")?;
+    runtime.shutdown_background();
+    results
+}
+
+fn chosen(cx: &Context, args: &ScanArgs, config: &Config) -> anyhow::Result<Vec<OriginId>> {
+    if config.origins.is_empty() {
+        return Err(Usage("there are no origins to scan; name one with --origin DIR".into()).into());
+    }
+    let mut chosen = Vec::new();
+    for name in &args.only {
+        let name = name_of(cx, name);
+        let found = config.origins.iter().find(|o| o.id.as_str() == name || o.path == PathBuf::from(&name));
+        let ids = || config.origins.iter().map(|o| o.id.as_str()).collect::<Vec<_>>().join(", ");
+        chosen.push(
+            found
+                .ok_or_else(|| Usage(format!("there is no origin '{name}'; there are: {}", ids())))?
+                .id
+                .clone(),
+        );
+    }
+    if chosen.is_empty() {
+        chosen.extend(config.origins.iter().map(|origin| origin.id.clone()));
+    }
+    Ok(chosen)
+}
+
+async fn scan_all(
+    cx: &Context,
+    args: &ScanArgs,
+    engine: &Engine,
+    chosen: Vec<OriginId>,
+) -> anyhow::Result<BTreeMap<String, ScanResult>> {
+    let cancel = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut progress = progress(cx);
+    let work = async {
+        let mut results = BTreeMap::new();
+        engine.scanner.arrange(&cancel).await.map_err(|e| anyhow!(chain(&e)))?;
+        for origin in chosen {
+            let began = cx.clock.now();
+            let result = match engine.scanner.scan(&origin, args.full, &cancel).await {
+                Ok(report) => daemon::result_of(&report),
+                Err(error) => ScanResult {
+                    error: Some(chain(&error)),
+                    elapsed_ms: cx.clock.now().since(began).as_millis() as u64,
+                    ..ScanResult::default()
+                },
+            };
+            results.insert(origin.to_string(), result);
+        }
+        anyhow::Ok(results)
+    };
+    tokio::pin!(work);
+    let watch = engine.scanner.progress();
+    loop {
+        tokio::select! {
+            done = &mut work => {
+                progress.clear();
+                return done;
+            }
+            _ = interrupt.recv() => cancel.cancel(),
+            _ = terminate.recv() => cancel.cancel(),
+            () = cx.clock.sleep_until(cx.clock.now().plus(STEP)) => {
+                let now = watch.borrow().clone();
+                progress.show(&daemon::status_of(&now, BTreeMap::new(), None));
+            }
+        }
+    }
+}

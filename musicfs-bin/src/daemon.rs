@@ -1,0 +1,423 @@
+//! The life of a mount, from the lock to the last scratch file.
+//!
+//! The order is what keeps it safe: the cache directory is locked before anything is looked at or changed, so
+//! that whatever a killed daemon left is nobody's but ours; the control socket and READY come after the mount
+//! answers; the scan comes last, and nothing waits for it. Stopping goes backwards, each step with a limit.
+//!
+//! Blocking work runs on threads of its own or in the runtime's blocking pool; only the last steps of stopping
+//! and the first of starting run on the main task.
+
+mod origins;
+mod reload;
+mod scans;
+mod state;
+mod stop;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use musicfs_core::{Clock, FileQuery, MetaDb, TaskSupervisor, install_panic_hook};
+use musicfs_fuse::{Cleared, MountHandles, MountOptions, Os, Session};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::background::{self, Parent};
+use crate::cli::MountArgs;
+use crate::config::{Config, Flags, blake3_hex, check, keys};
+use crate::context::{Context, Outcome, Usage, refuse};
+use crate::control;
+use crate::env::Env;
+use crate::lock::{CacheLock, Holder};
+use crate::log::LogControl;
+use crate::progress::Progress;
+use crate::wiring::{self, Engine};
+use crate::{limits, notify};
+
+pub(crate) use scans::{chain, result_of, status_of};
+pub(crate) use state::state_word;
+use state::{Daemon, Setup};
+
+/// What the table of mounts names our mounts.
+pub(crate) const FS_NAME: &str = "musicfs";
+/// The control socket's name in a mount's runtime directory.
+const SOCKET: &str = "control.sock";
+/// Wait for a new origin's directory to be looked at.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// Names of the tasks.
+const SCAN_TASK: &str = "scan";
+const ORIGINS_TASK: &str = "origins";
+const CONTROL_TASK: &str = "control";
+const WATCHDOG_TASK: &str = "watchdog";
+const PROGRESS_TASK: &str = "progress";
+
+/// Returns the runtime directory of a mount.
+pub(crate) fn mount_dir(runtime_dir: &Path, mountpoint: &Path) -> PathBuf {
+    runtime_dir.join(&blake3_hex(mountpoint.as_os_str().as_encoded_bytes())[..16])
+}
+
+/// Returns the control socket in a mount's runtime directory.
+pub(crate) fn socket_in(mount_dir: &Path) -> PathBuf {
+    mount_dir.join(SOCKET)
+}
+
+/// Runs `musicfs mount`.
+pub(crate) fn run(cx: &Context, args: &MountArgs) -> anyhow::Result<Outcome> {
+    if cx.env.get(keys::STARTED_IN_BACKGROUND).is_some() {
+        let mut parent = Parent::detach();
+        let done = Plan::make(cx, args).and_then(|plan| plan.carry_out(cx, &mut parent));
+        if let Err(error) = &done {
+            parent.failed(error);
+        }
+        return done;
+    }
+    let plan = Plan::make(cx, args)?;
+    if args.background {
+        let text = background::start(&cx.args, &plan.log_path())?;
+        cx.output.note(text);
+        return Ok(Outcome::Done);
+    }
+    plan.carry_out(cx, &mut Parent::none())
+}
+
+/// What is to be mounted where, checked as far as it can be without touching anything.
+struct Plan {
+    flags: Flags,
+    env: Env,
+    config: Config,
+    mountpoint: PathBuf,
+}
+
+impl Plan {
+    fn make(cx: &Context, args: &MountArgs) -> anyhow::Result<Self> {
+        let mut flags = args.settings.flags();
+        if let Some(path) = &args.mountpoint {
+            flags.values.insert(keys::MOUNTPOINT, path.into());
+        }
+        let env = if args.system && cx.env.uid == 0 { cx.env.clone().without_home() } else { cx.env.clone() };
+        let (config, mut problems) = Config::load(&flags, &env);
+        problems.extend(check::own_directories(&config));
+        let mountpoint = config.mountpoint.as_deref().map(crate::paths::real);
+        if let Some(mountpoint) = &mountpoint {
+            problems.extend(check::mountpoint(&config, mountpoint));
+        }
+        refuse(&problems)?;
+        let Some(mountpoint) = mountpoint else {
+            return Err(Usage("where to mount? musicfs mount [OPTIONS] MOUNTPOINT".into()).into());
+        };
+        if config.origins.is_empty() {
+            let help = "there is no music to show: name a directory with --origin DIR, or an [[origins]] table in the \
+                        configuration";
+            return Err(Usage(help.into()).into());
+        }
+        Ok(Self { flags, env, config, mountpoint })
+    }
+
+    fn log_path(&self) -> PathBuf {
+        let name = &blake3_hex(self.mountpoint.as_os_str().as_encoded_bytes())[..16];
+        self.config.state_dir.join("log").join(format!("{name}.log"))
+    }
+
+    /// Mounts, and serves until told to stop.
+    fn carry_out(self, cx: &Context, parent: &mut Parent) -> anyhow::Result<Outcome> {
+        let log = cx.log(&self.config);
+        install_panic_hook();
+        if parent.waits() {
+            // Not to keep whatever disk it was started from.
+            let _ = std::env::set_current_dir("/");
+        }
+        match limits::raise_open_files() {
+            Ok(limit) => tracing::debug!(limit, "limit of open files raised"),
+            Err(error) => warn!(%error, "the limit of open files could not be raised"),
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("musicfs")
+            .build()
+            .context("cannot start threads")?;
+        let done = runtime.block_on(self.serve(cx, log, parent));
+        // What still hangs in a system call must not keep the process.
+        runtime.shutdown_background();
+        done
+    }
+
+    async fn serve(self, cx: &Context, log: LogControl, parent: &mut Parent) -> anyhow::Result<Outcome> {
+        // Before anything else, so that a signal which comes early is not lost.
+        let mut signals = Signals::new().context("cannot listen for signals")?;
+        let clock = cx.clock.clone();
+        let started = (clock.now(), clock.unix().parts().0);
+        let holder = Holder::this(Some(self.mountpoint.clone()), started.1);
+        let _lock = CacheLock::acquire(&self.config.cache_dir, &holder)?;
+
+        let stores = wiring::open_stores(&self.config, &clock)?;
+        for notice in &stores.notices {
+            warn!("{notice}");
+            cx.output.warn(notice);
+        }
+        let notices = stores.notices.clone();
+
+        let dir = self.make_runtime_dir()?;
+        let os = Os::default();
+        self.clear_stale_mount(&os, &dir)?;
+        check::directory_to_mount_on(&self.mountpoint).map_err(|message| anyhow!(message))?;
+        self.check_new_origins(&*stores.db)?;
+
+        let engine = Arc::new(Engine::new(&self.config, stores, clock.clone()));
+        let session = self.mount(&engine).await?;
+        let socket = socket_in(&dir);
+        let handles = MountHandles {
+            connection: session.connection(),
+            control_socket: Some(socket.clone()),
+            cache_dir: Some(self.config.cache_dir.clone()),
+            ..MountHandles::of_this_process(&os, &self.mountpoint)
+        };
+        if let Err(error) = musicfs_fuse::write_handles(&dir, &handles) {
+            warn!(error = chain(&error), "the scratch file could not be written");
+        }
+        let listener = control::bind(&socket)
+            .with_context(|| format!("cannot listen on the control socket {}", socket.display()))?;
+
+        let supervisor = TaskSupervisor::with_clock(clock.clone());
+        let mountpoint = self.mountpoint.clone();
+        let origins = self.config.origins.len();
+        let daemon = Daemon::new(Setup {
+            flags: self.flags,
+            env: self.env,
+            config: self.config,
+            mountpoint: self.mountpoint,
+            dir,
+            os,
+            handles,
+            engine,
+            session,
+            supervisor,
+            log,
+            notices,
+            started,
+        });
+        daemon.spawn_control(listener);
+        daemon.spawn_origins();
+        daemon.spawn_watchdog();
+        daemon.spawn_scans();
+        daemon.spawn_progress(Progress::new(
+            clock.clone(),
+            cx.bars.clone(),
+            cx.output.terminal && !cx.output.quiet && !parent.waits(),
+            |line| info!("{line}"),
+        ));
+
+        let text = welcome(&mountpoint, origins);
+        info!(mountpoint = %mountpoint.display(), ready_ms = clock.now().0.as_millis() as u64, "mounted");
+        notify::ready(&daemon.status_line());
+        if parent.waits() {
+            parent.ready(&text);
+        } else {
+            cx.output.note(text);
+        }
+        daemon.serve_until_stopped(&mut signals).await;
+        Ok(daemon.stop_in_order(&mut signals.end).await)
+    }
+
+    fn make_runtime_dir(&self) -> anyhow::Result<PathBuf> {
+        let dir = mount_dir(&self.config.runtime_dir, &self.mountpoint);
+        for dir in [&self.config.runtime_dir, &dir] {
+            control::private_dir(dir)
+                .with_context(|| format!("cannot make the runtime directory {}", dir.display()))?;
+        }
+        Ok(dir)
+    }
+
+    /// Clears what a killed daemon of ours has left at exactly this mountpoint.
+    fn clear_stale_mount(&self, os: &Os, dir: &Path) -> anyhow::Result<()> {
+        let recorded = musicfs_fuse::read_handles(dir).unwrap_or_else(|error| {
+            warn!(error = chain(&error), "the scratch file of an earlier daemon is damaged and is not used");
+            None
+        });
+        match musicfs_fuse::clear_dead_mount(os, &self.mountpoint, FS_NAME, recorded.as_ref())? {
+            Cleared::Nothing => {}
+            Cleared::Unmounted(_) => {
+                warn!(mountpoint = %self.mountpoint.display(), "cleared the mount of a daemon that was killed");
+            }
+        }
+        Ok(())
+    }
+
+    /// An origin that never was seen must be there: its path may be misspelt. One that is known may be off.
+    fn check_new_origins(&self, db: &dyn MetaDb) -> anyhow::Result<()> {
+        for origin in &self.config.origins {
+            let known = db.files(&FileQuery::Origin(origin.id.clone()), None, 1);
+            if known.is_ok_and(|page| !page.files.is_empty()) {
+                continue;
+            }
+            let spec = origin.clone();
+            match crate::paths::in_time(LOOK_LIMIT, move || check::listable(&spec)) {
+                Some(Ok(())) => {}
+                Some(Err(message)) => return Err(anyhow!("origin {}: {message}", origin.id)),
+                None => warn!(origin = %origin.id, "the origin does not answer; mounting without it"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn mount(&self, engine: &Engine) -> anyhow::Result<Session> {
+        let options = MountOptions {
+            allow_other: self.config.allow_other,
+            passthrough: self.config.passthrough,
+            fs_name: FS_NAME.into(),
+            ..MountOptions::default()
+        };
+        let (fs, mountpoint) = (engine.filesystem(), self.mountpoint.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let mounted = tokio::task::spawn_blocking(move || Session::mount(fs, &mountpoint, options, runtime));
+        let session = mounted.await.context("mounting failed")?;
+        session.with_context(|| format!("cannot mount at {}", self.mountpoint.display()))
+    }
+}
+
+fn welcome(mountpoint: &Path, origins: usize) -> String {
+    let shown = mountpoint.display();
+    let of = if origins == 1 { "1 origin".to_owned() } else { format!("{origins} origins") };
+    format!("Mounted {of} at {shown}\nUnmount with: musicfs umount {}", shell_quoted(&shown.to_string()))
+}
+
+/// Quotes a path for a shell, when it needs that.
+pub(crate) fn shell_quoted(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ':' | ',');
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+/// The signals that a daemon listens to.
+struct Signals {
+    end: EndSignals,
+    hangup: Signal,
+}
+
+/// Those that tell it to end.
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let end = EndSignals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        };
+        Ok(Self { end, hangup: signal(SignalKind::hangup())? })
+    }
+}
+
+impl EndSignals {
+    /// Waits for a signal to stop, and returns its name.
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+impl Daemon {
+    fn spawn_control(self: &Arc<Self>, listener: tokio::net::UnixListener) {
+        // The listener can be taken once; started again after a panic, the socket is bound again.
+        let listener = parking_lot::Mutex::new(Some(listener));
+        let daemon = self.clone();
+        let socket = socket_in(&self.dir);
+        self.supervisor.spawn_critical(CONTROL_TASK, move || {
+            let daemon = daemon.clone();
+            let listener = listener.lock().take().map_or_else(|| control::bind(&socket), Ok);
+            async move {
+                match listener {
+                    Ok(listener) => control::serve(listener, daemon).await,
+                    Err(error) => error!(%error, "the control socket could not be made again"),
+                }
+            }
+        });
+    }
+
+    fn spawn_origins(self: &Arc<Self>) {
+        let daemon = self.clone();
+        self.supervisor.spawn_critical(ORIGINS_TASK, move || {
+            let daemon = daemon.clone();
+            async move {
+                let (registry, clock) = (daemon.engine.registry.clone(), daemon.engine.clock.clone());
+                let scans = daemon.scans.clone();
+                // An origin that is back may have changed while it was away.
+                let back = move |id: &musicfs_core::OriginId| {
+                    scans.order(vec![id.clone()], false);
+                };
+                daemon.origins.clone().watch(registry, clock, back).await;
+            }
+        });
+    }
+
+    fn spawn_scans(self: &Arc<Self>) {
+        let scans = self.scans.clone();
+        self.supervisor.spawn_critical(SCAN_TASK, move || scans.clone().run());
+    }
+
+    fn spawn_progress(self: &Arc<Self>, mut progress: Progress) {
+        /// Time between two looks while a scan runs: smooth to the eye, nothing to the processor.
+        const STEP: Duration = Duration::from_millis(250);
+        let daemon = self.clone();
+        self.supervisor.spawn_supervised(PROGRESS_TASK, async move {
+            let mut changes = daemon.engine.scanner.progress();
+            let clock = daemon.engine.clock.clone();
+            while changes.changed().await.is_ok() {
+                let scan = daemon.scans.status();
+                progress.show(&scan);
+                notify::status(&daemon.status_line());
+                clock.sleep_until(clock.now().plus(STEP)).await;
+            }
+        });
+    }
+
+    fn spawn_watchdog(self: &Arc<Self>) {
+        let Some(interval) = notify::watchdog_interval() else { return };
+        let daemon = self.clone();
+        self.supervisor.spawn_critical(WATCHDOG_TASK, move || {
+            let daemon = daemon.clone();
+            async move {
+                let clock = daemon.engine.clock.clone();
+                loop {
+                    let health = control::Controlled::health(&*daemon).await;
+                    if health.ok {
+                        notify::alive();
+                    } else {
+                        // Silence: the service manager starts the daemon anew when it lasts.
+                        error!(problems = ?health.problems, "the mount does not work as it should");
+                    }
+                    clock.sleep_until(clock.now().plus(interval)).await;
+                }
+            }
+        });
+    }
+
+    /// Serves until a signal, a request, or an unmount from outside ends it.
+    async fn serve_until_stopped(self: &Arc<Self>, signals: &mut Signals) {
+        let Some(session) = self.session() else { return };
+        loop {
+            tokio::select! {
+                name = signals.end.wait() => {
+                    info!(signal = name, "stopping");
+                    return;
+                }
+                _ = signals.hangup.recv() => self.reload().await,
+                () = self.stop.cancelled() => {
+                    info!("stopping, as asked over the control socket");
+                    return;
+                }
+                () = session.ended() => {
+                    info!("unmounted from outside; stopping");
+                    return;
+                }
+            }
+        }
+    }
+}

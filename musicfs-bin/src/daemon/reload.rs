@@ -1,0 +1,89 @@
+//! SIGHUP: the configuration is read again as a whole; when all of it is right, what can change while mounted
+//! changes, and what cannot is named. When anything is wrong, nothing changes.
+
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use super::state::Daemon;
+use crate::config::{Config, Problem, check, keys};
+use crate::notify;
+
+impl Daemon {
+    /// Reads the configuration again.
+    pub(super) async fn reload(self: &Arc<Self>) {
+        notify::reloading();
+        let daemon = self.clone();
+        // Origins' paths are resolved, which may take as long as a disk takes.
+        match tokio::task::spawn_blocking(move || daemon.read_again()).await {
+            Ok(Ok(config)) => self.apply(config),
+            Ok(Err(problems)) => {
+                for problem in &problems {
+                    error!("{problem}");
+                }
+                error!("the configuration is not used; all stays as it was");
+            }
+            Err(panic) => error!(%panic, "the configuration could not be read"),
+        }
+        notify::ready(&self.status_line());
+    }
+
+    fn read_again(&self) -> Result<Config, Vec<Problem>> {
+        let (config, mut problems) = Config::load(&self.flags, &self.env);
+        problems.extend(check::own_directories(&config));
+        problems.extend(check::mountpoint(&config, &self.mountpoint));
+        if config.origins.is_empty() {
+            problems.extend(check::all(&config));
+        }
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    fn apply(&self, new: Config) {
+        let old = self.config();
+        let changed = old.changed_keys(&new);
+        if changed.is_empty() {
+            info!("configuration read again: nothing has changed");
+            return;
+        }
+        let mut applied = Config::clone(&old);
+        let mut waiting = Vec::new();
+        for key in changed {
+            match key.name {
+                keys::LOG_LEVEL => {
+                    self.log.set(&new.log_level);
+                    applied.log_level = new.log_level.clone();
+                }
+                keys::TEMPLATE => {
+                    self.engine.scanner.set_template(new.template.clone());
+                    self.scans.rearrange();
+                    applied.template = new.template.clone();
+                }
+                keys::RESCAN_INTERVAL => {
+                    self.scans.set_interval(new.rescan_interval);
+                    applied.rescan_interval = new.rescan_interval;
+                }
+                keys::DRAIN_LIMIT => applied.drain_limit = new.drain_limit,
+                keys::ORIGINS => {
+                    self.engine.set_origins(&old.origins, &new.origins);
+                    applied.origins.clone_from(&new.origins);
+                    self.scans.order(Vec::new(), false);
+                }
+                _ => waiting.push(key.name),
+            }
+            if !waiting.contains(&key.name) {
+                info!(key = key.name, "configuration read again: changed");
+            }
+        }
+        *self.config.lock() = Arc::new(applied);
+        let mut notices = self.notices.lock();
+        notices.retain(|notice| !notice.starts_with(WAITING));
+        if !waiting.is_empty() {
+            let notice = format!("{WAITING}{}", waiting.join(", "));
+            warn!("{notice}");
+            notices.push(notice);
+        }
+    }
+}
+
+/// Begins the notice of keys that wait for a restart.
+const WAITING: &str = "these keys have changed and take effect at the next mount: ";

@@ -1,0 +1,298 @@
+//! When origins are scanned: at the start, at intervals, and when somebody asks.
+//!
+//! One loop runs one order after the other, so that an order which comes during a pass still sees what changed
+//! before it came. One lock guards the orders; it is held for a few lines and never across an await. The loop is
+//! a critical task: started again after a panic, it fails the order that was under way and goes on with the next.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use musicfs_core::{Clock, MonoTime, OriginId, SystemClock};
+use musicfs_sync::{ScanError, ScanProgress, ScanReport, Scanner};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::control::api::{ScanJob, ScanResult, ScanStatus};
+use crate::progress;
+
+/// Orders that are remembered after they ended: enough for whoever gave one to fetch its result.
+const REMEMBERED: usize = 32;
+/// What a failed order is told when the loop itself failed.
+const LOOP_FAILED: &str = "the scanner failed; see the daemon's log";
+
+/// What an order covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Scope {
+    /// All origins there are when it begins.
+    All,
+    /// These.
+    These(Vec<OriginId>),
+}
+
+#[derive(Debug)]
+struct Order {
+    scope: Scope,
+    full: bool,
+    done: bool,
+    results: BTreeMap<String, ScanResult>,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    last: u64,
+    all: BTreeMap<u64, Order>,
+    waiting: VecDeque<u64>,
+    running: Option<u64>,
+    rearrange: bool,
+    interval: Duration,
+    /// When the next rescan is due.
+    due: Option<MonoTime>,
+    /// How the last pass over each origin ended.
+    results: BTreeMap<String, ScanResult>,
+}
+
+/// Runs scans.
+pub(crate) struct Scans {
+    scanner: Arc<Scanner>,
+    origins: Box<dyn Fn() -> Vec<OriginId> + Send + Sync>,
+    clock: Arc<SystemClock>,
+    cancel: CancellationToken,
+    orders: Mutex<Orders>,
+    wake: Notify,
+}
+
+impl Scans {
+    /// Makes the loop's state, with a first scan of everything ordered.
+    pub(crate) fn new(
+        scanner: Arc<Scanner>,
+        origins: impl Fn() -> Vec<OriginId> + Send + Sync + 'static,
+        clock: Arc<SystemClock>,
+        cancel: CancellationToken,
+        interval: Duration,
+    ) -> Self {
+        let orders = Orders { interval, rearrange: true, ..Orders::default() };
+        let scans = Self {
+            scanner,
+            origins: Box::new(origins),
+            clock,
+            cancel,
+            orders: Mutex::new(orders),
+            wake: Notify::new(),
+        };
+        scans.order(Vec::new(), false);
+        scans
+    }
+
+    /// Orders a scan of these origins, or of all when none is named, and returns its number.
+    pub(crate) fn order(&self, origins: Vec<OriginId>, full: bool) -> u64 {
+        let scope = if origins.is_empty() { Scope::All } else { Scope::These(origins) };
+        let mut orders = self.orders.lock();
+        orders.last += 1;
+        let number = orders.last;
+        orders.all.insert(number, Order { scope, full, done: false, results: BTreeMap::new() });
+        orders.waiting.push_back(number);
+        while orders.all.len() > REMEMBERED {
+            let Some(old) = orders.all.iter().find(|(_, order)| order.done).map(|(number, _)| *number) else {
+                break;
+            };
+            orders.all.remove(&old);
+        }
+        drop(orders);
+        self.wake.notify_one();
+        number
+    }
+
+    /// Arranges the tree anew, when the template has changed, before anything else is done.
+    pub(crate) fn rearrange(&self) {
+        self.orders.lock().rearrange = true;
+        self.wake.notify_one();
+    }
+
+    /// Changes the time between rescans; zero for none.
+    pub(crate) fn set_interval(&self, interval: Duration) {
+        let mut orders = self.orders.lock();
+        orders.interval = interval;
+        orders.due = self.next_due(interval);
+        drop(orders);
+        self.wake.notify_one();
+    }
+
+    fn next_due(&self, interval: Duration) -> Option<MonoTime> {
+        (!interval.is_zero()).then(|| self.clock.now().plus(interval))
+    }
+
+    /// Returns how far an order is.
+    pub(crate) fn job(&self, number: u64) -> Option<ScanJob> {
+        let now = self.status();
+        let orders = self.orders.lock();
+        let order = orders.all.get(&number)?;
+        Some(ScanJob { job: number, done: order.done, results: order.results.clone(), now })
+    }
+
+    /// Returns what is done now, and what was done last.
+    pub(crate) fn status(&self) -> ScanStatus {
+        let progress = self.scanner.progress().borrow().clone();
+        let orders = self.orders.lock();
+        let busy = orders.running.is_some() || !orders.waiting.is_empty();
+        let next = orders.due.filter(|_| !busy).map(|due| due.since(self.clock.now()).as_secs());
+        status_of(&progress, orders.results.clone(), next)
+    }
+
+    /// Runs until cancelled.
+    pub(crate) async fn run(self: Arc<Self>) {
+        self.fail_what_was_under_way();
+        while !self.cancel.is_cancelled() {
+            let (rearrange, next) = {
+                let mut orders = self.orders.lock();
+                let next = orders.waiting.pop_front();
+                orders.running = next;
+                (std::mem::take(&mut orders.rearrange), next)
+            };
+            if rearrange {
+                self.arrange().await;
+            }
+            match next {
+                Some(number) => self.carry_out(number).await,
+                None => self.wait().await,
+            }
+        }
+    }
+
+    fn fail_what_was_under_way(&self) {
+        let mut orders = self.orders.lock();
+        if let Some(order) = orders.running.take().and_then(|number| orders.all.get_mut(&number)) {
+            order.done = true;
+            let failed = ScanResult { error: Some(LOOP_FAILED.into()), ..ScanResult::default() };
+            order.results.insert("scan".into(), failed);
+        }
+    }
+
+    /// Waits for an order, or makes one when a rescan is due.
+    async fn wait(&self) {
+        let due = self.orders.lock().due;
+        let timer = async {
+            match due {
+                Some(due) => self.clock.sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = self.cancel.cancelled() => {}
+            () = timer => {
+                self.orders.lock().due = None;
+                self.order(Vec::new(), false);
+            }
+        }
+    }
+
+    async fn arrange(&self) {
+        match self.scanner.arrange(&self.cancel).await {
+            Ok(true) => info!("the tree has been arranged by the new template"),
+            Ok(false) | Err(ScanError::Cancelled) => {}
+            Err(error) => warn!(error = chain(&error), "the tree could not be arranged"),
+        }
+    }
+
+    async fn carry_out(&self, number: u64) {
+        let Some((scope, full)) = self.orders.lock().all.get(&number).map(|o| (o.scope.clone(), o.full))
+        else {
+            return;
+        };
+        let origins = match scope {
+            Scope::All => (self.origins)(),
+            Scope::These(origins) => origins,
+        };
+        for origin in origins {
+            if self.cancel.is_cancelled() {
+                break;
+            }
+            let began = self.clock.now();
+            let result = match self.scanner.scan(&origin, full, &self.cancel).await {
+                Ok(report) => result_of(&report),
+                Err(error) => ScanResult {
+                    error: Some(chain(&error)),
+                    elapsed_ms: self.clock.now().since(began).as_millis() as u64,
+                    ..ScanResult::default()
+                },
+            };
+            log(&origin, &result);
+            let mut orders = self.orders.lock();
+            orders.results.insert(origin.to_string(), result.clone());
+            if let Some(order) = orders.all.get_mut(&number) {
+                order.results.insert(origin.to_string(), result);
+            }
+        }
+        let mut orders = self.orders.lock();
+        orders.running = None;
+        orders.due = self.next_due(orders.interval);
+        if let Some(order) = orders.all.get_mut(&number) {
+            order.done = true;
+        }
+    }
+}
+
+/// A pass that found nothing to do is no news.
+fn log(origin: &OriginId, result: &ScanResult) {
+    let summary = progress::summary(origin.as_str(), result);
+    if result.error.is_some() || result.held_back.is_some() {
+        warn!("{summary}");
+    } else if result.added + result.changed + result.missing + result.returned + result.problems > 0 {
+        info!("{summary}");
+    } else {
+        tracing::debug!("{summary}");
+    }
+}
+
+/// Returns an error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Returns a report as it goes over the socket.
+pub(crate) fn result_of(report: &ScanReport) -> ScanResult {
+    ScanResult {
+        listed: report.listed,
+        unchanged: report.unchanged,
+        added: report.added,
+        changed: report.changed,
+        missing: report.missing,
+        returned: report.returned,
+        problems: report.problems,
+        complete: report.complete,
+        held_back: report.held_back.clone(),
+        elapsed_ms: report.elapsed_ms,
+        error: None,
+    }
+}
+
+/// Returns progress as it goes over the socket.
+pub(crate) fn status_of(
+    progress: &ScanProgress,
+    last: BTreeMap<String, ScanResult>,
+    next_in_s: Option<u64>,
+) -> ScanStatus {
+    let phase = serde_json::to_value(progress.phase).ok();
+    ScanStatus {
+        phase: phase.and_then(|phase| phase.as_str().map(str::to_owned)).unwrap_or_default(),
+        origin: progress.origin.as_ref().map(ToString::to_string),
+        listed: progress.listed,
+        parsed: progress.parsed,
+        to_parse: progress.to_parse,
+        last,
+        next_in_s,
+    }
+}

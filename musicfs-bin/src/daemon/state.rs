@@ -1,0 +1,342 @@
+//! The state of a running mount, and what it answers over the control socket.
+//!
+//! Locks here are held for a few lines, and never across an await or I/O. What asks the catalogue runs in the
+//! blocking pool; nothing asks the mount.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use musicfs_core::{
+    Clock, ContentReader, FileMeta, FileQuery, MetaDb, MonoTime, OriginId, ROOT_INODE, TaskSupervisor,
+};
+use musicfs_fuse::{MountHandles, MountState, Os, Session, mount_state};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::FS_NAME;
+use super::origins::Origins;
+use super::scans::{Scans, chain};
+use crate::config::{Config, Flags};
+use crate::control::Controlled;
+use crate::control::api::{
+    Explanation, Health, MountPhase, OriginStatus, ProblemFile, ScanJob, ScanOrder, Status, Stopping, Task,
+    Totals,
+};
+use crate::env::Env;
+use crate::log::LogControl;
+use crate::wiring::Engine;
+
+/// Problems that a status names when not all are asked for.
+const FEW_PROBLEMS: usize = 10;
+/// Problems fetched at once.
+const PAGE: usize = 1000;
+/// Wait for the catalogue to answer one lookup; it takes microseconds when all is well.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
+
+/// What a daemon is made of.
+pub(super) struct Setup {
+    pub(super) flags: Flags,
+    pub(super) env: Env,
+    pub(super) config: Config,
+    pub(super) mountpoint: PathBuf,
+    pub(super) dir: PathBuf,
+    pub(super) os: Os,
+    pub(super) handles: MountHandles,
+    pub(super) engine: Arc<Engine>,
+    pub(super) session: Session,
+    pub(super) supervisor: TaskSupervisor,
+    pub(super) log: LogControl,
+    pub(super) notices: Vec<String>,
+    /// When it started: by the clock, and in seconds since 1970.
+    pub(super) started: (MonoTime, i64),
+}
+
+/// A running mount.
+pub(super) struct Daemon {
+    pub(super) flags: Flags,
+    pub(super) env: Env,
+    pub(super) config: Mutex<Arc<Config>>,
+    pub(super) mountpoint: PathBuf,
+    /// Its runtime directory.
+    pub(super) dir: PathBuf,
+    pub(super) os: Os,
+    pub(super) handles: MountHandles,
+    pub(super) engine: Arc<Engine>,
+    /// The mount; taken out when it is unmounted.
+    session: Mutex<Option<Arc<Session>>>,
+    pub(super) supervisor: TaskSupervisor,
+    pub(super) log: LogControl,
+    pub(super) scans: Arc<Scans>,
+    pub(super) origins: Arc<Origins>,
+    pub(super) notices: Mutex<Vec<String>>,
+    /// Cancelled by a request to stop.
+    pub(super) stop: CancellationToken,
+    /// Cancels scans.
+    pub(super) cancel: CancellationToken,
+    /// A check of the catalogue has not come back.
+    checking: Arc<AtomicBool>,
+    started: (MonoTime, i64),
+}
+
+impl Daemon {
+    pub(super) fn new(setup: Setup) -> Arc<Self> {
+        let engine = setup.engine;
+        let cancel = CancellationToken::new();
+        let ids = {
+            let engine = engine.clone();
+            move || engine.origin_ids()
+        };
+        let interval = setup.config.rescan_interval;
+        let (scanner, clock) = (engine.scanner.clone(), engine.clock.clone());
+        let scans = Scans::new(scanner, ids, clock, cancel.clone(), interval);
+        Arc::new(Self {
+            flags: setup.flags,
+            env: setup.env,
+            config: Mutex::new(Arc::new(setup.config)),
+            mountpoint: setup.mountpoint,
+            dir: setup.dir,
+            os: setup.os,
+            handles: setup.handles,
+            engine,
+            session: Mutex::new(Some(Arc::new(setup.session))),
+            supervisor: setup.supervisor,
+            log: setup.log,
+            scans: Arc::new(scans),
+            origins: Arc::default(),
+            notices: Mutex::new(setup.notices),
+            stop: CancellationToken::new(),
+            cancel,
+            checking: Arc::default(),
+            started: setup.started,
+        })
+    }
+
+    /// Returns the configuration in effect.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.config.lock().clone()
+    }
+
+    /// Returns the mount, while it is mounted.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        self.session.lock().clone()
+    }
+
+    /// Takes the mount out, to unmount it.
+    pub(super) fn take_session(&self) -> Option<Arc<Session>> {
+        self.session.lock().take()
+    }
+
+    fn phase(&self) -> MountPhase {
+        if self.stop.is_cancelled() || self.cancel.is_cancelled() {
+            MountPhase::Stopping
+        } else {
+            self.origins.phase()
+        }
+    }
+
+    /// Says in a line how the mount is.
+    pub(super) fn status_line(&self) -> String {
+        let scan = crate::progress::describe(&self.scans.status());
+        format!("{} at {}; {scan}", self.phase().as_str(), self.mountpoint.display())
+    }
+
+    fn origin_statuses(&self) -> Vec<OriginStatus> {
+        let config = self.config();
+        let status = |spec: &crate::config::OriginSpec| {
+            let reach = self.origins.get(spec.id.as_str());
+            OriginStatus {
+                id: spec.id.to_string(),
+                path: spec.path.display().to_string(),
+                priority: spec.priority,
+                state: reach.state,
+                reason: reach.reason,
+            }
+        };
+        config.origins.iter().map(status).collect()
+    }
+
+    fn tasks(&self) -> Vec<Task> {
+        let task = |task: musicfs_core::TaskReport| Task {
+            name: task.name,
+            status: task.status.to_string(),
+            well: task.status.is_well(),
+            critical: task.critical,
+            restarts: task.restarts,
+        };
+        self.supervisor.report().into_iter().map(task).collect()
+    }
+
+    /// Finds the origin that a request names by id or by directory.
+    fn origin_named(&self, name: &str) -> Result<OriginId, String> {
+        let config = self.config();
+        let path = std::path::Path::new(name);
+        let found = config.origins.iter().find(|spec| spec.id.as_str() == name || spec.path == path);
+        found.map(|spec| spec.id.clone()).ok_or_else(|| {
+            let ids: Vec<&str> = config.origins.iter().map(|spec| spec.id.as_str()).collect();
+            format!("there is no origin '{name}'; there are: {}", ids.join(", "))
+        })
+    }
+}
+
+/// Runs blocking work, and passes a failure of the work itself on as text.
+async fn blocking<T: Send + 'static, E: std::error::Error>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, String>
+where
+    E: Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| chain(&error)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn problems(db: &dyn MetaDb, all: bool) -> Result<Vec<ProblemFile>, musicfs_core::MetaError> {
+    let limit = if all { usize::MAX } else { FEW_PROBLEMS };
+    let mut found: Vec<ProblemFile> = Vec::new();
+    let mut after = None;
+    while found.len() < limit {
+        let page = db.files(&FileQuery::Problems, after, PAGE.min(limit - found.len()))?;
+        found.extend(page.files.iter().map(problem));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    Ok(found)
+}
+
+fn problem(file: &FileMeta) -> ProblemFile {
+    ProblemFile {
+        origin: file.origin.to_string(),
+        path: file.path.to_string(),
+        shown_at: file.shown_at.as_ref().map(ToString::to_string),
+        reason: file.problem.clone().unwrap_or_default(),
+    }
+}
+
+#[async_trait]
+impl Controlled for Daemon {
+    async fn status(&self, all_problems: bool) -> Result<Status, String> {
+        let db = self.engine.db.clone();
+        let (totals, problems) =
+            blocking(move || Ok::<_, musicfs_core::MetaError>((db.totals()?, problems(&*db, all_problems)?)))
+                .await?;
+        let health = self.health().await;
+        let config = self.config();
+        let fuse = self.session().map(|session| session.stats());
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: self.started.1,
+            uptime_s: self.engine.clock.now().since(self.started.0).as_secs(),
+            mountpoint: self.mountpoint.display().to_string(),
+            state: self.phase(),
+            config_file: config.file.as_ref().map(|path| path.display().to_string()),
+            cache_dir: config.cache_dir.display().to_string(),
+            state_dir: config.state_dir.display().to_string(),
+            template: config.template.as_str().to_owned(),
+            health,
+            origins: self.origin_statuses(),
+            totals: Totals {
+                files: totals.files,
+                bytes: totals.bytes,
+                tracks: totals.tracks,
+                problems: totals.problems,
+                missing: totals.missing,
+                dirs: totals.dirs,
+            },
+            problems,
+            scan: self.scans.status(),
+            tasks: self.tasks(),
+            fuse: serde_json::to_value(fuse).unwrap_or_default(),
+            notices: self.notices.lock().clone(),
+        })
+    }
+
+    async fn health(&self) -> Health {
+        let mut problems = Vec::new();
+        for task in self.tasks().iter().filter(|task| task.critical && !task.well) {
+            problems.push(format!("task {}: {}", task.name, task.status));
+        }
+        // A check that hangs is not joined by another.
+        if self.checking.swap(true, Ordering::SeqCst) {
+            problems.push("an earlier check of the catalogue has not come back".into());
+        } else {
+            let checking = self.checking.clone();
+            let (db, os) = (self.engine.db.clone(), self.os.clone());
+            let (mountpoint, handles) = (self.mountpoint.clone(), self.handles.clone());
+            let check = tokio::task::spawn_blocking(move || {
+                let root = db.node(ROOT_INODE);
+                let state = mount_state(&os, &mountpoint, FS_NAME, Some(&handles));
+                checking.store(false, Ordering::SeqCst);
+                (root, state)
+            });
+            let clock = &self.engine.clock;
+            tokio::select! {
+                done = check => match done {
+                    Ok((root, state)) => {
+                        match root {
+                            Ok(Some(_)) => {}
+                            Ok(None) => problems.push("the catalogue has lost its root".into()),
+                            Err(error) => problems.push(chain(&error)),
+                        }
+                        match state {
+                            Ok(MountState::Alive { .. }) => {}
+                            Ok(state) => problems.push(format!("the mount is {}", state_word(&state))),
+                            Err(error) => problems.push(chain(&error)),
+                        }
+                    }
+                    Err(error) => {
+                        self.checking.store(false, Ordering::SeqCst);
+                        problems.push(format!("the check failed: {error}"));
+                    }
+                },
+                () = clock.sleep_until(clock.now().plus(LOOKUP_LIMIT)) => problems.push(format!(
+                    "the catalogue did not answer a lookup within {} s",
+                    LOOKUP_LIMIT.as_secs()
+                )),
+            }
+        }
+        Health { ok: problems.is_empty(), problems }
+    }
+
+    async fn scan(&self, order: ScanOrder) -> Result<ScanJob, String> {
+        if self.phase() == MountPhase::Stopping {
+            return Err("the mount is being unmounted".into());
+        }
+        let origins: Result<Vec<OriginId>, String> =
+            order.origins.iter().map(|name| self.origin_named(name)).collect();
+        let number = self.scans.order(origins?, order.full);
+        self.scans.job(number).ok_or_else(|| "the order was lost".to_owned())
+    }
+
+    async fn job(&self, job: u64) -> Option<ScanJob> {
+        self.scans.job(job)
+    }
+
+    async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String> {
+        let (db, reader) = (self.engine.db.clone(), self.engine.reader.clone());
+        let (template, path) = (self.config().template.clone(), path.to_vec());
+        blocking(move || crate::explain::explain(&*db, &|file| reader.cached(file), &template, &path)).await
+    }
+
+    fn stop(&self) -> Stopping {
+        self.stop.cancel();
+        let limit = self.config().drain_limit + super::stop::BESIDE_DRAIN;
+        Stopping { pid: std::process::id(), limit_s: limit.as_secs() }
+    }
+}
+
+/// Says how a mount point is.
+pub(crate) fn state_word(state: &MountState) -> &'static str {
+    match state {
+        MountState::NotMounted => "not mounted",
+        MountState::Alive { .. } => "alive",
+        MountState::Dead { .. } => "dead",
+        MountState::Foreign => "another filesystem's",
+    }
+}

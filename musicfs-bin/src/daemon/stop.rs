@@ -1,0 +1,116 @@
+//! Stopping: each step has a limit, and a second signal cuts it all short.
+//!
+//! Order: scans are cancelled and the tasks ended, so that nothing writes any more; the mount leaves the tree and
+//! those who read are waited for; then the stores are put in order and the scratch files removed. The control
+//! socket goes last, so that whoever asked can follow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use musicfs_core::{Clock, MonoTime};
+use musicfs_fuse::{MountError, Session};
+use tracing::{error, info, warn};
+
+use super::state::Daemon;
+use super::{CONTROL_TASK, EndSignals, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, WATCHDOG_TASK, chain};
+use crate::context::Outcome;
+use crate::{control, notify};
+
+/// Wait for a task to end: it does so at its next await.
+const TASK_LIMIT: Duration = Duration::from_secs(3);
+/// What stopping takes beside the drain, at the most.
+pub(super) const BESIDE_DRAIN: Duration = Duration::from_secs(12);
+/// Wait for the mount to be taken out of the tree after a second signal.
+const LAST_WORD: Duration = Duration::from_secs(2);
+/// Exit code of a daemon that was told twice.
+const TOLD_TWICE: i32 = 1;
+
+impl Daemon {
+    /// Stops, and returns how that went. Ends the process at a second signal.
+    pub(super) async fn stop_in_order(self: Arc<Self>, signals: &mut EndSignals) -> Outcome {
+        notify::stopping("unmounting");
+        self.stop.cancel();
+        self.cancel.cancel();
+        let outcome = tokio::select! {
+            outcome = self.clone().steps() => outcome,
+            name = signals.wait() => {
+                error!(signal = name, "told a second time; ending at once");
+                // The session was in the steps, and has unmounted as they were dropped, or does so here.
+                self.unmount_without_waiting();
+                std::process::exit(TOLD_TWICE);
+            }
+        };
+        info!("ended");
+        outcome
+    }
+
+    async fn steps(self: Arc<Self>) -> Outcome {
+        let clock = self.engine.clock.clone();
+        for task in [SCAN_TASK, PROGRESS_TASK, ORIGINS_TASK, WATCHDOG_TASK] {
+            self.supervisor.stop(task, clock.now().plus(TASK_LIMIT)).await;
+        }
+        let drain = self.config().drain_limit;
+        let mut outcome = Outcome::Done;
+        if let Some(session) = self.take_session() {
+            match unmount(session, drain, &*clock).await {
+                Ok(()) => {}
+                Err(error @ MountError::StillOpen { .. }) => warn!("{}", chain(&error)),
+                Err(error) => {
+                    error!("{}", chain(&error));
+                    outcome = Outcome::Partly;
+                }
+            }
+        }
+        let engine = self.engine.clone();
+        let closed = tokio::task::spawn_blocking(move || {
+            let checkpoint = engine.db.checkpoint();
+            (checkpoint, engine.library.backup())
+        });
+        match closed.await {
+            Ok((checkpoint, backup)) => {
+                if let Err(error) = checkpoint {
+                    error!(error = chain(&error), "the catalogue could not be closed in order");
+                }
+                if let Err(error) = backup {
+                    error!(error = chain(&error), "the library could not be backed up");
+                }
+            }
+            Err(error) => error!(%error, "the stores could not be closed in order"),
+        }
+        self.supervisor.stop(CONTROL_TASK, clock.now().plus(TASK_LIMIT)).await;
+        self.remove_scratch();
+        outcome
+    }
+
+    fn remove_scratch(&self) {
+        if let Err(error) = musicfs_fuse::clear_handles(&self.dir) {
+            warn!(error = chain(&error), "the scratch file could not be removed");
+        }
+        control::remove_mount_dir(&self.dir);
+    }
+
+    /// Takes the mount out of the tree, and does not wait for anything that hangs.
+    fn unmount_without_waiting(&self) {
+        let session = self.take_session();
+        // Dropping a session unmounts.
+        let done = crate::paths::in_time(LAST_WORD, move || drop(session));
+        if done.is_none() {
+            error!("the mount could not be taken out of the tree in time");
+        }
+    }
+}
+
+/// Unmounts, when all who looked at the session have let go of it; they hold it for a few lines.
+async fn unmount(session: Arc<Session>, drain: Duration, clock: &dyn Clock) -> Result<(), MountError> {
+    let deadline: MonoTime = clock.now().plus(drain);
+    let mut session = session;
+    loop {
+        match Arc::try_unwrap(session) {
+            Ok(session) => return session.unmount(deadline.since(clock.now())).await,
+            Err(shared) => {
+                session = shared;
+                clock.sleep_until(clock.now().plus(Duration::from_millis(1))).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! `musicfs doctor`
+use crate::{
+    cli::DoctorArgs,
+    context::{Context, Outcome},
+};
+pub(crate) fn run(_cx: &Context, _args: &DoctorArgs) -> anyhow::Result<Outcome> {
+    Ok(Outcome::Done)
+}
