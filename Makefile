@@ -1,7 +1,7 @@
 # MusicFS: `make help` lists what can be made. Needs a Rust toolchain; what else is missing is installed or named.
 
 SHELL := /bin/bash
-export MUSIC AT WAIT PREFIX DESTDIR
+export MUSIC AT WAIT PREFIX DESTDIR BENCH
 
 .PHONY: help mount umount test check bench install build
 
