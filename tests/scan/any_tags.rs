@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use musicfs_core::{
-    AudioMeta, Cookie, FileId, FileMeta, Ino, MetaDb, Name, Node, Origin, OriginId, ROOT_INODE, SystemClock, Template,
+    AudioMeta, Cookie, FileId, FileMeta, Ino, MetaDb, Name, Node, Origin, OriginId, ROOT_INODE, SystemClock,
+    Template,
 };
 use musicfs_origins::LocalOrigin;
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig};

@@ -1,6 +1,8 @@
 //! Scanning folders of real files into a real catalogue, through the public API.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+mod any_tags;
+
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
