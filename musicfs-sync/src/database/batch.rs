@@ -1,7 +1,7 @@
 //! Applying a batch.
 //!
 //! Rows of `files` are read when an operation first names them, changed in memory, and written at the end, each
-//! once and in the order of ids, however many operations a batch has on one file. Everything else is written as it
+//! once, however many operations a batch has on one file. Everything else is written as it
 //! comes. The transaction around it makes it all or nothing.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use musicfs_core::{
     Applied, Batch, ChunkManifest, FileId, FileKind, FileMeta, FileState, FileVersion, MetaError, Op,
     OriginId, OriginPath, Placement, Revision, Totals,
 };
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Statement};
 
 use super::error::{Result, damaged};
 use super::place::{Attributes, Position, TreeWriter};
@@ -26,12 +26,12 @@ pub(super) const KEPT_CHANGES: u64 = 1 << 18;
 /// A row of `files`.
 #[derive(Clone, Debug, PartialEq)]
 struct FileRow {
+    seq: i64,
     origin: i64,
     version: FileVersion,
     kind: FileKind,
     state: FileState,
     folder: i64,
-    detail: i64,
     place: Option<Position>,
     /// Set only together with `disc`.
     album: Option<i64>,
@@ -54,13 +54,15 @@ struct Detail {
 
 struct Writing<'c> {
     db: &'c Connection,
+    find: CachedStatement<'c>,
+    insert_detail: CachedStatement<'c>,
     at: i64,
     tree: TreeWriter<'c>,
     files: HashMap<FileId, Slot>,
     origins: HashMap<OriginId, i64>,
     folders: HashMap<(i64, OriginPath), i64>,
     emptied: Vec<i64>,
-    last_detail: i64,
+    last_seq: i64,
     totals: Totals,
 }
 
@@ -69,13 +71,15 @@ pub(super) fn apply(db: &Connection, batch: &Batch, keep: u64) -> Result<Applied
     let mut state = State::load(db)?;
     let mut writing = Writing {
         db,
+        find: db.prepare_cached(sql::FILE_ROW)?,
+        insert_detail: db.prepare_cached(sql::INSERT_DETAIL)?,
         at: batch.at.0,
-        tree: TreeWriter::new(db, batch.at, state.cookie, state.totals.dirs),
+        tree: TreeWriter::new(db, batch.at, state.cookie, state.totals.dirs)?,
         files: HashMap::with_capacity(batch.ops.len()),
         origins: HashMap::new(),
         folders: HashMap::new(),
         emptied: Vec::new(),
-        last_detail: state.detail,
+        last_seq: state.seq,
         totals: state.totals,
     };
     for op in &batch.ops {
@@ -85,7 +89,7 @@ pub(super) fn apply(db: &Connection, batch: &Batch, keep: u64) -> Result<Applied
     let tree = writing.tree.finish()?;
     state.revision += 1;
     state.cookie = tree.last_cookie;
-    state.detail = writing.last_detail;
+    state.seq = writing.last_seq;
     state.totals = Totals { dirs: tree.dirs, ..writing.totals };
     state.clean = false;
     if tree.log.count() > 0 {
@@ -133,12 +137,12 @@ impl Writing<'_> {
         let disc = file.audio.as_ref().and_then(|audio| audio.disc);
         let album = disc.and_then(|_| file.album_key()).map(|key| key.raw());
         let new = FileRow {
+            seq: 0,
             origin,
             version: file.version.clone(),
             kind: file.kind,
             state: file.state,
             folder,
-            detail: 0,
             place: None,
             album,
             disc: disc.filter(|_| album.is_some()),
@@ -155,22 +159,22 @@ impl Writing<'_> {
     }
 
     fn put_new(&mut self, file: &FileMeta, new: FileRow, detail: &Detail) -> Result<()> {
-        self.last_detail += 1;
-        self.db.prepare_cached(sql::INSERT_DETAIL)?.execute((
-            self.last_detail,
+        self.last_seq += 1;
+        self.insert_detail.execute((
+            self.last_seq,
             file.path.file_name(),
             self.at,
             &detail.format,
             &detail.problem,
             &detail.audio,
         ))?;
-        self.set(file.id, Some(FileRow { detail: self.last_detail, ..new }));
+        self.set(file.id, Some(FileRow { seq: self.last_seq, ..new }));
         self.tree.log().file_changed(file.id, true);
         Ok(())
     }
 
     fn put_again(&mut self, file: &FileMeta, new: FileRow, detail: &Detail, old: FileRow) -> Result<()> {
-        let (name, stored) = self.db.prepare_cached(sql::DETAIL)?.query_row([old.detail], |row| {
+        let (name, stored) = self.db.prepare_cached(sql::DETAIL)?.query_row([old.seq], |row| {
             let detail = Detail { format: row.get(1)?, problem: row.get(2)?, audio: row.get(3)? };
             Ok((row.get::<_, Vec<u8>>(0)?, detail))
         })?;
@@ -178,12 +182,12 @@ impl Writing<'_> {
             let (origin, path) = (file.origin.clone(), file.path.clone());
             return Err(MetaError::IdTaken { id: file.id, origin, path }.into());
         }
-        let new = FileRow { detail: old.detail, place: old.place, ..new };
+        let new = FileRow { seq: old.seq, place: old.place, ..new };
         if new == old && stored == *detail {
             return Ok(());
         }
         if stored != *detail {
-            let row = (old.detail, &detail.format, &detail.problem, &detail.audio);
+            let row = (old.seq, &detail.format, &detail.problem, &detail.audio);
             self.db.prepare_cached(sql::UPDATE_DETAIL)?.execute(row)?;
         }
         if let Some(at) = old.place
@@ -228,7 +232,7 @@ impl Writing<'_> {
         if let Some(at) = row.place {
             self.tree.unplace(id, at)?;
         }
-        self.db.prepare_cached(sql::DELETE_DETAIL)?.execute([row.detail])?;
+        self.db.prepare_cached(sql::DELETE_DETAIL)?.execute([row.seq])?;
         self.db.prepare_cached(sql::DELETE_MANIFEST)?.execute([id.raw()])?;
         self.emptied.push(row.folder);
         self.set(id, None);
@@ -264,7 +268,7 @@ impl Writing<'_> {
         if let Some(slot) = self.files.get(&id) {
             return Ok(slot.now.clone());
         }
-        let stored = load(self.db, id)?;
+        let stored = load(&mut self.find, id)?;
         self.files.insert(id, Slot { stored: stored.clone(), now: stored.clone() });
         Ok(stored)
     }
@@ -309,17 +313,19 @@ impl Writing<'_> {
     fn write_files(&mut self) -> Result<()> {
         let mut files: Vec<(FileId, Slot)> =
             self.files.drain().filter(|(_, slot)| slot.stored != slot.now).collect();
-        files.sort_unstable_by_key(|(id, _)| *id);
+        // In the order of the rows: new ones go to the end of the table one after the other.
+        files.sort_unstable_by_key(|(_, slot)| slot.now.as_ref().or(slot.stored.as_ref()).map(|row| row.seq));
+        let mut insert_file = self.db.prepare_cached(sql::INSERT_FILE)?;
         for (id, slot) in &files {
             match (&slot.stored, &slot.now) {
-                (None, Some(row)) => insert(self.db, *id, row)?,
-                (Some(_), None) => delete(self.db, *id)?,
+                (None, Some(row)) => insert(&mut insert_file, *id, row)?,
+                (Some(row), None) => delete(self.db, row)?,
                 (Some(old), Some(row)) if FileRow { place: row.place, ..old.clone() } == *row => {
-                    move_to(self.db, *id, row.place)?;
+                    move_to(self.db, row)?;
                 }
-                (Some(_), Some(row)) => {
-                    delete(self.db, *id)?;
-                    insert(self.db, *id, row)?;
+                (Some(old), Some(row)) => {
+                    delete(self.db, old)?;
+                    insert(&mut insert_file, *id, row)?;
                 }
                 (None, None) => {}
             }
@@ -353,8 +359,7 @@ fn count(totals: &mut Totals, row: Option<&FileRow>, with: fn(u64, u64) -> u64) 
     totals.missing = with(totals.missing, u64::from(row.state == FileState::Missing));
 }
 
-fn load(db: &Connection, id: FileId) -> Result<Option<FileRow>> {
-    let mut statement = db.prepare_cached(sql::FILE_ROW)?;
+fn load(statement: &mut Statement<'_>, id: FileId) -> Result<Option<FileRow>> {
     let mut rows = statement.query([id.raw()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let place = match (row.get::<_, Option<i64>>(8)?, row.get::<_, Option<i64>>(9)?) {
@@ -365,20 +370,21 @@ fn load(db: &Connection, id: FileId) -> Result<Option<FileRow>> {
         _ => return Err(damaged(format!("file {id} has half a place"))),
     };
     Ok(Some(FileRow {
-        origin: row.get(0)?,
-        version: version_of(row, 1)?,
-        kind: kind_of(row.get(4)?)?,
-        state: state_of(row.get(5)?)?,
-        folder: row.get(6)?,
-        detail: row.get(7)?,
+        seq: row.get(0)?,
+        origin: row.get(1)?,
+        version: version_of(row, 2)?,
+        kind: kind_of(row.get(5)?)?,
+        state: state_of(row.get(6)?)?,
+        folder: row.get(7)?,
         place,
         album: row.get(10)?,
         disc: row.get(11)?,
     }))
 }
 
-fn insert(db: &Connection, id: FileId, row: &FileRow) -> Result<()> {
-    db.prepare_cached(sql::INSERT_FILE)?.execute(rusqlite::params![
+fn insert(statement: &mut Statement<'_>, id: FileId, row: &FileRow) -> Result<()> {
+    statement.execute(rusqlite::params![
+        row.seq,
         id.raw(),
         row.origin,
         row.version.size.cast_signed(),
@@ -387,7 +393,6 @@ fn insert(db: &Connection, id: FileId, row: &FileRow) -> Result<()> {
         kind_value(row.kind),
         state_value(row.state),
         row.folder,
-        row.detail,
         row.place.map(|place| ino_value(place.parent)),
         row.place.map(|place| cookie_value(place.cookie)),
         row.album,
@@ -396,14 +401,14 @@ fn insert(db: &Connection, id: FileId, row: &FileRow) -> Result<()> {
     Ok(())
 }
 
-fn move_to(db: &Connection, id: FileId, place: Option<Position>) -> Result<()> {
-    let parent = place.map(|place| ino_value(place.parent));
-    let cookie = place.map(|place| cookie_value(place.cookie));
-    db.prepare_cached(sql::MOVE_FILE)?.execute((id.raw(), parent, cookie))?;
+fn move_to(db: &Connection, row: &FileRow) -> Result<()> {
+    let parent = row.place.map(|place| ino_value(place.parent));
+    let cookie = row.place.map(|place| cookie_value(place.cookie));
+    db.prepare_cached(sql::MOVE_FILE)?.execute((row.seq, parent, cookie))?;
     Ok(())
 }
 
-fn delete(db: &Connection, id: FileId) -> Result<()> {
-    db.prepare_cached(sql::DELETE_FILE)?.execute([id.raw()])?;
+fn delete(db: &Connection, row: &FileRow) -> Result<()> {
+    db.prepare_cached(sql::DELETE_FILE)?.execute([row.seq])?;
     Ok(())
 }

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use musicfs_core::{Cookie, FileId, Ino, Name, Placement, ROOT_INODE, Suffixed, UnixNanos, VirtualPath};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::error::{Result, damaged};
 use super::log::ChangeLog;
@@ -32,6 +32,7 @@ pub(super) struct Attributes {
 /// The tree while a batch is applied to it.
 pub(super) struct TreeWriter<'c> {
     db: &'c Connection,
+    insert: CachedStatement<'c>,
     at: UnixNanos,
     last_cookie: u64,
     dirs: u64,
@@ -63,9 +64,10 @@ struct Resolved {
 }
 
 impl<'c> TreeWriter<'c> {
-    pub(super) fn new(db: &'c Connection, at: UnixNanos, last_cookie: u64, dirs: u64) -> Self {
-        Self {
+    pub(super) fn new(db: &'c Connection, at: UnixNanos, last_cookie: u64, dirs: u64) -> Result<Self> {
+        Ok(Self {
             db,
+            insert: db.prepare_cached(sql::INSERT_NODE)?,
             at,
             last_cookie,
             dirs,
@@ -75,7 +77,7 @@ impl<'c> TreeWriter<'c> {
             taken: HashMap::new(),
             fresh: HashSet::new(),
             touched: HashSet::new(),
-        }
+        })
     }
 
     pub(super) fn log(&mut self) -> &mut ChangeLog {
@@ -327,7 +329,7 @@ impl<'c> TreeWriter<'c> {
         wanted: Option<&VirtualPath>,
     ) -> Result<Option<Cookie>> {
         let cookie = Cookie(self.last_cookie + 1);
-        let inserted = self.db.prepare_cached(sql::INSERT_NODE)?.execute((
+        let inserted = self.insert.execute((
             ino_value(parent),
             cookie_value(cookie),
             ino_value(ino),

@@ -25,7 +25,7 @@ const EXTENT_BYTES: usize = 8 + 8 + 32;
 pub(super) struct State {
     pub(super) revision: u64,
     pub(super) cookie: u64,
-    pub(super) detail: i64,
+    pub(super) seq: i64,
     pub(super) changes: u64,
     pub(super) pruned: u64,
     pub(super) totals: Totals,
@@ -40,7 +40,7 @@ impl State {
             Ok(Self {
                 revision: unsigned(0)?,
                 cookie: unsigned(1)?,
-                detail: row.get(2)?,
+                seq: row.get(2)?,
                 changes: unsigned(3)?,
                 pruned: unsigned(4)?,
                 totals: Totals {
@@ -62,7 +62,7 @@ impl State {
         db.prepare_cached(sql::SET_STATE)?.execute((
             signed(self.revision),
             signed(self.cookie),
-            self.detail,
+            self.seq,
             signed(self.changes),
             signed(self.pruned),
             signed(totals.files),

@@ -1,9 +1,9 @@
 //! The catalogue's schema and every statement on it.
 //!
 //! # Layout
-//! * `files` is what a pass over an origin goes through: narrow rows by [`FileId`](musicfs_core::FileId), so that a
-//!   million are read in well under a second. `details` has the wide rest, in the order of arrival, because ids are
-//!   hashes: wide rows in the order of hashes would touch a page of disk for every file.
+//! * `files` is what a pass over an origin goes through: narrow rows, so that a million are read in well under a
+//!   second. `details` has the wide rest. Both are in the order of arrival, because ids are hashes: rows in the
+//!   order of hashes would touch a page of disk for every file. `files_by_id` is all that does.
 //! * `nodes` is the tree, an entry a row, clustered by directory and cookie: listing a directory is one range.
 //!   The root is a row too: its own parent, with cookie 0 and an empty name, which no listing and no lookup meets.
 //!   A file's row in `files` names its entry; a directory's entry is found by `nodes_of_dirs`.
@@ -46,7 +46,7 @@ const FIRST: &str = "
         id INTEGER PRIMARY KEY CHECK (id = 1),
         revision INTEGER NOT NULL,        -- batches applied
         cookie INTEGER NOT NULL,          -- the highest cookie ever given
-        detail INTEGER NOT NULL,          -- the highest key ever given in `details`
+        seq INTEGER NOT NULL,             -- the highest key ever given in `files` and `details`
         changes INTEGER NOT NULL,         -- changes kept in `changes`
         pruned INTEGER NOT NULL,          -- the last revision whose changes are not kept
         files INTEGER NOT NULL,
@@ -72,7 +72,8 @@ const FIRST: &str = "
     ) STRICT;
 
     CREATE TABLE files(
-        id INTEGER PRIMARY KEY,           -- FileId
+        seq INTEGER PRIMARY KEY,
+        id INTEGER NOT NULL,              -- FileId
         origin INTEGER NOT NULL,          -- origins.id
         size INTEGER NOT NULL,
         mtime INTEGER,
@@ -80,20 +81,20 @@ const FIRST: &str = "
         kind INTEGER NOT NULL,
         state INTEGER NOT NULL,
         folder INTEGER NOT NULL,          -- folders.id
-        detail INTEGER NOT NULL,          -- details.id
         parent INTEGER,                   -- nodes.parent and
         cookie INTEGER,                   -- nodes.cookie, while it is shown
         album INTEGER,                    -- AlbumKey, when there is a disc number too
         disc INTEGER
     ) STRICT;
-    CREATE INDEX files_by_folder ON files(folder);
-    CREATE INDEX files_by_album ON files(album) WHERE disc IS NOT NULL;
+    CREATE UNIQUE INDEX files_by_id ON files(id);
+    CREATE INDEX files_by_folder ON files(folder, id);
+    CREATE INDEX files_by_album ON files(album, id) WHERE disc IS NOT NULL;
     CREATE INDEX files_of_later_discs ON files(album, disc) WHERE disc > 1;
-    CREATE INDEX files_unparsed ON files(kind) WHERE kind = 2;
-    CREATE INDEX files_missing ON files(state) WHERE state = 2;
+    CREATE INDEX files_unparsed ON files(id) WHERE kind = 2;
+    CREATE INDEX files_missing ON files(id) WHERE state = 2;
 
     CREATE TABLE details(
-        id INTEGER PRIMARY KEY,
+        seq INTEGER PRIMARY KEY,          -- files.seq
         name BLOB NOT NULL,
         first_seen INTEGER NOT NULL,
         format TEXT,
@@ -135,9 +136,9 @@ const FIRST: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-pub(super) const STATE: &str = "SELECT revision, cookie, detail, changes, pruned, files, bytes, tracks, problems, \
+pub(super) const STATE: &str = "SELECT revision, cookie, seq, changes, pruned, files, bytes, tracks, problems, \
      missing, dirs, clean FROM state WHERE id = 1";
-pub(super) const SET_STATE: &str = "UPDATE state SET revision = ?1, cookie = ?2, detail = ?3, changes = ?4, \
+pub(super) const SET_STATE: &str = "UPDATE state SET revision = ?1, cookie = ?2, seq = ?3, changes = ?4, \
      pruned = ?5, files = ?6, bytes = ?7, tracks = ?8, problems = ?9, missing = ?10, dirs = ?11, clean = ?12 \
      WHERE id = 1";
 pub(super) const SET_CLEAN: &str = "UPDATE state SET clean = ?1 WHERE id = 1";
@@ -185,18 +186,18 @@ pub(super) const INSERT_FOLDER: &str = "INSERT INTO folders(origin, path) VALUES
 pub(super) const PRUNE_FOLDER: &str =
     "DELETE FROM folders WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM files WHERE folder = ?1)";
 
-pub(super) const FILE_ROW: &str = "SELECT origin, size, mtime, etag, kind, state, folder, detail, parent, cookie, \
+pub(super) const FILE_ROW: &str = "SELECT seq, origin, size, mtime, etag, kind, state, folder, parent, cookie, \
      album, disc FROM files WHERE id = ?1";
-pub(super) const INSERT_FILE: &str = "INSERT INTO files(id, origin, size, mtime, etag, kind, state, folder, detail, \
+pub(super) const INSERT_FILE: &str = "INSERT INTO files(seq, id, origin, size, mtime, etag, kind, state, folder, \
      parent, cookie, album, disc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-pub(super) const MOVE_FILE: &str = "UPDATE files SET parent = ?2, cookie = ?3 WHERE id = ?1";
-pub(super) const DELETE_FILE: &str = "DELETE FROM files WHERE id = ?1";
-pub(super) const DETAIL: &str = "SELECT name, format, problem, audio FROM details WHERE id = ?1";
+pub(super) const MOVE_FILE: &str = "UPDATE files SET parent = ?2, cookie = ?3 WHERE seq = ?1";
+pub(super) const DELETE_FILE: &str = "DELETE FROM files WHERE seq = ?1";
+pub(super) const DETAIL: &str = "SELECT name, format, problem, audio FROM details WHERE seq = ?1";
 pub(super) const INSERT_DETAIL: &str =
-    "INSERT INTO details(id, name, first_seen, format, problem, audio) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    "INSERT INTO details(seq, name, first_seen, format, problem, audio) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub(super) const UPDATE_DETAIL: &str =
-    "UPDATE details SET format = ?2, problem = ?3, audio = ?4 WHERE id = ?1";
-pub(super) const DELETE_DETAIL: &str = "DELETE FROM details WHERE id = ?1";
+    "UPDATE details SET format = ?2, problem = ?3, audio = ?4 WHERE seq = ?1";
+pub(super) const DELETE_DETAIL: &str = "DELETE FROM details WHERE seq = ?1";
 
 macro_rules! files {
     ($($condition:literal)*) => {
@@ -204,7 +205,7 @@ macro_rules! files {
             "SELECT f.id, o.name, g.path, d.name, f.size, f.mtime, f.etag, f.kind, f.state, d.format, d.problem, \
              d.audio, f.parent, f.cookie \
              FROM files f CROSS JOIN folders g ON g.id = f.folder CROSS JOIN origins o ON o.id = f.origin \
-             CROSS JOIN details d ON d.id = f.detail WHERE ",
+             CROSS JOIN details d ON d.seq = f.seq WHERE ",
             $($condition,)*
         )
     };
