@@ -159,7 +159,8 @@ fn backup_replaces_what_an_interrupted_one_left() {
 
 #[test]
 fn damaged_library_is_restored_from_its_backup_and_kept() {
-    let damages: [(&str, fn(&mut Vec<u8>)); 5] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 5] = [
         ("header", |bytes| bytes[..100].fill(0xa5)),
         ("schema", |bytes| bytes[100..4096].fill(0xa5)),
         ("middle", |bytes| bytes[4096..].fill(0xa5)),
