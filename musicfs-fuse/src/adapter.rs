@@ -152,7 +152,7 @@ impl<B: Backends> Shared<B> {
             Err(OpenError::Failed(error)) => return Err(error),
             Err(OpenError::Outdated(id)) => id,
         };
-        match self.fs.refresh(id).await {
+        match self.fs.refresh(id).await? {
             // The file came back, or changed only in passing.
             Refreshed::Unchanged => match self.fs.prepare_open(ino, self.passthrough).await {
                 Ok(prepared) => Ok(prepared),

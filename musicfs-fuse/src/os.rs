@@ -66,6 +66,15 @@ impl Os {
         fs::write(self.connections.join(connection.to_string()).join("abort"), "1")
     }
 
+    /// Tells whether no other process than this serves a connection.
+    pub(crate) fn may_be_served_here(&self, connection: u32) -> bool {
+        match self.server_of(connection) {
+            Server::Process(pid) => pid == std::process::id(),
+            Server::Nobody => true,
+            Server::Unknown => false,
+        }
+    }
+
     /// Finds who has a connection's device open.
     pub(crate) fn server_of(&self, connection: u32) -> Server {
         let Ok(processes) = fs::read_dir(&self.proc) else { return Server::Unknown };

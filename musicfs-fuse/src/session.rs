@@ -155,19 +155,6 @@ pub enum MountError {
     },
 }
 
-/// Identifies a mount among those that come and go at one path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct MountKey {
-    id: u64,
-    device: (u32, u32),
-}
-
-impl MountKey {
-    fn of(entry: &MountEntry) -> Self {
-        Self { id: entry.id, device: entry.device }
-    }
-}
-
 /// Where our mount is.
 enum Place {
     Top,
@@ -178,7 +165,8 @@ enum Place {
 /// A live mount.
 pub struct Session {
     mountpoint: PathBuf,
-    key: MountKey,
+    /// The mount as it was made. Its id and device are used again once it is gone, but not before.
+    entry: MountEntry,
     os: Os,
     ended: watch::Receiver<bool>,
     invalidator: Invalidator,
@@ -238,7 +226,7 @@ impl Session {
         };
         let entry = os.mount_table().map_err(unmount)?.top(&mountpoint).cloned();
         let entry = entry.filter(|entry| entry.is_ours(&options.fs_name));
-        let key = entry.as_ref().map(MountKey::of).ok_or_else(|| unmount(io::ErrorKind::NotFound.into()))?;
+        let entry = entry.ok_or_else(|| unmount(io::ErrorKind::NotFound.into()))?;
         let (ended_sender, ended) = watch::channel(false);
         let (invalidator, wakes) = Invalidator::new();
         let depth = options.passthrough.then(|| stack_depth(&os));
@@ -248,10 +236,10 @@ impl Session {
         let (background, notices) = serve(adapter, device, &options).map_err(unmount)?;
         invalidate::start(&shared, wakes, notices, since).map_err(unmount)?;
         let watcher = runtime.spawn(invalidator.clone().watch(revisions)).abort_handle();
-        read_ahead(key.device, options.read_ahead_kib);
+        read_ahead(entry.device, options.read_ahead_kib);
         Ok(Self {
             mountpoint,
-            key,
+            entry,
             os,
             ended,
             invalidator,
@@ -269,7 +257,7 @@ impl Session {
 
     /// Returns the number of the FUSE connection, under which the kernel's control files are.
     pub fn connection(&self) -> Option<u32> {
-        (self.key.device.0 == 0).then_some(self.key.device.1)
+        self.entry.connection()
     }
 
     /// Returns what was done so far.
@@ -329,10 +317,14 @@ impl Session {
     fn place(&self) -> Place {
         let Ok(table) = self.os.mount_table() else { return Place::Gone };
         let here = table.at(&self.mountpoint);
-        let ours = |entry: &&MountEntry| MountKey::of(entry) == self.key;
+        // A mount that has ended may have given its numbers to one that another process serves.
+        let ended = *self.ended.borrow();
+        if ended && self.connection().is_none_or(|number| !self.os.may_be_served_here(number)) {
+            return Place::Gone;
+        }
         match here.last() {
-            Some(top) if ours(top) => Place::Top,
-            _ if here.iter().any(ours) => Place::Covered,
+            Some(top) if **top == self.entry => Place::Top,
+            _ if here.contains(&&self.entry) => Place::Covered,
             _ => Place::Gone,
         }
     }

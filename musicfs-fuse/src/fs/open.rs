@@ -76,7 +76,7 @@ impl<B: Backends> MusicFs<B> {
             Ok(prepared) => self.finish_open(prepared, |_| Err(io::ErrorKind::Unsupported.into())),
             Err(OpenError::Failed(error)) => Err(error),
             Err(OpenError::Outdated(id)) => {
-                self.refresh(id).await;
+                self.refresh(id).await?;
                 Err(FsError::Stale)
             }
         }
@@ -159,8 +159,19 @@ impl<B: Backends> MusicFs<B> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let bytes = self.backends.reader().read(&file.plan, range).await;
-        let bytes = bytes.map_err(|error| self.read_failed(&file.origin, &file.path, &error))?;
+        let clock = self.backends.clock();
+        let began = clock.now();
+        if let Some(error) = self.files.failures.recent(file.ino, range, began) {
+            return Err(error);
+        }
+        let bytes = match self.backends.reader().read(&file.plan, range).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let error = self.read_failed(&file.origin, &file.path, &error);
+                self.files.failures.note(file.ino, range, began, clock.now(), error);
+                return Err(error);
+            }
+        };
         if bytes.len() as u64 != range.len() {
             count(&self.counters.errors);
             let (origin, path, got) = (&file.origin, &file.path, bytes.len());
@@ -184,14 +195,17 @@ impl<B: Backends> MusicFs<B> {
     }
 
     /// Has the catalogue brought up to date on one file, within a limit.
-    pub(crate) async fn refresh(&self, id: FileId) -> Refreshed {
+    ///
+    /// # Errors
+    /// [`FsError::TimedOut`] at the limit.
+    pub(crate) async fn refresh(&self, id: FileId) -> Result<Refreshed, FsError> {
         let clock = self.backends.clock();
         let limit = clock.sleep_until(clock.now().plus(REFRESH_WITHIN));
         match select(self.backends.refresher().refresh(id), limit).await {
-            Either::Left((refreshed, _)) => refreshed,
+            Either::Left((refreshed, _)) => Ok(refreshed),
             Either::Right(_) => {
                 tracing::warn!(file = %id, "looking at a changed file took longer than {REFRESH_WITHIN:?}");
-                Refreshed::Unknown
+                Err(FsError::TimedOut)
             }
         }
     }

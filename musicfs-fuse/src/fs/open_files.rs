@@ -11,6 +11,7 @@ use fuser::BackingId;
 use musicfs_core::{Ino, OriginId, OriginPath, ReadPlan, UnixNanos};
 use parking_lot::{Mutex, RwLock};
 
+use super::failures::Failures;
 use crate::passthrough::{Mode, OpenModes};
 
 /// A file that is open.
@@ -31,6 +32,7 @@ pub(crate) struct OpenFiles {
     table: RwLock<HashMap<u64, Arc<OpenFile>>>,
     reads: Arc<Mutex<HashMap<Ino, u64>>>,
     pub(crate) modes: OpenModes<BackingId>,
+    pub(crate) failures: Failures,
 }
 
 /// Counts a read as in flight until it is dropped.
@@ -58,6 +60,7 @@ impl OpenFiles {
             table: RwLock::default(),
             reads: Arc::default(),
             modes: OpenModes::new(),
+            failures: Failures::default(),
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct TreeDb {
     revision: watch::Sender<Revision>,
     /// Looking up this name panics.
     pub(crate) trap: Mutex<Option<Vec<u8>>>,
-    pub(crate) lists: AtomicUsize,
+    lists: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -33,7 +33,9 @@ struct State {
     tree: VirtualTree,
     files: HashMap<FileId, FileMeta>,
     changes: Vec<(Revision, Change)>,
-    forgotten_before: Revision,
+    lose_next: bool,
+    /// Changes up to this revision are forgotten.
+    forgotten: Revision,
 }
 
 impl TreeDb {
@@ -42,11 +44,14 @@ impl TreeDb {
         Self { state: Mutex::default(), revision, trap: Mutex::new(None), lists: AtomicUsize::new(0) }
     }
 
-    /// Forgets which changes there were.
-    pub(crate) fn forget_changes(&self) {
-        let mut state = self.state.lock();
-        state.forgotten_before = Revision(self.revision.borrow().0 + 1);
-        state.changes.clear();
+    /// Has the changes of the next batch forgotten before anybody can ask for them.
+    pub(crate) fn lose_next_changes(&self) {
+        self.state.lock().lose_next = true;
+    }
+
+    /// How often a page of a directory was asked for.
+    pub(crate) fn lists(&self) -> usize {
+        self.lists.load(Ordering::Relaxed)
     }
 }
 
@@ -98,7 +103,7 @@ impl MetaDb for TreeDb {
         let state = self.state.lock();
         let changes = state.changes.iter().filter(|(at, _)| *at > after).map(|(_, c)| c.clone()).collect();
         let upto = *self.revision.borrow();
-        Ok(Changes { changes, upto, truncated: after < state.forgotten_before && after < upto })
+        Ok(Changes { changes, upto, truncated: after < state.forgotten })
     }
     fn subscribe(&self) -> watch::Receiver<Revision> {
         self.revision.subscribe()
@@ -135,6 +140,10 @@ impl MetaDb for TreeDb {
             false => Change::EntryRemoved { parent: c.parent, name: c.name, ino: c.ino },
         }));
         state.changes.extend(changes.into_iter().map(|change| (revision, change)));
+        if std::mem::take(&mut state.lose_next) {
+            state.changes.clear();
+            state.forgotten = revision;
+        }
         self.revision.send_replace(revision);
         Ok(Applied { revision, suffixed: Vec::new() })
     }
@@ -318,6 +327,16 @@ impl Library {
         (size, mtime)
     }
 
+    /// Has the version that is there come from elsewhere.
+    pub(crate) fn same_version(&self, path: &str, content: Content) {
+        self.store.files.lock().get_mut(&Self::id(path)).unwrap().1 = content;
+    }
+
+    /// Removes a file behind the catalogue's back.
+    pub(crate) fn lose(&self, path: &str) {
+        self.store.files.lock().remove(&Self::id(path));
+    }
+
     pub(crate) fn put_bytes(&self, path: &str, bytes: &[u8]) {
         self.put(path, Content::Bytes(bytes.into()));
     }
@@ -379,6 +398,14 @@ impl Mounted {
         self.runtime.block_on(future)
     }
 
+    pub(crate) fn runtime(&self) -> tokio::runtime::Handle {
+        self.runtime.handle().clone()
+    }
+
+    pub(crate) fn drop_session(&mut self) {
+        drop(self.session.take());
+    }
+
     pub(crate) fn unmount(&mut self, limit: Duration) -> Result<(), musicfs_fuse::MountError> {
         let session = self.session.take().unwrap();
         self.runtime.block_on(session.unmount(limit))
@@ -403,4 +430,28 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
             state as u8
         })
         .collect()
+}
+
+/// The names in a directory, sorted.
+pub(crate) fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Visits everything below a directory, with `stat`: how many directories and files there are, and the files' size.
+pub(crate) fn walk(dir: &Path) -> (usize, usize, u64) {
+    let mut sums = (0, 0, 0);
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let found = entry.metadata().unwrap();
+        if found.is_dir() {
+            let below = walk(&entry.path());
+            sums = (sums.0 + 1 + below.0, sums.1 + below.1, sums.2 + below.2);
+        } else {
+            sums = (sums.0, sums.1 + 1, sums.2 + found.len());
+        }
+    }
+    sums
 }

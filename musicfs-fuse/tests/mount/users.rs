@@ -1,0 +1,1 @@
+//! Mounting as a user who is not root, with fusermount3.
