@@ -273,3 +273,135 @@ mod optional_path {
         Ok(Option::<Stored>::deserialize(deserializer)?.map(PathBuf::from))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::tests::FakeOs;
+
+    fn handles(pid: u32) -> MountHandles {
+        MountHandles {
+            pid,
+            pid_start: 123_456,
+            connection: Some(57),
+            control_socket: Some("/run/user/1000/musicfs/control.sock".into()),
+            mountpoint: "/home/a/Music (all)".into(),
+            cache_dir: Some("/home/a/.cache/musicfs".into()),
+        }
+    }
+
+    #[test]
+    fn handles_file_gives_back_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        write_handles(dir.path(), &handles(4242)).unwrap();
+        assert_eq!(read_handles(dir.path()).unwrap(), Some(handles(4242)));
+        write_handles(dir.path(), &handles(4243)).unwrap();
+        assert_eq!(read_handles(dir.path()).unwrap(), Some(handles(4243)));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing but the file is left");
+        let not_utf8 = MountHandles {
+            mountpoint: OsString::from_vec(b"/mnt/\xff".to_vec()).into(),
+            control_socket: None,
+            cache_dir: Some(OsString::from_vec(b"\xfe".to_vec()).into()),
+            ..handles(1)
+        };
+        write_handles(dir.path(), &not_utf8).unwrap();
+        assert_eq!(read_handles(dir.path()).unwrap(), Some(not_utf8));
+    }
+
+    #[test]
+    fn handles_file_that_is_missing_means_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_handles(dir.path()).unwrap(), None);
+        assert_eq!(read_handles(&dir.path().join("missing")).unwrap(), None);
+    }
+
+    #[test]
+    fn handles_file_that_is_corrupt_is_an_error_that_is_reported_and_not_fatal() {
+        let fake = FakeOs::new();
+        fake.mount("/mnt/music", "fuse.musicfs musicfs", 40);
+        for text in ["{not json", "", "{}", "[1, 2]"] {
+            fs::write(handles_path(fake.path()), text).unwrap();
+            let error = read_handles(fake.path()).unwrap_err();
+            assert!(matches!(error, HandlesError::Corrupt { .. }), "{text}");
+            assert!(error.to_string().contains("handles.json"));
+            let found = rediscover(&fake.os, fake.path(), Path::new("/mnt/music"), "musicfs").unwrap();
+            assert!(matches!(found.problem, Some(HandlesError::Corrupt { .. })));
+            assert_eq!(found.handles, None);
+            assert_eq!(found.state, MountState::Dead { connection: Some(40) });
+        }
+    }
+
+    #[test]
+    fn handle_cache_is_safe_for_readers_and_a_writer_at_once() {
+        let cache = HandleCache::new();
+        let dir = tempfile::tempdir().unwrap();
+        cache.set(dir.path(), handles(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut last = 0;
+                    while last < 999 {
+                        let pid = cache.get(dir.path()).unwrap().pid;
+                        assert!(pid >= last, "never older than what was seen before");
+                        last = pid;
+                    }
+                });
+            }
+            scope.spawn(|| (1..1000).for_each(|pid| cache.set(dir.path(), handles(pid))));
+        });
+        assert_eq!(cache.get(dir.path()), Some(handles(999)));
+        cache.clear(dir.path()).unwrap();
+        assert_eq!(cache.get(dir.path()), None);
+    }
+
+    #[test]
+    fn rediscovery_of_a_dead_daemon_returns_its_handles_for_the_teardown() {
+        let fake = FakeOs::new();
+        let stale = MountHandles { mountpoint: "/mnt/music".into(), ..handles(999_999) };
+        write_handles(fake.path(), &stale).unwrap();
+        let found = rediscover(&fake.os, fake.path(), Path::new("/mnt/music"), "musicfs").unwrap();
+        assert_eq!((found.handles.as_ref(), found.state), (Some(&stale), MountState::NotMounted));
+        fake.mount("/mnt/music", "fuse.musicfs musicfs", 57);
+        let found = rediscover(&fake.os, fake.path(), Path::new("/mnt/music"), "musicfs").unwrap();
+        assert_eq!(found.handles, Some(stale));
+        assert_eq!(found.state, MountState::Dead { connection: Some(57) });
+        assert!(found.problem.is_none());
+    }
+
+    #[test]
+    fn rediscovery_prefers_the_living_process_over_the_file() {
+        let fake = FakeOs::new();
+        fake.mount("/mnt/music", "fuse.musicfs musicfs", 58);
+        fake.process(222, 99, Some(58));
+        let moved = MountHandles { mountpoint: "/mnt/music".into(), ..handles(111) };
+        write_handles(fake.path(), &moved).unwrap();
+        let found = rediscover(&fake.os, fake.path(), Path::new("/mnt/music"), "musicfs").unwrap();
+        let expected = MountHandles { pid: 222, pid_start: 99, connection: Some(58), ..moved };
+        assert_eq!(found.handles, Some(expected));
+        assert_eq!(found.state, MountState::Alive { pid: Some(222), connection: Some(58) });
+        // Without a file, what the system says is all there is.
+        clear_handles(fake.path()).unwrap();
+        let found = rediscover(&fake.os, fake.path(), Path::new("/mnt/music"), "musicfs").unwrap();
+        assert_eq!(found.handles.map(|h| (h.pid, h.control_socket)), Some((222, None)));
+    }
+
+    #[test]
+    fn clearing_handles_removes_the_file_and_the_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = HandleCache::new();
+        cache.record(dir.path(), handles(42)).unwrap();
+        assert_eq!(read_handles(dir.path()).unwrap(), cache.get(dir.path()));
+        cache.clear(dir.path()).unwrap();
+        assert!(!handles_path(dir.path()).exists());
+        assert_eq!(cache.get(dir.path()), None);
+        cache.clear(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn handles_of_this_process_name_it_for_ever() {
+        let os = Os::default();
+        let handles = MountHandles::of_this_process(&os, Path::new("/mnt/music"));
+        assert_eq!(handles.pid, std::process::id());
+        assert_eq!(os.process_start(handles.pid), Some(handles.pid_start));
+    }
+}

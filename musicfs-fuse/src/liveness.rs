@@ -89,7 +89,7 @@ pub fn mount_state(
         return Ok(MountState::Foreign);
     }
     let connection = entry.connection();
-    let served = connection.map_or(Server::Unknown, |number| os.server_of(number));
+    let served = connection.map_or(Server::Unknown, |number| os.server_of(number, entry.user_id()));
     if let Server::Process(pid) = served {
         return Ok(MountState::Alive { pid: Some(pid), connection });
     }
@@ -132,5 +132,77 @@ pub fn clear_dead_mount(
                 cleared += 1;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::tests::FakeOs;
+
+    const OURS: &str = "fuse.musicfs musicfs";
+
+    fn handles(pid: u32, pid_start: u64, connection: u32) -> MountHandles {
+        MountHandles {
+            pid,
+            pid_start,
+            connection: Some(connection),
+            control_socket: None,
+            mountpoint: "/mnt/music".into(),
+            cache_dir: None,
+        }
+    }
+
+    fn state(fake: &FakeOs, handles: Option<&MountHandles>) -> MountState {
+        mount_state(&fake.os, Path::new("/mnt/music"), "musicfs", handles).unwrap()
+    }
+
+    #[test]
+    fn mount_is_alive_as_long_as_somebody_serves_it() {
+        let fake = FakeOs::new();
+        assert_eq!(state(&fake, None), MountState::NotMounted);
+        fake.mount("/mnt/music2", OURS, 41);
+        assert_eq!(state(&fake, None), MountState::NotMounted);
+        fake.mount("/mnt/music", OURS, 40);
+        assert_eq!(state(&fake, None), MountState::Dead { connection: Some(40) });
+        fake.process(10, 5, Some(40));
+        assert_eq!(state(&fake, None), MountState::Alive { pid: Some(10), connection: Some(40) });
+    }
+
+    #[test]
+    fn what_is_not_ours_is_foreign() {
+        for what in ["tmpfs musicfs", "fuse.sshfs nas:/x", "fuseblk musicfs", "fuse musicfs2"] {
+            let fake = FakeOs::new();
+            fake.mount("/mnt/music", what, 40);
+            assert_eq!(state(&fake, None), MountState::Foreign, "{what}");
+            let cleared = clear_dead_mount(&fake.os, Path::new("/mnt/music"), "musicfs", None);
+            assert!(matches!(cleared, Err(LivenessError::Foreign { .. })));
+        }
+    }
+
+    #[test]
+    fn recorded_process_decides_where_the_kernel_does_not_say() {
+        let fake = FakeOs::new();
+        fake.mount("/mnt/music", OURS, 40);
+        fake.process(10, 5, Some(40));
+        fake.without_connection(10);
+        let alive = MountState::Alive { pid: Some(10), connection: Some(40) };
+        assert_eq!(state(&fake, Some(&handles(10, 5, 40))), alive);
+        // The number was given to another process.
+        let dead = MountState::Dead { connection: Some(40) };
+        assert_eq!(state(&fake, Some(&handles(10, 4, 40))), dead);
+        assert_eq!(state(&fake, Some(&handles(9, 5, 40))), dead);
+        // Nothing is known of this very mount: it is left alone.
+        let unsure = MountState::Alive { pid: None, connection: Some(40) };
+        assert_eq!(state(&fake, Some(&handles(10, 4, 39))), unsure);
+        assert_eq!(state(&fake, None), unsure);
+    }
+
+    #[test]
+    fn mount_whose_recorded_process_lives_on_without_it_is_dead() {
+        let fake = FakeOs::new();
+        fake.mount("/mnt/music", OURS, 40);
+        fake.process(10, 5, None);
+        assert_eq!(state(&fake, Some(&handles(10, 5, 40))), MountState::Dead { connection: Some(40) });
     }
 }

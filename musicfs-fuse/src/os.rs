@@ -67,16 +67,18 @@ impl Os {
     }
 
     /// Tells whether no other process than this serves a connection.
-    pub(crate) fn may_be_served_here(&self, connection: u32) -> bool {
-        match self.server_of(connection) {
+    pub(crate) fn may_be_served_here(&self, connection: u32, user: Option<u32>) -> bool {
+        match self.server_of(connection, user) {
             Server::Process(pid) => pid == std::process::id(),
             Server::Nobody => true,
             Server::Unknown => false,
         }
     }
 
-    /// Finds who has a connection's device open.
-    pub(crate) fn server_of(&self, connection: u32) -> Server {
+    /// Finds who has the device of a connection open, which `user` mounted.
+    ///
+    /// What processes of other users have open cannot be seen by a user, and need not be: they did not mount it.
+    pub(crate) fn server_of(&self, connection: u32, user: Option<u32>) -> Server {
         let Ok(processes) = fs::read_dir(&self.proc) else { return Server::Unknown };
         let mut certain = true;
         for process in processes.flatten() {
@@ -87,14 +89,24 @@ impl Os {
                 Ok(Holds::Yes) => return Server::Process(pid),
                 Ok(Holds::No) => {}
                 Ok(Holds::Unsaid) => certain = false,
-                // It has ended meanwhile.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) if e.raw_os_error() == Some(nix::libc::ESRCH) => {}
-                Err(_) => certain = false,
+                Err(_) => certain &= !may_be_of(&process.path(), user),
             }
         }
         if certain { Server::Nobody } else { Server::Unknown }
     }
+}
+
+/// Tells whether a process may be one of a user's. One that has ended is nobody's.
+fn may_be_of(process: &Path, user: Option<u32>) -> bool {
+    let status = match fs::read_to_string(process.join("status")) {
+        Ok(status) => status,
+        Err(e) => return e.kind() != io::ErrorKind::NotFound && e.raw_os_error() != Some(nix::libc::ESRCH),
+    };
+    // Real, effective, saved and filesystem uid. The owner of the folder would not do: it is root for a program
+    // that was given a capability.
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    let mut uids = uids.split_ascii_whitespace().map(str::parse);
+    user.is_none_or(|user| uids.any(|uid| uid == Ok(user)))
 }
 
 enum Holds {
@@ -119,4 +131,93 @@ fn holds_connection(process: &Path, connection: u32) -> io::Result<Holds> {
         }
     }
     Ok(holds)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// An operating system of a test's own: a table of mounts and some processes.
+    pub(crate) struct FakeOs {
+        pub(crate) os: Os,
+        dir: tempfile::TempDir,
+    }
+
+    impl FakeOs {
+        pub(crate) fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let os = Os { proc: dir.path().join("proc"), connections: dir.path().join("connections") };
+            fs::create_dir_all(os.proc.join("self")).unwrap();
+            fs::write(os.proc.join("self/mountinfo"), "22 1 254:0 / / rw - ext4 /dev/vda rw\n").unwrap();
+            Self { os, dir }
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            self.dir.path()
+        }
+
+        /// Mounts something: `fs_type source`, with the number of its connection.
+        pub(crate) fn mount(&self, at: &str, what: &str, connection: u32) {
+            let path = self.os.proc.join("self/mountinfo");
+            let mut table = fs::read_to_string(&path).unwrap();
+            let id = 100 + connection;
+            table.push_str(&format!("{id} 22 0:{connection} / {at} ro - {what} ro,user_id=1000\n"));
+            fs::write(path, table).unwrap();
+        }
+
+        /// Starts a process, which may serve a connection.
+        pub(crate) fn process(&self, pid: u32, start: u64, connection: Option<u32>) {
+            let dir = self.os.proc.join(pid.to_string());
+            fs::create_dir_all(dir.join("fd")).unwrap();
+            fs::create_dir_all(dir.join("fdinfo")).unwrap();
+            let stat = format!("{pid} (a) b ) S {}{start} 0 0", "0 ".repeat(18));
+            fs::write(dir.join("stat"), stat).unwrap();
+            fs::write(dir.join("status"), "Name:\tx\nUid:\t1000\t1000\t1000\t1000\n").unwrap();
+            symlink("/dev/null", dir.join("fd/0")).unwrap();
+            if let Some(connection) = connection {
+                symlink("/dev/fuse", dir.join("fd/7")).unwrap();
+                let info = format!("pos:\t0\nmnt_id:\t30\nfuse_connection:\t{connection}\n");
+                fs::write(dir.join("fdinfo/7"), info).unwrap();
+            }
+        }
+
+        /// Has the kernel not say which connection a process serves.
+        pub(crate) fn without_connection(&self, pid: u32) {
+            fs::write(self.os.proc.join(pid.to_string()).join("fdinfo/7"), "pos:\t0\n").unwrap();
+        }
+    }
+
+    #[test]
+    fn start_of_a_process_is_read_whatever_its_name() {
+        let fake = FakeOs::new();
+        fake.process(4242, 777, None);
+        assert_eq!(fake.os.process_start(4242), Some(777));
+        assert_eq!(fake.os.process_start(4243), None);
+        let own = Os::default().process_start(std::process::id()).unwrap();
+        assert!(own > 0);
+    }
+
+    #[test]
+    fn server_of_a_connection_is_who_has_its_device_open() {
+        let fake = FakeOs::new();
+        fake.process(10, 1, Some(40));
+        fake.process(11, 1, Some(4));
+        assert_eq!(fake.os.server_of(40, Some(1000)), Server::Process(10));
+        assert_eq!(fake.os.server_of(4, Some(1000)), Server::Process(11));
+        assert_eq!(fake.os.server_of(41, Some(1000)), Server::Nobody);
+        fake.without_connection(11);
+        assert_eq!(fake.os.server_of(4, Some(1000)), Server::Unknown);
+    }
+
+    #[test]
+    fn process_of_another_user_that_may_not_be_seen_into_is_not_the_server() {
+        let fake = FakeOs::new();
+        fake.process(10, 1, None);
+        fs::remove_dir_all(fake.os.proc.join("10/fd")).unwrap();
+        fs::write(fake.os.proc.join("10/fd"), "in place of a folder that may not be read").unwrap();
+        assert_eq!(fake.os.server_of(40, Some(1000)), Server::Unknown);
+        assert_eq!(fake.os.server_of(40, Some(1001)), Server::Nobody);
+        assert_eq!(fake.os.server_of(40, None), Server::Unknown);
+    }
 }

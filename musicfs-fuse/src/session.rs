@@ -319,7 +319,8 @@ impl Session {
         let here = table.at(&self.mountpoint);
         // A mount that has ended may have given its numbers to one that another process serves.
         let ended = *self.ended.borrow();
-        if ended && self.connection().is_none_or(|number| !self.os.may_be_served_here(number)) {
+        let user = self.entry.user_id();
+        if ended && self.connection().is_none_or(|number| !self.os.may_be_served_here(number, user)) {
             return Place::Gone;
         }
         match here.last() {

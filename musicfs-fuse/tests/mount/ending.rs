@@ -11,6 +11,7 @@ use musicfs_fuse::{
 };
 
 use crate::support::{Library, Mounted};
+use crate::users::play;
 
 const NAME: &str = "musicfs";
 
@@ -168,35 +169,17 @@ fn living_mount_is_never_cleared() {
     assert_eq!(cleared, Cleared::Nothing);
 }
 
-/// Mounts here and waits for ever, when it is started as a process of its own by the test below.
-#[test]
-fn daemon_for_other_tests() {
-    let Some(dir) = std::env::args().find_map(|arg| arg.strip_prefix("--skip=serve:").map(str::to_owned))
-    else {
-        return;
-    };
-    let library = Library::new();
-    library.put_bytes("x.flac", b"music");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let session =
-        Session::mount(library.fs(), dir.as_ref(), MountOptions::default(), runtime.handle().clone())
-            .unwrap();
-    runtime.block_on(session.ended());
-}
-
 #[test]
 fn mount_of_a_killed_daemon_is_dead_and_is_cleared() {
     let dir = tempfile::tempdir().unwrap();
     let os = Os::default();
-    let mut daemon = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "ending::daemon_for_other_tests"])
-        .arg(format!("--skip=serve:{}", dir.path().display()))
-        .spawn()
-        .unwrap();
+    let mut daemon = Command::new(std::env::current_exe().unwrap());
+    play(&mut daemon, "serve", dir.path());
+    let mut daemon = daemon.spawn().unwrap();
     let state = || mount_state(&os, dir.path(), NAME, None).unwrap();
-    musicfs_test_utils::eventually_blocking("the daemon serves", || dir.path().join("x.flac").exists());
+    musicfs_test_utils::eventually_blocking("the daemon serves", || dir.path().join("A/x.flac").exists());
     assert!(matches!(state(), MountState::Alive { pid: Some(pid), .. } if pid == daemon.id()));
-    let open = File::open(dir.path().join("x.flac")).unwrap();
+    let open = File::open(dir.path().join("A/x.flac")).unwrap();
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     assert!(matches!(state(), MountState::Dead { .. }), "{:?}", state());

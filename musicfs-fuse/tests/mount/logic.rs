@@ -68,6 +68,8 @@ fn listing_never_loads_the_directory() {
 }
 
 proptest! {
+    // Each case makes a library of sixty files.
+    #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn listing_shows_what_stays_exactly_once_whatever_changes_meanwhile(
         steps in prop::collection::vec((0u8..3, 0usize..60), 0..60),
