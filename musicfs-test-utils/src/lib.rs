@@ -4,7 +4,7 @@
 //!   [`ManualClock`].
 //! * **Fault injectors** over any implementation: [`FaultyOrigin`], [`FaultyCasStore`].
 //! * **A network that fails**: [`fault_proxy`].
-//! * **Conformance suites**: `conformance` has a function for each promise of each contract, and a macro for
+//! * **Conformance suites**: [`conformance`] has a function for each promise of each contract, and a macro for
 //!   each contract that makes them tests.
 //! * **Fixtures**: [`make_file_meta`], [`make_audio_meta`], [`setup_test_cas`], [`setup_test_tree`], and real music
 //!   files in [`library`].
@@ -29,6 +29,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 mod clock;
+pub mod conformance;
 pub mod fault_proxy;
 mod faulty_chunks;
 mod faulty_origin;
