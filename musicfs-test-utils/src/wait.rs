@@ -22,6 +22,18 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// As [`eventually`], for what takes a call to find out.
+///
+/// # Panics
+/// When it does not hold within [`LIMIT`].
+pub async fn eventually_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let clock = SystemClock::new();
+    while !holds().await {
+        assert!(clock.now().0 < LIMIT, "waited {LIMIT:?} in vain for {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// As [`eventually`], for a test without a runtime.
 ///
 /// # Panics
