@@ -1,6 +1,6 @@
 //! Recognises audio files by their content, and reads what their tags and stream headers say.
 //!
-//! A file is read over a [window](window) on it, which holds the parts fetched so far; a parser that needs a part
+//! A file is read over a *window* on it, which holds the parts fetched so far; a parser that needs a part
 //! that is not there stops, the part is fetched, and the parser runs again. So one set of parsers, none of them
 //! async, serves local files ([`parse_file`]) and origins ([`parse_origin`]), and no thread waits for a network.
 //!
@@ -111,8 +111,7 @@ pub enum ParseError {
 impl ParseError {
     /// Sorts what lofty says, on one line.
     fn malformed(error: impl std::fmt::Display) -> Self {
-        let text = error.to_string();
-        Self::Malformed(text.split_whitespace().collect::<Vec<_>>().join(" "))
+        Self::Malformed(one_line(&error.to_string()))
     }
 
     /// Tells whether the file's content is at fault, so that trying again before it changes is no use.
@@ -230,10 +229,16 @@ async fn fetch(
     Ok(all.into())
 }
 
-/// Runs the parsers once over what is held. A panic in one is the file's failure.
+/// Runs the parsers once over what is held.
 fn run(window: &mut Window<'_>) -> Result<ParsedAudio, Stop> {
     window.restart();
-    match catch_unwind(AssertUnwindSafe(|| parse(window))) {
+    guarded(|| parse(window))
+}
+
+/// Turns a panic of a parser into a failure of the file: lofty panics on some damaged ones.
+fn guarded<T>(parse: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
+    // What a parser leaves half done is dropped with its window, or run anew from the start.
+    match catch_unwind(AssertUnwindSafe(parse)) {
         Ok(parsed) => parsed,
         Err(payload) => {
             let text = payload
@@ -241,9 +246,13 @@ fn run(window: &mut Window<'_>) -> Result<ParsedAudio, Stop> {
                 .map(|text| (*text).to_owned())
                 .or_else(|| payload.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
-            Err(ParseError::Panicked(text.split_whitespace().collect::<Vec<_>>().join(" ")).into())
+            Err(ParseError::Panicked(one_line(&text)).into())
         }
     }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn parse(window: &mut Window<'_>) -> Result<ParsedAudio, Stop> {
@@ -310,4 +319,20 @@ fn read_leading(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panic_of_a_parser_is_the_files_failure() {
+        let failed = guarded::<()>(|| panic!("of two\nlines"));
+        match failed {
+            Err(Stop::Failed(error)) => {
+                assert_eq!(error.to_string(), "the parser failed on this file: of two lines");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
