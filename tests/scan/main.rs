@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use musicfs_core::{
-    Clock, Cookie, FileId, FileKind, FileQuery, FileState, Ino, MetaDb, NodeKind, Origin, OriginId,
-    OriginPath, ROOT_INODE, Refreshed, Refresher, SystemClock, Template,
+    Clock, Cookie, FileId, FileKind, FileQuery, FileState, Ino, MetaDb, NodeKind, Origin, OriginErrorKind,
+    OriginId, OriginPath, ROOT_INODE, Refreshed, Refresher, SystemClock, Template,
 };
 use musicfs_origins::LocalOrigin;
 use musicfs_sync::{Database, Library, ScanReport, Scanner, ScannerConfig};
+use musicfs_test_utils::MemoryOrigin;
 use musicfs_test_utils::library::{Sample, Track, library_of_every_format, write_track};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -264,6 +265,55 @@ async fn empty_listing_takes_nothing_away() {
     let failed = world.scanner.scan(&OriginId::from("music"), false, &CancellationToken::new()).await;
     assert!(failed.is_err());
     assert_eq!(world.tree(), before);
+}
+
+#[tokio::test]
+async fn folder_that_cannot_be_listed_keeps_its_files() {
+    let dir = TempDir::new().unwrap();
+    let db = Arc::new(Database::open(&dir.path().join("catalogue.db")).unwrap());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let (library, _) = Library::open(&dir.path().join("library.db"), &*clock).unwrap();
+    let origin = Arc::new(MemoryOrigin::new("memory"));
+    for path in ["closed/1.flac", "open/2.flac", "open/3.flac"] {
+        origin.put(path, song("A", "L", 1, "T").to_bytes().unwrap());
+    }
+    let origins: Vec<Arc<dyn Origin>> = vec![origin.clone()];
+    let scanner = Scanner::new(db.clone(), Arc::new(library), origins, clock, ScannerConfig::default());
+    let (id, cancel) = (OriginId::from("memory"), CancellationToken::new());
+    assert_eq!(scanner.scan(&id, false, &cancel).await.unwrap().added, 3);
+    origin.unlist("closed", OriginErrorKind::Denied);
+    origin.remove("open/2.flac");
+    let report = scanner.scan(&id, false, &cancel).await.unwrap();
+    assert_eq!((report.missing, report.unchanged), (1, 1));
+    let state =
+        |path| db.file(FileId::derive(&id, &OriginPath::new(path).unwrap(), 0)).unwrap().unwrap().state;
+    assert_eq!(state("closed/1.flac"), FileState::Present);
+    assert_eq!(state("open/2.flac"), FileState::Missing);
+}
+
+#[tokio::test]
+async fn listing_cut_after_any_page_takes_nothing_away() {
+    for pages in 0..4 {
+        let dir = TempDir::new().unwrap();
+        let db = Arc::new(Database::open(&dir.path().join("catalogue.db")).unwrap());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let (library, _) = Library::open(&dir.path().join("library.db"), &*clock).unwrap();
+        let origin = Arc::new(MemoryOrigin::new("memory").with_page_size(2));
+        for n in 0..8 {
+            origin.put(format!("{n}.flac"), song("A", "L", n + 1, "T").to_bytes().unwrap());
+        }
+        let origins: Vec<Arc<dyn Origin>> = vec![origin.clone()];
+        let scanner = Scanner::new(db.clone(), Arc::new(library), origins, clock, ScannerConfig::default());
+        let (id, cancel) = (OriginId::from("memory"), CancellationToken::new());
+        scanner.scan(&id, false, &cancel).await.unwrap();
+        origin.cut_listings(pages);
+        let report = scanner.scan(&id, false, &cancel).await.unwrap();
+        assert!(!report.complete && report.missing == 0 && report.held_back.is_some(), "{report:?}");
+        origin.fail_listings(pages, OriginErrorKind::Unavailable);
+        assert!(scanner.scan(&id, false, &cancel).await.is_err());
+        let missing = db.files(&FileQuery::Missing, None, 10).unwrap();
+        assert!(missing.files.is_empty());
+    }
 }
 
 #[tokio::test]
