@@ -1,6 +1,7 @@
 //! Where music comes from: the origins of MusicFS.
 //!
 //! * [`LocalOrigin`] is a folder of this machine, on a disk or mounted from a network.
+//! * [`SftpOrigin`] is a folder on an SSH server, spoken to directly (feature `sftp`).
 //! * [`OriginRegistry`] holds the origins of a library, by id and by preference.
 //! * [`OriginReader`] delivers the bytes of files straight from their origins, each call by a deadline, so that
 //!   one file or one origin that hangs harms no other. It is the whole of reading when there is no cache.
@@ -34,6 +35,11 @@ mod layers;
 mod local;
 mod reader;
 mod registry;
+mod secret;
+#[cfg(feature = "sftp")]
+mod sftp;
+#[cfg(feature = "wire")]
+mod wire;
 
 pub use layers::{
     Jitter, LayerConfig, Layered, Limit, Limits, Metrics, MetricsSnapshot, OriginMetrics, Progress, Retry,
@@ -42,3 +48,6 @@ pub use layers::{
 pub use local::LocalOrigin;
 pub use reader::{OriginReader, ReadLimits};
 pub use registry::{OriginRegistry, Registered};
+pub use secret::Secret;
+#[cfg(feature = "sftp")]
+pub use sftp::{SftpAuth, SftpConfig, SftpOrigin};

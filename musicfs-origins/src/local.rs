@@ -13,7 +13,7 @@
 //! There is no cache, no retry and no deadline here; [`OriginReader`](crate::OriginReader) has the deadlines.
 
 mod backing;
-mod cursor;
+pub(crate) mod cursor;
 mod open;
 mod walk;
 

@@ -33,6 +33,7 @@ pub mod conformance;
 pub mod fault_proxy;
 mod faulty_chunks;
 mod faulty_origin;
+pub mod file_servers;
 mod fixtures;
 pub mod library;
 mod logs;

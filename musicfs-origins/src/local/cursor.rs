@@ -4,16 +4,16 @@ use musicfs_core::{OriginPath, ScanCursor};
 
 /// A place in a walk: everything up to it was listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     /// The folder that the walk was in.
-    pub(super) folder: OriginPath,
+    pub(crate) folder: OriginPath,
     /// The last file listed there, or `None` when all its files were; folders below it come next.
-    pub(super) file: Option<Vec<u8>>,
+    pub(crate) file: Option<Vec<u8>>,
 }
 
 /// What a folder is to a walk that is resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Position<'a> {
+pub(crate) enum Position<'a> {
     /// Its files were listed; of the folders below, those from this name on are left.
     Above(&'a [u8]),
     /// The walk was in it.
@@ -25,7 +25,7 @@ pub(super) enum Position<'a> {
 impl Cursor {
     /// Writes the cursor as text, so that it can be stored: `done:<folder>` or `after:<file>`, with `%xx` for
     /// what is not printable ASCII.
-    pub(super) fn to_text(&self) -> ScanCursor {
+    pub(crate) fn to_text(&self) -> ScanCursor {
         let mut text = String::from(if self.file.is_some() { "after:" } else { "done:" });
         let path = self.folder.as_bytes();
         let slash = if self.file.is_some() && !path.is_empty() { &b"/"[..] } else { b"" };
@@ -40,7 +40,7 @@ impl Cursor {
     }
 
     /// Reads what [`Cursor::to_text`] wrote.
-    pub(super) fn parse(cursor: &ScanCursor) -> Option<Self> {
+    pub(crate) fn parse(cursor: &ScanCursor) -> Option<Self> {
         let (kind, escaped) = cursor.0.split_once(':')?;
         let mut bytes = Vec::new();
         let mut rest = escaped.as_bytes();
@@ -65,7 +65,7 @@ impl Cursor {
     }
 
     /// Tells what `folder` is to this cursor. Folders that sort before it are never asked about.
-    pub(super) fn position(&self, folder: &OriginPath) -> Position<'_> {
+    pub(crate) fn position(&self, folder: &OriginPath) -> Position<'_> {
         if *folder == self.folder {
             return Position::Here;
         }

@@ -1,0 +1,30 @@
+//! What the protocols that are spoken directly (SFTP, SMB, NFS) have in common.
+//!
+//! * `failure.rs`: what went wrong below an origin, before it is known of which file.
+//! * `dial.rs`: names and TCP connections.
+//! * `mux.rs`: many calls at once over one connection, matched by tag.
+//! * `pool.rs`: a few connections, dialled when needed and replaced when lost.
+//! * `walk.rs`: a listing in order, folder by folder, with folders fetched ahead.
+//!
+//! # Invariants
+//! * A call that is dropped poisons nothing: its answer is matched by tag and thrown away.
+//! * A connection on which nothing arrives while something is awaited is given up after a fixed silence, so that
+//!   one stalled connection is not used for ever.
+//! * What is held in memory is bounded: calls in flight per connection, length of a frame, folders fetched ahead.
+
+mod dial;
+mod failure;
+mod mux;
+mod pool;
+mod walk;
+
+pub(crate) use dial::{connect, within};
+pub(crate) use failure::Failure;
+pub(crate) use mux::{Answer, Frames, Incoming, Mux, Progress, Shared, Sink};
+pub(crate) use pool::{Dial, Link, Pool};
+pub(crate) use walk::{Folders, Listed, ListedFile, ListedFolder, scan};
+
+/// How long a connection may stay silent while an answer is awaited.
+pub(crate) const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long connecting, with all handshakes, may take.
+pub(crate) const CONNECT: std::time::Duration = std::time::Duration::from_secs(10);

@@ -1,0 +1,9 @@
+//! Origins on a network, over real servers that the tests start themselves as ordinary processes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[cfg(feature = "sftp")]
+#[path = "network/sftp.rs"]
+mod sftp;
+#[path = "network/tree.rs"]
+mod tree;

@@ -1,0 +1,14 @@
+//! File servers that a test starts as ordinary processes on free ports of the loopback: OpenSSH, Samba, rclone.
+//!
+//! Each is killed, with what it has forked, when it is dropped. A server that is not installed fails the test with
+//! the way to install it.
+
+mod process;
+mod rclone;
+mod samba;
+mod sshd;
+
+pub use process::ServerProcess;
+pub use rclone::Rclone;
+pub use samba::Samba;
+pub use sshd::{Agent, Sshd};
