@@ -7,7 +7,7 @@
 //! # What is read
 //! The head, and where a format keeps tags or the length at the end, that too; both in pieces of 64 KiB from an
 //! origin. Pictures are located ([`PictureRef`](musicfs_core::PictureRef)) and passed over. lofty is used where it
-//! reads no more than that: for the streams of MPEG-4, WavPack, Monkey's Audio and Musepack. Tags, FLAC, Ogg,
+//! reads no more than that: for the streams of MPEG-4, Monkey's Audio and Musepack. Tags, FLAC, Ogg, WavPack,
 //! frames of MPEG audio and chunked files are read by own code, which stays within bounds that lofty does not
 //! keep; each module says which.
 //!
@@ -39,6 +39,7 @@ mod stream;
 mod text;
 mod trailing;
 mod vorbis;
+mod wavpack;
 mod window;
 
 use std::fs::File;
@@ -292,7 +293,7 @@ fn read_tagged(
     let stream = ByteRange::new(found.start, trailing.start);
     match (found.format, &found.frame) {
         (_, Some(frame)) => mpeg::read(window, found.start, frame, stream.end(), meta)?,
-        (Format::WavPack, _) => others::read_wavpack(window, stream, meta)?,
+        (Format::WavPack, _) => wavpack::read(window, stream, meta)?,
         (Format::Ape, _) => others::read_monkey(window, stream, meta)?,
         _ => others::read_musepack(window, stream, meta)?,
     }

@@ -1,4 +1,4 @@
-//! WavPack, Monkey's Audio and Musepack: what lofty tells of their streams.
+//! Monkey's Audio and Musepack: what lofty tells of their streams.
 //!
 //! lofty is shown only the audio, without the tags around it, and of Musepack SV8 only the head: it would read all
 //! packets to add up their lengths.
@@ -7,7 +7,6 @@ use lofty::ape::ApeFile;
 use lofty::config::ParseOptions;
 use lofty::file::AudioFile;
 use lofty::musepack::{MpcFile, MpcProperties};
-use lofty::wavpack::WavPackFile;
 use musicfs_core::{AudioMeta, ByteRange, Codec};
 
 use super::window::{Stop, Window};
@@ -20,25 +19,6 @@ const MUSEPACK_REFERENCE: f32 = 64.82;
 
 fn options() -> ParseOptions {
     ParseOptions::new().read_tags(false).read_cover_art(false)
-}
-
-/// Reads the WavPack stream in `audio`.
-pub(super) fn read_wavpack(
-    window: &mut Window<'_>,
-    audio: ByteRange,
-    meta: &mut AudioMeta,
-) -> Result<(), Stop> {
-    let file = window
-        .stream(audio, |view| WavPackFile::read_from(view, options()))?
-        .map_err(ParseError::malformed)?;
-    let found = file.properties();
-    meta.codec = Some(Codec::WavPack);
-    meta.sample_rate = found.sample_rate();
-    meta.channels = u8::try_from(found.channels()).unwrap_or(0);
-    meta.bit_depth = found.bit_depth();
-    meta.duration_ms = u64::try_from(found.duration().as_millis()).unwrap_or(0);
-    stream::set_bitrate(meta, audio.len());
-    require(meta)
 }
 
 /// Reads the Monkey's Audio stream in `audio`.

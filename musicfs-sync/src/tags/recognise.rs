@@ -90,7 +90,7 @@ fn by_mark(head: &[u8]) -> Option<Format> {
     Some(match head {
         [b'f', b'L', b'a', b'C', ..] => Format::Flac,
         [b'O', b'g', b'g', b'S', 0, ..] => Format::Ogg,
-        [b'R', b'I', b'F', b'F' | b'X', _, _, _, _, b'W', b'A', b'V', b'E', ..]
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'A', b'V', b'E', ..]
         | [b'R', b'F', b'6', b'4', _, _, _, _, b'W', b'A', b'V', b'E', ..]
         | [b'B', b'W', b'6', b'4', _, _, _, _, b'W', b'A', b'V', b'E', ..] => Format::Wav,
         [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', b'F' | b'C', ..] => Format::Aiff,

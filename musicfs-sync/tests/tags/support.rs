@@ -345,6 +345,9 @@ pub(crate) fn plain_files() -> Vec<(&'static str, Vec<u8>)> {
         ("a.aiff", "tone.aiff"),
         ("a.aifc", "tone.aifc"),
         ("a.wv", "tone.wv"),
+        ("six.wv", "six.wv"),
+        ("odd-rate.wv", "odd-rate.wv"),
+        ("dsd.wv", "dsd.wv"),
         ("sv8.mpc", "sv8.mpc"),
     ]
     .into_iter()
