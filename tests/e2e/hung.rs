@@ -56,7 +56,7 @@ fn others(mount: &Mount<'_>) -> Vec<PathBuf> {
 fn readers_of_a_hung_file_get_an_error_while_all_others_go_on() {
     let home = Home::new();
     let case = Case::new(&home);
-    let mount = home.mount_with(&case.origin, &["--local-deadline", "4s"]);
+    let mount = home.mount_with(&case.origin, &["--local-deadline", "4s", "--remote-deadline", "4s"]);
     case.hung.hang();
     let reader = thread::spawn({
         let path = stuck(&mount);
@@ -81,7 +81,10 @@ fn reader_of_a_hung_file_can_be_killed() {
     let home = Home::new();
     let case = Case::new(&home);
     // Longer than the test waits.
-    let mount = home.mount_with(&case.origin, &["--local-deadline", "300s", "--drain-limit", "1s"]);
+    let mount = home.mount_with(
+        &case.origin,
+        &["--local-deadline", "300s", "--remote-deadline", "300s", "--drain-limit", "1s"],
+    );
     case.hung.hang();
     let mut reader = std::process::Command::new("cat")
         .arg(stuck(&mount))
@@ -101,7 +104,8 @@ fn reader_of_a_hung_file_can_be_killed() {
 fn many_readers_of_a_hung_file_do_not_use_up_what_others_need() {
     let home = Home::new();
     let case = Case::new(&home);
-    let mount = home.mount_with(&case.origin, &["--local-deadline", "4s", "--no-passthrough"]);
+    let mount = home
+        .mount_with(&case.origin, &["--local-deadline", "4s", "--remote-deadline", "4s", "--no-passthrough"]);
     case.hung.hang();
     let readers: Vec<_> = (0..64)
         .map(|_| {

@@ -42,7 +42,7 @@ The Doubles/Alike/01 - Twin (2).mp3
 The Doubles/Alike/01 - Twin.mp3
 The Harbour Lights/Low Water/01 - Low Water.flac
 The Harbour Lights/Low Water/02 - Tide Table.flac
-The Harbour Lights/Low Water/02-tide_table.lrc
+The Harbour Lights/Low Water/02 - Tide Table.lrc
 The Harbour Lights/Low Water/03 - Slack.flac
 The Harbour Lights/Low Water/04 - Half Past the Buoy.flac
 The Harbour Lights/Low Water/Low Water.cue
@@ -86,7 +86,7 @@ fn every_file_has_the_size_and_time_of_its_origin_and_says_where_it_is_from() {
         assert!(listed, "{}", path.display());
     }
     let tone = mount.join("Test Tones/One of Each/01 - Flac.flac");
-    assert_eq!(files::attribute(&tone, "user.musicfs.format").as_deref(), Some("flac"));
+    assert_eq!(files::attribute(&tone, "user.musicfs.format").as_deref(), Some("FLAC"));
     assert_eq!(files::attribute(&tone, "user.other"), None);
 }
 

@@ -127,7 +127,9 @@ impl Home {
             .env("XDG_CACHE_HOME", self.folder("cache"))
             .env("XDG_STATE_HOME", self.folder("state"))
             .env("XDG_CONFIG_HOME", self.folder("config"))
-            .env("XDG_RUNTIME_DIR", self.folder("run"));
+            .env("XDG_RUNTIME_DIR", self.folder("run"))
+            // Root's would be the machine's.
+            .env("MUSICFS_RUNTIME_DIR", self.folder("run/musicfs"));
     }
 
     /// Returns the binary's path as seen by the home's user.
