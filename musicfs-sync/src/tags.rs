@@ -12,7 +12,7 @@
 //! keep; each module says which.
 //!
 //! # Invariants
-//! * At most 4 MiB are fetched of a file, and a file without audio is given up after 256 KiB.
+//! * At most 4 MiB are fetched of a file, and one with neither tags nor audio is given up after 256 KiB.
 //! * Nothing that a file holds makes a parser panic or loop: reads in one run are counted, tables are bounded, and
 //!   a panic in a dependency becomes a [`ParseError`].
 //! * Text is taken as it is tagged, with blanks and control characters at its ends removed; bytes that are no text
