@@ -241,3 +241,53 @@ pub(crate) fn version_of(stat: &Stat) -> FileVersion {
         etag: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    type Open<'a> = &'a dyn Fn(&OriginPath) -> Result<OwnedFd, OpenError>;
+
+    /// What kernels without `openat2` are left with gives the same answers as the kernel.
+    #[test]
+    fn path_resolved_by_hand_leads_where_the_kernel_leads() {
+        let dir = tempfile::tempdir().unwrap();
+        let root_path = dir.path().join("root");
+        fs::create_dir_all(root_path.join("a/b")).unwrap();
+        fs::write(root_path.join("a/b/file"), b"inside").unwrap();
+        fs::write(dir.path().join("outside"), b"outside").unwrap();
+        symlink("a/b/file", root_path.join("link")).unwrap();
+        symlink("../a", root_path.join("a/around")).unwrap();
+        symlink(dir.path().join("outside"), root_path.join("out")).unwrap();
+        symlink("loop", root_path.join("loop")).unwrap();
+        let root = open_root(&root_path).unwrap();
+        let kernel = |path: &OriginPath| open_beneath(root.as_fd(), &root_path, path, Want::Content);
+        let hand = |path: &OriginPath| by_hand(root.as_fd(), &root_path, path, Want::Content);
+        for open in [&kernel as Open<'_>, &hand] {
+            for inside in ["a/b/file", "link", "a/around/b/file"] {
+                let mut text = String::new();
+                let fd = open(&OriginPath::new(inside).unwrap()).unwrap();
+                File::from(fd).read_to_string(&mut text).unwrap();
+                assert_eq!(text, "inside", "{inside}");
+            }
+            for outside in ["out", "loop", "nothing", "a/b/file/below"] {
+                let error = open(&OriginPath::new(outside).unwrap()).unwrap_err();
+                assert_eq!(error.kind(), OriginErrorKind::NotFound, "{outside}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn folder_replaced_by_a_link_is_not_followed_when_opened_as_an_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("real")).unwrap();
+        symlink("real", dir.path().join("link")).unwrap();
+        let root = open_root(dir.path()).unwrap();
+        assert!(open_folder(root.as_fd(), b"real").is_ok());
+        let error = OpenError::from(open_folder(root.as_fd(), b"link").unwrap_err());
+        assert!(error.is_nothing());
+    }
+}
