@@ -91,7 +91,7 @@ impl Database {
     /// second value is where the damaged one is.
     ///
     /// A catalogue that was closed in order ([`Database::checkpoint`]) opens in a few milliseconds, whatever its
-    /// size. Another one is checked, for two seconds at the most; so are small ones.
+    /// size. Another one is checked, for a second at the most; so are small ones.
     ///
     /// # Errors
     /// See [`DatabaseError`]; the file of another program or of a later version is not damage.
@@ -175,12 +175,14 @@ impl Writer {
         let tx = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         let applied = batch::apply(&tx, batch, keep)?;
         tx.commit()?;
-        if batch.ops.len() >= BIG_BATCH {
-            self.grown = true;
-        } else if self.grown {
-            self.connection.release_memory()?;
-            self.grown = false;
+        let big = batch.ops.len() >= BIG_BATCH;
+        if self.grown
+            && !big
+            && let Err(error) = self.connection.release_memory()
+        {
+            tracing::debug!(%error, "the writer's cache could not be emptied");
         }
+        self.grown = big;
         Ok(applied)
     }
 }

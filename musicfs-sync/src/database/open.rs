@@ -10,19 +10,18 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use musicfs_core::Clock;
+use musicfs_core::{Clock, MetaError};
 use rusqlite::{Connection, ErrorCode};
 
 use super::error::{DatabaseError, Failure};
 use super::rows::State;
 use super::store::{self, Look};
 use super::{Database, sql};
-use musicfs_core::MetaError;
 
 /// Files up to this size are checked whenever they are opened: it takes a few milliseconds.
 const ALWAYS_CHECKED: u64 = 1 << 20;
-/// How long the check of a file that was not closed in order may take. A mount waits for it.
-const CHECK_BUDGET: Duration = Duration::from_secs(2);
+/// How long the check of a file that was not closed in order may take: some 300,000 tracks. A mount waits for it.
+const CHECK_BUDGET: Duration = Duration::from_secs(1);
 
 /// How much an opening looks for damage.
 #[derive(Clone, Copy)]
@@ -60,6 +59,8 @@ pub(super) fn open(path: &Path, check: Check) -> Result<Connection, DatabaseErro
         Check::Suspicion => check_within(&db, CHECK_BUDGET).map_err(|e| DatabaseError::sqlite(path, e))?,
         Check::Whole => store::quick_check(&db).map_err(|e| DatabaseError::sqlite(path, e))?,
     };
+    // The check has filled the cache with pages that nobody asked for.
+    db.release_memory().map_err(|error| DatabaseError::sqlite(path, error))?;
     match found {
         None => Ok(db),
         Some(reason) => Err(DatabaseError::corrupt(path, reason)),

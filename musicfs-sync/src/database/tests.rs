@@ -7,10 +7,9 @@ mod rules;
 
 use std::path::PathBuf;
 
-use futures::future::BoxFuture;
 use musicfs_core::{
-    AudioMeta, Batch, Clock, FileId, FileKind, FileMeta, FileState, FileVersion, Format, MetaDb, MonoTime,
-    Op, OriginId, OriginPath, Placement, UnixNanos, VirtualPath,
+    AudioMeta, Batch, FileId, FileKind, FileMeta, FileState, FileVersion, Format, MetaDb, Op, OriginId,
+    OriginPath, Placement, UnixNanos, VirtualPath,
 };
 use tempfile::TempDir;
 
@@ -43,21 +42,6 @@ impl Fixture {
         drop(db);
         let db = Database::open(&dir.path().join("catalogue.db")).unwrap();
         Self { dir, db }
-    }
-}
-
-/// A clock that stands still at a Unix time of 1000 seconds.
-struct StoppedClock;
-
-impl Clock for StoppedClock {
-    fn now(&self) -> MonoTime {
-        MonoTime::default()
-    }
-    fn unix(&self) -> UnixNanos {
-        UnixNanos::from_parts(1000, 0)
-    }
-    fn sleep_until(&self, _: MonoTime) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::pending())
     }
 }
 

@@ -4,29 +4,14 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use futures::future::BoxFuture;
-use musicfs_core::{Clock, FileId, MonoTime, OriginId, OriginPath, Suffixed, UnixNanos, VirtualPath};
+use musicfs_core::{FileId, OriginId, OriginPath, Suffixed, UnixNanos, VirtualPath};
+use musicfs_test_utils::ManualClock;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{Identity, Library, LibraryError, Restored};
 use crate::DatabaseError;
 use crate::database::store;
-
-/// A clock that stands still at a Unix time of 1000 seconds.
-struct StoppedClock;
-
-impl Clock for StoppedClock {
-    fn now(&self) -> MonoTime {
-        MonoTime::default()
-    }
-    fn unix(&self) -> UnixNanos {
-        UnixNanos::from_parts(1000, 0)
-    }
-    fn sleep_until(&self, _: MonoTime) -> BoxFuture<'static, ()> {
-        Box::pin(std::future::pending())
-    }
-}
 
 fn new() -> (TempDir, PathBuf, Library) {
     let dir = tempfile::tempdir().unwrap();
@@ -37,13 +22,13 @@ fn new() -> (TempDir, PathBuf, Library) {
 
 /// Opens a library that must need no restoring.
 fn sound(path: &Path) -> Library {
-    let (library, restored) = Library::open(path, &StoppedClock).unwrap();
+    let (library, restored) = Library::open(path, &ManualClock::new()).unwrap();
     assert_eq!(restored, None);
     library
 }
 
 fn restored(path: &Path) -> (Library, Restored) {
-    let (library, restored) = Library::open(path, &StoppedClock).unwrap();
+    let (library, restored) = Library::open(path, &ManualClock::new()).unwrap();
     (library, restored.expect("it should say that it was restored"))
 }
 
@@ -173,7 +158,7 @@ fn damaged_library_is_restored_from_its_backup_and_kept() {
         damage(&mut bytes);
         fs::write(&path, &bytes).unwrap();
         let (library, restored) = restored(&path);
-        let quarantine = store::beside(&path, ".quarantine-1000");
+        let quarantine = store::beside(&path, ".quarantine-1577836800");
         assert_eq!(restored.from, Some(store::beside(&path, ".backup-1")), "{name}");
         assert_eq!(restored.quarantined, Some(quarantine.clone()), "{name}");
         assert_eq!(fs::read(quarantine).unwrap(), bytes, "{name}");
@@ -232,7 +217,7 @@ fn catalogue_and_library_are_not_taken_for_each_other() {
     assert!(matches!(crate::Database::open(&path), Err(DatabaseError::Foreign { .. })));
     let catalogue = dir.path().join("catalogue.db");
     drop(crate::Database::open(&catalogue).unwrap());
-    let refused = Library::open(&catalogue, &StoppedClock);
+    let refused = Library::open(&catalogue, &ManualClock::new());
     assert!(matches!(refused, Err(LibraryError::Open(DatabaseError::Foreign { .. }))));
 }
 
@@ -241,7 +226,7 @@ fn library_of_a_later_version_is_refused_and_not_restored() {
     let (_dir, path) = with_backup();
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let before = fs::read(&path).unwrap();
-    let refused = Library::open(&path, &StoppedClock);
+    let refused = Library::open(&path, &ManualClock::new());
     assert!(matches!(refused, Err(LibraryError::Open(DatabaseError::Newer { found: 99, .. }))));
     assert_eq!(fs::read(&path).unwrap(), before);
 }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use musicfs_core::{Cookie, FileQuery, MetaDb, MetaError, OriginId, ROOT_INODE, Revision};
 use rusqlite::Connection;
 
-use super::{Fixture, StoppedClock, place, put, track};
+use super::{Fixture, place, put, track};
 use crate::database::store;
 use crate::{Database, DatabaseError};
+use musicfs_test_utils::ManualClock;
 
 /// A catalogue of 2,000 files that was closed, in order or not.
 fn closed(in_order: bool) -> (tempfile::TempDir, PathBuf) {
@@ -42,16 +43,16 @@ fn assert_rebuilt(path: &Path) {
     let before = fs::read(path).unwrap();
     assert!(matches!(Database::open_with_integrity_check(path), Err(DatabaseError::Corrupt { .. })));
     assert_eq!(fs::read(path).unwrap(), before, "it was changed by looking at it");
-    let (db, quarantine) = Database::open_or_rebuild(path, &StoppedClock).unwrap();
+    let (db, quarantine) = Database::open_or_rebuild(path, &ManualClock::new()).unwrap();
     let quarantine = quarantine.expect("it should have been put into quarantine");
-    assert_eq!(quarantine, store::beside(path, ".quarantine-1000"));
+    assert_eq!(quarantine, store::beside(path, ".quarantine-1577836800"));
     assert_eq!(fs::read(&quarantine).unwrap(), before);
     assert_eq!(db.revision().unwrap(), Revision(0));
     let x = track("x");
     db.upsert_file(&x).unwrap();
     assert_eq!(db.file(x.id).unwrap(), Some(x));
     drop(db);
-    let (_, quarantine) = Database::open_or_rebuild(path, &StoppedClock).unwrap();
+    let (_, quarantine) = Database::open_or_rebuild(path, &ManualClock::new()).unwrap();
     assert_eq!(quarantine, None);
 }
 
@@ -101,11 +102,16 @@ fn second_quarantine_within_a_second_does_not_replace_the_first() {
     let (dir, path) = closed(true);
     for n in 0..3 {
         fs::write(&path, format!("garbage {n}")).unwrap();
-        let (_, quarantine) = Database::open_or_rebuild(&path, &StoppedClock).unwrap();
+        let (_, quarantine) = Database::open_or_rebuild(&path, &ManualClock::new()).unwrap();
         assert_eq!(fs::read_to_string(quarantine.unwrap()).unwrap(), format!("garbage {n}"));
     }
     let kept = fs::read_dir(dir.path()).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("catalogue.db.quarantine-1000")
+        entry
+            .as_ref()
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with("catalogue.db.quarantine-1577836800")
     });
     assert_eq!(kept.count(), 3);
 }
@@ -120,7 +126,7 @@ fn log_of_a_damaged_file_goes_with_it() {
     fs::copy(&path, &copy).unwrap();
     fs::copy(store::beside(&path, "-wal"), store::beside(&copy, "-wal")).unwrap();
     write_at(&copy, 0, &[0; 100]);
-    let (rebuilt, quarantine) = Database::open_or_rebuild(&copy, &StoppedClock).unwrap();
+    let (rebuilt, quarantine) = Database::open_or_rebuild(&copy, &ManualClock::new()).unwrap();
     assert_eq!(rebuilt.revision().unwrap(), Revision(0));
     assert!(store::beside(&quarantine.unwrap(), "-wal").metadata().unwrap().len() > 0);
 }
@@ -133,7 +139,7 @@ fn killed_catalogue_opens_with_all_that_was_applied() {
     let copy = dir.path().join("copy.db");
     fs::copy(&path, &copy).unwrap();
     fs::copy(store::beside(&path, "-wal"), store::beside(&copy, "-wal")).unwrap();
-    let (copied, quarantine) = Database::open_or_rebuild(&copy, &StoppedClock).unwrap();
+    let (copied, quarantine) = Database::open_or_rebuild(&copy, &ManualClock::new()).unwrap();
     assert_eq!(quarantine, None);
     assert!(copied.file(track("in the log").id).unwrap().is_some());
     // A log that is garbage, or torn, holds no batch that was ever applied whole.
@@ -141,7 +147,7 @@ fn killed_catalogue_opens_with_all_that_was_applied() {
     let other = dir.path().join("other.db");
     fs::copy(&path, &other).unwrap();
     fs::write(store::beside(&other, "-wal"), [0x5a; 9000]).unwrap();
-    let (other, quarantine) = Database::open_or_rebuild(&other, &StoppedClock).unwrap();
+    let (other, quarantine) = Database::open_or_rebuild(&other, &ManualClock::new()).unwrap();
     assert_eq!((other.totals().unwrap().files, quarantine), (2000, None));
 }
 
@@ -155,7 +161,7 @@ fn file_of_another_program_is_refused_and_left_alone() {
         drop(other);
         let before = fs::read(&path).unwrap();
         assert!(matches!(Database::open(&path), Err(DatabaseError::Foreign { .. })));
-        let refused = Database::open_or_rebuild(&path, &StoppedClock);
+        let refused = Database::open_or_rebuild(&path, &ManualClock::new());
         assert!(matches!(refused, Err(DatabaseError::Foreign { .. })));
         assert_eq!(fs::read(&path).unwrap(), before);
     }
@@ -166,7 +172,7 @@ fn file_of_a_later_version_is_refused_and_left_alone() {
     let (_dir, path) = closed(true);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let before = fs::read(&path).unwrap();
-    match Database::open_or_rebuild(&path, &StoppedClock) {
+    match Database::open_or_rebuild(&path, &ManualClock::new()) {
         Err(error @ DatabaseError::Newer { found: 99, known: 1, .. }) => {
             assert!(error.to_string().contains("upgrade MusicFS"), "{error}");
         }
@@ -179,7 +185,7 @@ fn file_of_a_later_version_is_refused_and_left_alone() {
 fn missing_directory_is_an_error_that_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("none/catalogue.db");
-    let error = Database::open_or_rebuild(&path, &StoppedClock).unwrap_err();
+    let error = Database::open_or_rebuild(&path, &ManualClock::new()).unwrap_err();
     assert!(matches!(error, DatabaseError::Storage { .. }), "{error:?}");
     assert!(error.to_string().contains("none/catalogue.db"), "{error}");
 }
@@ -204,7 +210,7 @@ fn damage_met_by_a_call_is_told_and_keeps_the_file_from_counting_as_clean() {
     // Whether or not it can still be written, the next opening finds the damage.
     let _ = db.checkpoint();
     drop(db);
-    let (_, quarantine) = Database::open_or_rebuild(&path, &StoppedClock).unwrap();
+    let (_, quarantine) = Database::open_or_rebuild(&path, &ManualClock::new()).unwrap();
     assert!(quarantine.is_some());
 }
 

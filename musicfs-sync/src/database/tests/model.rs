@@ -256,7 +256,7 @@ fn everything() -> Vec<Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn any_batches_do_to_the_catalogue_what_they_do_to_the_model(
         batches in prop::collection::vec(prop::collection::vec(any_op(), 0..8), 1..12),
