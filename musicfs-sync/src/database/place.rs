@@ -42,7 +42,8 @@ pub(super) struct TreeWriter<'c> {
     known: HashMap<(Ino, Name), Ino>,
     /// By directory and wanted name, a number up to which all are taken by others.
     taken: HashMap<Ino, HashMap<Name, u32>>,
-    /// Directories made in this batch, which have its time already.
+    /// Directories made in this batch, which have its time already. Those that went again do no harm here: should
+    /// they come back, it is within the batch.
     fresh: HashSet<Ino>,
     /// Directories whose time is to be set.
     touched: HashSet<Ino>,
@@ -366,7 +367,6 @@ impl<'c> TreeWriter<'c> {
             let name = name_of(&name)?;
             self.detach(at, &name, dir)?;
             self.dirs = self.dirs.saturating_sub(1);
-            self.fresh.remove(&dir);
             self.known.remove(&(at.parent, name));
             dir = at.parent;
         }

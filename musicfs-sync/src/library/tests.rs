@@ -182,6 +182,19 @@ fn vanished_library_is_restored_from_its_backup() {
 }
 
 #[test]
+fn vanished_library_without_a_backup_is_not_passed_over_in_silence() {
+    let (_dir, path, library) = new();
+    drop(library);
+    fs::remove_file(&path).unwrap();
+    let journal = store::beside(&path, "-journal");
+    fs::write(&journal, "what is left of it").unwrap();
+    let (_library, restored) = restored(&path);
+    assert_eq!(restored.from, None);
+    let kept = store::beside(&restored.quarantined.unwrap(), "-journal");
+    assert_eq!(fs::read_to_string(kept).unwrap(), "what is left of it");
+}
+
+#[test]
 fn damaged_backup_is_passed_over_for_an_older_one() {
     let (_dir, path) = with_backup();
     let library = sound(&path);

@@ -86,6 +86,8 @@ fn file_cut_short_is_rebuilt() {
     for keep in [1, 99, 4096, 100_000] {
         let (_dir, path) = closed(true);
         cut(&path, keep);
+        // That shows without a look through the file.
+        assert!(matches!(Database::open(&path), Err(DatabaseError::Corrupt { .. })));
         assert_rebuilt(&path);
     }
 }

@@ -259,8 +259,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn any_batches_do_to_the_catalogue_what_they_do_to_the_model(
-        batches in prop::collection::vec(prop::collection::vec(any_op(), 0..8), 1..12),
-        reopen in 0..12usize,
+        batches in prop::collection::vec(prop::collection::vec(any_op(), 0..24), 1..8),
+        reopen in 0..8usize,
     ) {
         let mut fixture = Fixture::new();
         let mut model = Model::new();

@@ -221,6 +221,44 @@ fn names_alike_take_the_lowest_free_numbers_within_and_across_batches() {
 }
 
 #[test]
+fn file_finds_its_own_number_free_within_a_batch() {
+    let fixture = Fixture::new();
+    let files: Vec<FileMeta> = (0..3).map(|n| track(&format!("{n}/x.flac"))).collect();
+    let mut ops: Vec<Op> = files.iter().map(put).collect();
+    ops.extend(files.iter().map(|file| place(file.id, "A/x.flac", 0)));
+    ops.extend([place(files[2].id, "A/x (3).flac", 0), place(files[2].id, "A/x.flac", 0)]);
+    fixture.apply(1, ops);
+    assert_eq!(names(&fixture, dir(&fixture, "A")), ["x.flac", "x (2).flac", "x (3).flac"]);
+}
+
+#[test]
+fn directory_that_goes_and_comes_back_within_a_batch_is_whole() {
+    let fixture = Fixture::new();
+    let (x, y) = (track("x"), track("y"));
+    fixture.apply(1, vec![put(&x), put(&y), place(x.id, "A/B/x", 0)]);
+    fixture.apply(
+        2,
+        vec![Op::Unplace(x.id), place(y.id, "A/B/y", 0), Op::Unplace(y.id), place(x.id, "A/B/x", 0)],
+    );
+    let b = fixture.db.lookup(dir(&fixture, "A"), b"B").unwrap().unwrap();
+    assert_eq!(names(&fixture, b.ino), ["x"]);
+    assert_eq!(fixture.db.totals().unwrap().dirs, 2);
+}
+
+#[test]
+fn file_below_a_directory_that_gave_way_stays_when_the_name_becomes_free() {
+    let fixture = Fixture::new();
+    let (x, y) = (track("x"), track("y"));
+    fixture.apply(1, vec![put(&x), put(&y), place(x.id, "A", 0), place(y.id, "A/B/y", 0)]);
+    fixture.apply(2, vec![Op::Unplace(x.id), place(y.id, "A/B/y", 0)]);
+    assert_eq!(names(&fixture, ROOT_INODE), ["A (2)"]);
+    assert_eq!(
+        fixture.db.file(y.id).unwrap().unwrap().shown_at,
+        Some(VirtualPath::from_text("A (2)/B/y").unwrap())
+    );
+}
+
+#[test]
 fn changes_of_one_revision_are_never_split_and_go_on_from_upto() {
     let fixture = Fixture::new();
     let files: Vec<FileMeta> = (0..4).map(|n| track(&format!("{n}"))).collect();
