@@ -1,7 +1,7 @@
 //! Where music comes from: the origins of MusicFS.
 //!
 //! * [`LocalOrigin`] is a folder of this machine, on a disk or mounted from a network.
-//! * [`SftpOrigin`] is a folder on an SSH server, spoken to directly (feature `sftp`).
+//! * [`SftpOrigin`] and [`NfsOrigin`] are folders on servers, spoken to directly (features `sftp`, `nfs`).
 //! * [`OriginRegistry`] holds the origins of a library, by id and by preference.
 //! * [`OriginReader`] delivers the bytes of files straight from their origins, each call by a deadline, so that
 //!   one file or one origin that hangs harms no other. It is the whole of reading when there is no cache.
@@ -33,6 +33,8 @@
 
 mod layers;
 mod local;
+#[cfg(feature = "nfs")]
+mod nfs;
 mod reader;
 mod registry;
 mod secret;
@@ -46,6 +48,8 @@ pub use layers::{
     RetryPolicy, Timeout, Timeouts, layered,
 };
 pub use local::LocalOrigin;
+#[cfg(feature = "nfs")]
+pub use nfs::{NfsConfig, NfsOrigin};
 pub use reader::{OriginReader, ReadLimits};
 pub use registry::{OriginRegistry, Registered};
 pub use secret::Secret;

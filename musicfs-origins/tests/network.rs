@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "nfs")]
+#[path = "network/nfs.rs"]
+mod nfs;
 #[cfg(feature = "sftp")]
 #[path = "network/sftp.rs"]
 mod sftp;

@@ -54,7 +54,7 @@ pub(crate) struct Listed {
     pub(crate) folders: Vec<ListedFolder>,
     /// Entries of which nothing can be said, such as links that may not be followed.
     pub(crate) unknown: Vec<(Vec<u8>, Failure)>,
-    /// What the server knows the folder itself by.
+    /// What the server knows the folder itself by, for the top of a listing, of which no folder above says it.
     pub(crate) id: Option<u64>,
 }
 
@@ -117,6 +117,7 @@ fn is_above(mut chain: Option<&Arc<Above>>, id: u64) -> bool {
 /// A folder still to come.
 struct Node {
     path: OriginPath,
+    id: Option<u64>,
     above: Option<Arc<Above>>,
     task: Option<Task>,
 }
@@ -155,7 +156,7 @@ impl<F: Folders> Walk<F> {
         };
         match found {
             Some(version) => page.entries.push(OriginEntry { path: request.under.clone(), version }),
-            None => stack.push(Node { path: request.under.clone(), above: None, task: None }),
+            None => stack.push(Node { path: request.under.clone(), id: None, above: None, task: None }),
         }
         let since = folders.clock().now();
         Ok(Self {
@@ -275,7 +276,7 @@ impl<F: Folders> Walk<F> {
                 self.unlisted(path, failure);
             }
         }
-        let above = match id {
+        let above = match node.id.or(id) {
             Some(id) => Some(Arc::new(Above { id, next: node.above })),
             None => node.above,
         };
@@ -289,7 +290,7 @@ impl<F: Folders> Walk<F> {
                 self.unlisted(path, failure);
                 continue;
             }
-            self.stack.push(Node { path, above: above.clone(), task: None });
+            self.stack.push(Node { path, id: folder.id, above: above.clone(), task: None });
         }
         self.files = files.into();
         self.inside = node.path;

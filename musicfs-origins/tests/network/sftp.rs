@@ -1,20 +1,27 @@
 //! SFTP, over OpenSSH and rclone.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use musicfs_core::{ByteRange, Origin, OriginErrorKind, OriginPath};
 use musicfs_origins::{Secret, SftpAuth, SftpConfig, SftpOrigin};
+use musicfs_test_utils::conformance::origin::{Fixture, sample_files};
 use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
 use musicfs_test_utils::file_servers::{Rclone, Sshd};
+use musicfs_test_utils::origin_conformance;
 
-use crate::tree::{self, LONG, Tree, content, path, read, version_of};
+use crate::tree::{self, LONG, Tree, chain, content, path, read, version_of};
 
 /// Makes a configuration for the server as seen at `addr`.
 fn config(sshd: &Sshd, addr: SocketAddr, tree: &Tree) -> SftpConfig {
+    at(sshd, addr, tree.root())
+}
+
+fn at(sshd: &Sshd, addr: SocketAddr, root: &Path) -> SftpConfig {
     let mut config = SftpConfig::new(addr.ip().to_string(), sshd.user());
     config.port = addr.port();
-    config.root = tree.root().as_os_str().as_encoded_bytes().to_vec();
+    config.root = root.as_os_str().as_encoded_bytes().to_vec();
     config.auth = vec![SftpAuth::Key { path: sshd.key(), passphrase: None }];
     config.known_hosts = vec![sshd.known_hosts(addr, false)];
     config
@@ -24,15 +31,26 @@ fn origin(sshd: &Sshd, tree: &Tree) -> SftpOrigin {
     SftpOrigin::new("ssh", config(sshd, sshd.addr(), tree))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!("\n{cause}"));
-        source = cause.source();
-    }
-    text
+/// An OpenSSH server with the suite's files, seen directly.
+fn conforming() -> Fixture {
+    let (sshd, files) = (Sshd::start(), sample_files());
+    let dir = tree::stored(&files);
+    let origin = SftpOrigin::new("ssh", at(&sshd, sshd.addr(), dir.path()));
+    Fixture::new(origin, files).keeping((sshd, dir))
 }
+
+/// The same, seen through a proxy that delays and cuts up what passes.
+async fn conforming_on_a_bad_line() -> Fixture {
+    let (sshd, files) = (Sshd::start(), sample_files());
+    let dir = tree::stored(&files);
+    let proxy = FaultProxy::start(sshd.addr()).await.unwrap();
+    proxy.set(tree::BAD_LINE);
+    let origin = SftpOrigin::new("ssh", at(&sshd, proxy.addr(), dir.path()));
+    Fixture::new(origin, files).keeping((sshd, dir, proxy))
+}
+
+origin_conformance!(openssh, conforming());
+origin_conformance!(openssh_on_a_bad_line, conforming_on_a_bad_line().await);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openssh_served_tree_keeps_the_contract() {

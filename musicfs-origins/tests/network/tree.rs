@@ -11,6 +11,7 @@ use futures::StreamExt;
 use musicfs_core::{
     ByteRange, FileVersion, Origin, OriginEntry, OriginErrorKind, OriginPath, ScanPage, ScanRequest,
 };
+use musicfs_test_utils::fault_proxy::Toxic;
 use tempfile::TempDir;
 
 /// Names that one protocol or another has to escape.
@@ -36,6 +37,12 @@ const NAMES: [&str; 18] = [
 ];
 /// The length of the one file that takes several requests.
 pub(crate) const LONG: usize = 3_000_017;
+
+/// What a line does to a connection on a bad day: nothing arrives at once, and nothing in one piece.
+pub(crate) const BAD_LINE: [Toxic; 2] = [
+    Toxic::Latency(Duration::from_millis(3)),
+    Toxic::Slicer { size: 1021, delay: Duration::from_micros(50) },
+];
 
 /// A folder on this machine that a server serves.
 pub(crate) struct Tree {
@@ -311,4 +318,26 @@ pub(crate) async fn keeps_the_contract(origin: &dyn Origin, tree: &Tree) {
     refuses_what_is_not_there(origin).await;
     lists_parts(origin).await;
     tells_versions_apart(origin, tree).await;
+}
+
+/// Writes files into a folder of their own.
+pub(crate) fn stored(files: &[(OriginPath, Bytes)]) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for (path, bytes) in files {
+        let path = dir.path().join(path.as_path());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    dir
+}
+
+/// Returns an error with all that caused it, a line each.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!("\n{cause}"));
+        source = cause.source();
+    }
+    text
 }

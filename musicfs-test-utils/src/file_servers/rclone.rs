@@ -23,12 +23,13 @@ impl Rclone {
         Self::serve(folder, &["sftp", "--user", user, "--pass", password])
     }
 
-    /// Serves `folder` by NFS, version 3, with the mount protocol on the same port.
+    /// Serves `folder` by NFS, version 3, with the mount protocol on the same port. Handles are forgotten when it
+    /// ends.
     ///
     /// # Panics
     /// When it is not installed or does not start.
     pub fn nfs(folder: &Path) -> Self {
-        Self::serve(folder, &["nfs", "--nfs-cache-type", "disk"])
+        Self::serve(folder, &["nfs"])
     }
 
     fn serve(folder: &Path, how: &[&str]) -> Self {
@@ -40,6 +41,8 @@ impl Rclone {
             arguments.extend([
                 // What changes on the disk is to be seen at once.
                 "--dir-cache-time=0s".to_owned(),
+                // Names are to be seen as they are, not in the form that rclone keeps them in.
+                "--local-encoding=Raw".to_owned(),
                 "--addr".to_owned(),
                 format!("127.0.0.1:{port}"),
                 "--cache-dir".to_owned(),

@@ -30,7 +30,6 @@ impl Sshd {
             ("host", "ed25519", ""),
             ("key", "ed25519", ""),
             ("locked", "ed25519", PASSPHRASE),
-            ("rsa", "rsa", ""),
             ("stranger", "ed25519", ""),
         ] {
             let file = dir.path().join(name).display().to_string();
@@ -39,7 +38,7 @@ impl Sshd {
         let public = |name: &str| {
             std::fs::read_to_string(dir.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
         };
-        let authorized = [public("key.pub"), public("locked.pub"), public("rsa.pub")].concat();
+        let authorized = [public("key.pub"), public("locked.pub")].concat();
         write(&dir.path().join("authorized"), &authorized);
         if is_root() {
             // Privilege separation wants it; only root can make it, and only root needs it.
@@ -80,9 +79,19 @@ impl Sshd {
         (self.dir.path().join("locked"), PASSPHRASE)
     }
 
-    /// Returns an RSA key that is let in.
+    /// Makes an RSA key that is let in.
+    ///
+    /// # Panics
+    /// When it cannot be made.
     pub fn rsa_key(&self) -> PathBuf {
-        self.dir.path().join("rsa")
+        let file = self.dir.path().join("rsa");
+        let shown = file.display().to_string();
+        run(&find("ssh-keygen"), &["-q", "-t", "rsa", "-N", "", "-f", &shown], "");
+        let authorized = self.dir.path().join("authorized");
+        let read =
+            |path: &Path| std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        write(&authorized, &(read(&authorized) + &read(&file.with_extension("pub"))));
+        file
     }
 
     /// Returns a key that is not let in.
