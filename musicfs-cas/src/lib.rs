@@ -1,9 +1,11 @@
 //! Content-addressed, verified chunk storage for MusicFS.
 //!
-//! [`CasStore`] keeps chunks of bytes in files that are named by their content. It is the first part of the
-//! cache: what decides which chunks are worth keeping, which go when room is needed, and which chunks a file is
-//! made of, is not in this crate yet, nor is an index on disk. Nothing here has a policy: when there is no room,
-//! a `put` says so.
+//! * [`CasStore`] keeps chunks of bytes in files that are named by their content.
+//! * [`FileReader`] reads files through it: what is in chunks comes from there, verified; what is not comes through
+//!   a [`ContentFetcher`], is served as it arrives, cut into chunks, stored, and found again after a restart.
+
+//! Which chunks go when room is needed is not decided here yet, nor is there an index on disk: when there is no
+//! room, a `put` says so, and reading goes on without storing.
 //!
 //! # Example
 //!
@@ -21,9 +23,17 @@
 //! # }
 //! ```
 
+mod cached_file;
+mod chunker;
 mod durable;
+mod fetcher;
+mod hot;
 mod index;
 mod layout;
+mod reader;
 mod store;
+mod window;
 
+pub use fetcher::ContentFetcher;
+pub use reader::{FileReader, ReaderStats, WorthCaching};
 pub use store::{CasConfig, CasStore};

@@ -111,6 +111,12 @@ impl ChunkManifest {
         added
     }
 
+    /// Removes an extent; tells whether it was there.
+    pub fn remove(&mut self, extent: &ChunkExtent) -> bool {
+        let at = self.extents.binary_search_by_key(&extent.range.start(), |e| e.range.start());
+        at.is_ok_and(|at| self.extents[at] == *extent && { self.extents.remove(at); true })
+    }
+
     /// Returns the parts of `range` that no extent covers, in order.
     pub fn gaps(&self, range: ByteRange) -> Vec<ByteRange> {
         let mut gaps = Vec::new();

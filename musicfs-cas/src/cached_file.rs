@@ -1,0 +1,305 @@
+//! What is known, at this moment, of one version of one file: what is cached, and what is being fetched.
+//!
+//! Pure bookkeeping behind one lock, which [`FileReader`](crate::FileReader) holds for a few lines at a time. A
+//! byte of the file is in at most one of: an extent (it is in a chunk), a flight (it is being fetched, or has
+//! arrived and waits to be stored), a gap.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use musicfs_core::{ByteRange, ChunkExtent, ChunkManifest, ReadError};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use crate::chunker::{Chunker, Cut};
+use crate::window::ReadAhead;
+
+/// Fetches begin and end at multiples of this, where the gap allows: small reads would else cost a round trip each.
+const BLOCK: u64 = 64 << 10;
+/// Longest fetch: what comes in one request is what its first byte may have to wait for.
+const PIECE: u64 = 1 << 20;
+/// What may have arrived and not been stored, per file, while the store takes nothing.
+const MAX_UNSTORED: u64 = 8 << 20;
+
+/// What came of a fetch.
+pub(crate) type Fetched = Result<Bytes, Arc<ReadError>>;
+
+/// One fetch of a stretch of the file.
+#[derive(Debug)]
+struct Flight {
+    range: ByteRange,
+    outcome: watch::Receiver<Option<Fetched>>,
+    /// Whether its bytes have been handed to the chunker.
+    arrived: bool,
+    /// Its share of the read-ahead budget, until its bytes leave memory.
+    _budget: Option<OwnedSemaphorePermit>,
+}
+
+/// A fetch that is to be started.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    /// What to fetch.
+    pub(crate) range: ByteRange,
+    /// Where to put what comes.
+    pub(crate) outcome: watch::Sender<Option<Fetched>>,
+}
+
+/// Where the next byte of a read is.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// In a chunk.
+    Chunk(ChunkExtent),
+    /// In a fetch, that of this range.
+    Flight(ByteRange, watch::Receiver<Option<Fetched>>),
+    /// Nowhere.
+    Gap,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct CachedFile {
+    size: u64,
+    manifest: ChunkManifest,
+    unsaved: u64,
+    flights: BTreeMap<u64, Flight>,
+    chunker: Chunker,
+    ahead: ReadAhead,
+}
+
+impl CachedFile {
+    /// Begins with what was cached before. No chunk will cross one of `fences`.
+    pub(crate) fn new(size: u64, manifest: ChunkManifest, fences: Vec<u64>) -> Self {
+        Self {
+            size,
+            manifest,
+            unsaved: 0,
+            flights: BTreeMap::new(),
+            chunker: Chunker::new(fences),
+            ahead: ReadAhead::default(),
+        }
+    }
+
+    /// Returns what is cached.
+    pub(crate) fn manifest(&self) -> &ChunkManifest {
+        &self.manifest
+    }
+
+    /// Takes note of a read and returns what to read ahead of it.
+    pub(crate) fn note_read(&mut self, range: ByteRange) -> ByteRange {
+        self.ahead.on_read(range, self.size)
+    }
+
+    /// Tells where the byte at `offset` is.
+    pub(crate) fn place(&self, offset: u64) -> Place {
+        let extents = self.manifest.extents();
+        let at = extents.partition_point(|e| e.range.end() <= offset);
+        if let Some(extent) = extents.get(at).filter(|e| e.range.start() <= offset) {
+            return Place::Chunk(*extent);
+        }
+        match self.flights.range(..=offset).next_back() {
+            Some((_, flight)) if flight.range.end() > offset => {
+                Place::Flight(flight.range, flight.outcome.clone())
+            }
+            _ => Place::Gap,
+        }
+    }
+
+    /// Plans fetches for all of `range` that is in a gap. What a reader waits for is widened to whole blocks.
+    pub(crate) fn launch_demand(&mut self, range: ByteRange) -> Vec<Launch> {
+        let start = range.start() / BLOCK * BLOCK;
+        let end = range.end().div_ceil(BLOCK) * BLOCK;
+        let wanted: Vec<ByteRange> = self.gaps(range);
+        let wide = self.gaps(ByteRange::new(start, end).clamp_to(self.size));
+        let needed = |gap: &ByteRange| wanted.iter().any(|want| gap.intersect(want).is_some());
+        wide.into_iter().filter(needed).flat_map(pieces).map(|piece| self.launch(piece, None)).collect()
+    }
+
+    /// Plans fetches ahead of a reader, for as long as `budget` gives a share to each.
+    pub(crate) fn launch_ahead(
+        &mut self,
+        range: ByteRange,
+        mut budget: impl FnMut(u64) -> Option<OwnedSemaphorePermit>,
+    ) -> Vec<Launch> {
+        let mut launches = Vec::new();
+        for piece in self.gaps(range.clamp_to(self.size)).into_iter().flat_map(pieces) {
+            let Some(share) = budget(piece.len()) else { break };
+            launches.push(self.launch(piece, Some(share)));
+        }
+        launches
+    }
+
+    /// Takes what a fetch brought, and returns the chunks that can be cut now.
+    pub(crate) fn arrived(&mut self, range: ByteRange, bytes: Bytes) -> Vec<Cut> {
+        if let Some(flight) = self.flights.get_mut(&range.start()) {
+            flight.arrived = true;
+            self.chunker.push(range.start(), bytes);
+        }
+        self.cut()
+    }
+
+    /// Forgets a fetch that failed, and returns the chunks that need not wait for it any longer.
+    pub(crate) fn failed(&mut self, range: ByteRange) -> Vec<Cut> {
+        self.flights.remove(&range.start());
+        self.cut()
+    }
+
+    fn cut(&mut self) -> Vec<Cut> {
+        let flights = &self.flights;
+        self.chunker.cut(|at| flights.get(&at).is_some_and(|flight| !flight.arrived))
+    }
+
+    /// Takes note that a chunk is stored.
+    pub(crate) fn stored(&mut self, extent: ChunkExtent) {
+        if self.manifest.insert(extent) {
+            self.unsaved += extent.range.len();
+        }
+        let manifest = &self.manifest;
+        self.flights.retain(|_, flight| !flight.arrived || !manifest.gaps(flight.range).is_empty());
+    }
+
+    /// Takes note that a chunk cannot be stored. What arrived stays in memory for those who wait for it, within a
+    /// bound; the furthest behind goes first.
+    pub(crate) fn not_stored(&mut self) {
+        let mut held: u64 = self.flights.values().filter(|f| f.arrived).map(|f| f.range.len()).sum();
+        while held > MAX_UNSTORED {
+            let Some(first) =
+                self.flights.iter().find(|(_, f)| f.arrived).map(|(at, f)| (*at, f.range.len()))
+            else {
+                return;
+            };
+            self.flights.remove(&first.0);
+            held -= first.1;
+        }
+    }
+
+    /// Takes note that a chunk turned out to be damaged or gone.
+    pub(crate) fn lost(&mut self, extent: &ChunkExtent) {
+        self.manifest.remove(extent);
+        self.unsaved += extent.range.len();
+    }
+
+    /// Returns the manifest to be saved: when `enough` bytes have changed since it was last saved, or nothing is
+    /// being fetched any more.
+    pub(crate) fn to_save(&mut self, enough: u64) -> Option<ChunkManifest> {
+        let idle = self.flights.values().all(|flight| flight.arrived);
+        let due = self.unsaved >= enough || (self.unsaved > 0 && idle);
+        due.then(|| {
+            self.unsaved = 0;
+            self.manifest.clone()
+        })
+    }
+
+    fn launch(&mut self, range: ByteRange, budget: Option<OwnedSemaphorePermit>) -> Launch {
+        let (sender, outcome) = watch::channel(None);
+        let flight = Flight { range, outcome, arrived: false, _budget: budget };
+        self.flights.insert(range.start(), flight);
+        Launch { range, outcome: sender }
+    }
+
+    /// The parts of `range` that are neither in a chunk nor in a fetch.
+    fn gaps(&self, range: ByteRange) -> Vec<ByteRange> {
+        let mut gaps = Vec::new();
+        for gap in self.manifest.gaps(range) {
+            let mut at = gap.start();
+            let before = self.flights.range(..gap.start()).next_back().map(|(_, flight)| flight);
+            let within = self.flights.range(gap.start()..gap.end()).map(|(_, flight)| flight);
+            for flight in before.into_iter().chain(within) {
+                if flight.range.start() > at {
+                    gaps.push(ByteRange::new(at, flight.range.start()));
+                }
+                at = at.max(flight.range.end());
+            }
+            if at < gap.end() {
+                gaps.push(ByteRange::new(at, gap.end()));
+            }
+        }
+        gaps
+    }
+}
+
+fn pieces(range: ByteRange) -> impl Iterator<Item = ByteRange> {
+    let starts = (0..range.len().div_ceil(PIECE)).map(move |n| range.start() + n * PIECE);
+    starts.map(move |start| ByteRange::new(start, (start + PIECE).min(range.end())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use musicfs_core::ChunkHash;
+
+    const MIB: u64 = 1 << 20;
+
+    fn extent(start: u64, end: u64) -> ChunkExtent {
+        ChunkExtent { range: ByteRange::new(start, end), hash: ChunkHash::of(&start.to_le_bytes()) }
+    }
+
+    fn ranges(launches: &[Launch]) -> Vec<(u64, u64)> {
+        launches.iter().map(|l| (l.range.start(), l.range.end())).collect()
+    }
+
+    #[test]
+    fn demand_fetches_only_gaps_in_whole_blocks() {
+        let mut file = CachedFile::new(10 * MIB, ChunkManifest::default(), vec![]);
+        file.stored(extent(0, 100_000));
+        let first = file.launch_demand(ByteRange::new(90_000, 100_001));
+        assert_eq!(ranges(&first), [(100_000, 131_072)]);
+        assert!(file.launch_demand(ByteRange::new(90_000, 131_072)).is_empty());
+        assert_eq!(
+            ranges(&file.launch_demand(ByteRange::new(10 * MIB - 5, 10 * MIB))),
+            [(10 * MIB - BLOCK, 10 * MIB)]
+        );
+    }
+
+    #[test]
+    fn ahead_stops_where_the_budget_ends() {
+        let mut file = CachedFile::new(10 * MIB, ChunkManifest::default(), vec![]);
+        let mut left = 2;
+        let pool = Arc::new(tokio::sync::Semaphore::new(10));
+        let launches = file.launch_ahead(ByteRange::new(0, 8 * MIB), |_| {
+            left -= 1;
+            (left >= 0).then(|| pool.clone().try_acquire_owned().unwrap())
+        });
+        assert_eq!(ranges(&launches), [(0, MIB), (MIB, 2 * MIB)]);
+        assert_eq!(pool.available_permits(), 8);
+        file.failed(launches[0].range);
+        assert_eq!(pool.available_permits(), 9);
+    }
+
+    #[test]
+    fn stored_chunks_free_their_flights_and_are_due_to_be_saved_when_idle() {
+        let mut file = CachedFile::new(MIB, ChunkManifest::default(), vec![]);
+        let launches = file.launch_demand(ByteRange::new(0, MIB));
+        assert!(matches!(file.place(5), Place::Flight(..)));
+        let cuts = file.arrived(launches[0].range, Bytes::from(vec![1; 1 << 20]));
+        assert!(file.to_save(u64::MAX).is_none());
+        for cut in &cuts {
+            file.stored(ChunkExtent { range: cut.range, hash: ChunkHash::of(&cut.bytes) });
+        }
+        assert!(matches!(file.place(5), Place::Chunk(_)));
+        assert!(file.flights.is_empty());
+        assert_eq!(file.to_save(u64::MAX).map(|m| m.covered()), Some(MIB));
+        assert!(file.to_save(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn lost_chunk_is_a_gap_again() {
+        let mut file = CachedFile::new(MIB, ChunkManifest::default(), vec![]);
+        let whole = extent(0, MIB);
+        file.stored(whole);
+        file.lost(&whole);
+        assert!(matches!(file.place(0), Place::Gap));
+        assert_eq!(file.launch_demand(ByteRange::new(0, 1)).len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_stored_stays_within_its_bound() {
+        let mut file = CachedFile::new(64 * MIB, ChunkManifest::default(), vec![]);
+        for n in 0..20 {
+            let launch = file.launch_demand(ByteRange::at(n * MIB, MIB));
+            file.arrived(launch[0].range, Bytes::from(vec![0; 1 << 20]));
+            file.not_stored();
+        }
+        assert!(file.flights.len() as u64 * PIECE <= MAX_UNSTORED);
+        assert!(matches!(file.place(19 * MIB), Place::Flight(..)));
+    }
+}

@@ -1,0 +1,214 @@
+//! Cuts what arrives of a file into chunks.
+//!
+//! Pure. Bytes arrive in stretches, in any order; chunks are cut from contiguous runs by content (FastCDC, v2020,
+//! as in Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplication Based Storage Systems",
+//! IEEE TPDS 2020), so that the same audio behind a tag of another length gives the same chunks. A *fence* is an
+//! offset that no chunk crosses: where a file's tags end and its audio begins.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use fastcdc::v2020::FastCDC;
+use musicfs_core::ByteRange;
+
+/// Smallest chunk that is cut by content: below, the cost of a file per chunk outweighs what is saved.
+const MIN_CHUNK: usize = 64 << 10;
+/// Size that cutting aims at.
+const AVG_CHUNK: usize = 256 << 10;
+/// Largest chunk: what is read and hashed to answer for one byte of it.
+pub(crate) const MAX_CHUNK: usize = 1 << 20;
+
+/// A chunk that was cut: its place in the file and its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Where in the file.
+    pub(crate) range: ByteRange,
+    /// The bytes of that range.
+    pub(crate) bytes: Bytes,
+}
+
+/// Holds what has arrived of one file and is not cut yet.
+#[derive(Debug, Default)]
+pub(crate) struct Chunker {
+    /// Stretches by offset; no two overlap.
+    waiting: BTreeMap<u64, Bytes>,
+    fences: Vec<u64>,
+}
+
+impl Chunker {
+    /// Makes a chunker for a file of which no chunk may cross one of `fences`.
+    pub(crate) fn new(mut fences: Vec<u64>) -> Self {
+        fences.sort_unstable();
+        Self { waiting: BTreeMap::new(), fences }
+    }
+
+    /// Takes a stretch that does not overlap what waits already.
+    pub(crate) fn push(&mut self, offset: u64, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.waiting.insert(offset, bytes);
+        }
+    }
+
+    /// Returns the number of bytes that wait.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.waiting.values().map(Bytes::len).sum()
+    }
+
+    /// Cuts what can be cut. `more_at` tells whether bytes at an offset are still to come: the end of a run before
+    /// such an offset waits for them; any other end is final.
+    pub(crate) fn cut(&mut self, more_at: impl Fn(u64) -> bool) -> Vec<Cut> {
+        let mut cuts = Vec::new();
+        let mut next = self.waiting.first_key_value().map(|(offset, _)| *offset);
+        while let Some(start) = next {
+            let (run, end) = self.take_run(start);
+            let is_final = self.fences.binary_search(&end).is_ok() || !more_at(end);
+            let used = cut_run(&run, is_final);
+            let mut at = 0;
+            for len in used {
+                let bytes = run.slice(at..at + len);
+                cuts.push(Cut { range: ByteRange::at(start + at as u64, len as u64), bytes });
+                at += len;
+            }
+            if at < run.len() {
+                self.waiting.insert(start + at as u64, run.slice(at..));
+            }
+            next = self.waiting.range(end..).next().map(|(offset, _)| *offset);
+        }
+        cuts
+    }
+
+    /// Removes and joins the run that starts at `start`, up to a hole or a fence; returns it with its end.
+    fn take_run(&mut self, start: u64) -> (Bytes, u64) {
+        let fence = self.fences.iter().copied().find(|fence| *fence > start).unwrap_or(u64::MAX);
+        let mut parts: Vec<Bytes> = Vec::new();
+        let mut end = start;
+        while end < fence
+            && let Some(part) = self.waiting.remove(&end)
+        {
+            let room = usize::try_from(fence - end).unwrap_or(usize::MAX);
+            if part.len() > room {
+                self.waiting.insert(fence, part.slice(room..));
+                parts.push(part.slice(..room));
+                end = fence;
+            } else {
+                end += part.len() as u64;
+                parts.push(part);
+            }
+        }
+        let joined = match parts.as_slice() {
+            [one] => one.clone(),
+            several => {
+                let mut joined = BytesMut::with_capacity(several.iter().map(Bytes::len).sum());
+                several.iter().for_each(|part| joined.extend_from_slice(part));
+                joined.freeze()
+            }
+        };
+        (joined, end)
+    }
+}
+
+/// Returns the lengths of the chunks at the beginning of a run. What could still be cut elsewhere when more comes
+/// is left over, unless the run's end is final.
+fn cut_run(run: &[u8], is_final: bool) -> Vec<usize> {
+    let cdc = FastCDC::new(run, MIN_CHUNK, AVG_CHUNK, MAX_CHUNK);
+    let (mut lengths, mut at) = (Vec::new(), 0);
+    while at < run.len() && (is_final || run.len() - at >= MAX_CHUNK) {
+        let (_, end) = cdc.cut(at, run.len() - at);
+        lengths.push(end - at);
+        at = end;
+    }
+    lengths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Noise from a fixed generator (xorshift64*), so that content-defined cuts fall where they would in music.
+    fn noise(len: usize, seed: u64) -> Bytes {
+        let mut state = seed | 1;
+        let mut bytes = Vec::with_capacity(len + 8);
+        while bytes.len() < len {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+        }
+        bytes.truncate(len);
+        bytes.into()
+    }
+
+    fn cut_whole(file: &Bytes, fences: Vec<u64>) -> Vec<Cut> {
+        let mut chunker = Chunker::new(fences);
+        chunker.push(0, file.clone());
+        chunker.cut(|_| false)
+    }
+
+    #[test]
+    fn audio_behind_a_longer_tag_gives_the_same_chunks() {
+        let audio = noise(3 << 20, 7);
+        let file = |tag: usize| Bytes::from([noise(tag, 3).as_ref(), audio.as_ref()].concat());
+        let of = |tag: usize| {
+            let cuts = cut_whole(&file(tag), vec![tag as u64]);
+            cuts.into_iter().filter(|c| c.range.start() >= tag as u64).map(|c| c.bytes).collect::<Vec<_>>()
+        };
+        assert_eq!(of(4_000), of(90_000));
+        assert!(of(4_000).len() > 3);
+    }
+
+    #[test]
+    fn end_of_a_run_waits_for_what_follows() {
+        let file = noise(1_500_000, 5);
+        let mut chunker = Chunker::new(vec![]);
+        chunker.push(0, file.slice(..700_000));
+        assert!(chunker.cut(|at| at == 700_000).is_empty());
+        assert_eq!(chunker.len(), 700_000);
+        chunker.push(700_000, file.slice(700_000..));
+        let cuts = chunker.cut(|_| false);
+        assert_eq!(cuts, cut_whole(&file, vec![]));
+        assert_eq!(chunker.len(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn chunks_of_stretches_in_any_order_are_the_file(
+            len in 1usize..4_000_000,
+            steps in prop::collection::vec(1usize..900_000, 1..8),
+            fence in 0u64..4_000_000,
+            order in any::<prop::sample::Index>(),
+        ) {
+            let file = noise(len, 11);
+            let mut stretches = Vec::new();
+            let mut at = 0;
+            for step in steps.iter().cycle() {
+                if at == len { break }
+                let end = (at + step).min(len);
+                stretches.push(at..end);
+                at = end;
+            }
+            let turn = order.index(stretches.len());
+            stretches.rotate_left(turn);
+            let mut chunker = Chunker::new(vec![fence]);
+            let mut cuts = Vec::new();
+            for (n, range) in stretches.iter().enumerate() {
+                chunker.push(range.start as u64, file.slice(range.clone()));
+                let pending = &stretches[n + 1..];
+                cuts.extend(chunker.cut(|at| pending.iter().any(|r| r.start as u64 == at)));
+            }
+            cuts.sort_by_key(|cut| cut.range.start());
+            let mut at = 0;
+            for cut in &cuts {
+                prop_assert_eq!(cut.range.start(), at);
+                prop_assert!(cut.bytes.len() <= MAX_CHUNK);
+                prop_assert_eq!(&cut.bytes[..], &file[at as usize..cut.range.end() as usize]);
+                prop_assert!(fence <= cut.range.start() || fence >= cut.range.end());
+                at = cut.range.end();
+            }
+            prop_assert_eq!(at, len as u64);
+            prop_assert_eq!(chunker.len(), 0);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Chunks in memory: verified once, served many times.
+//!
+//! The kernel asks for a chunk in several reads at once; the first loads it, the others wait for that load. One
+//! lock guards the table for a few lines; it is never held while a chunk is loaded.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use musicfs_core::{ChunkError, ChunkHash, ChunkStore};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+type Slot = Arc<OnceCell<Bytes>>;
+
+/// A bounded table of loaded chunks, the one used longest ago leaves first.
+#[derive(Debug)]
+pub(crate) struct HotChunks {
+    max_bytes: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: HashMap<ChunkHash, Entry>,
+    by_use: BTreeMap<u64, ChunkHash>,
+    uses: u64,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    slot: Slot,
+    /// When it was used last, in uses.
+    used: u64,
+    /// What it counts for in the table's sum: nothing until it is loaded.
+    counted: usize,
+}
+
+impl HotChunks {
+    /// Makes a table that holds `max_bytes` at the most, besides what is being served.
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, table: Mutex::default() }
+    }
+
+    /// Returns a chunk's bytes, from memory or else from `store`; `None` when the store has it not.
+    ///
+    /// # Errors
+    /// As [`ChunkStore::get`]. Dropping the future lets another caller load the chunk.
+    pub(crate) async fn get(
+        &self,
+        store: &dyn ChunkStore,
+        hash: &ChunkHash,
+    ) -> Result<Option<Bytes>, ChunkError> {
+        let slot = self.table.lock().touch(hash);
+        let mut loaded_now = false;
+        let load = async {
+            let bytes = store.get(hash).await.map_err(Some)?;
+            loaded_now = true;
+            bytes.ok_or(None)
+        };
+        match slot.get_or_try_init(|| load).await {
+            Ok(bytes) => {
+                let bytes = bytes.clone();
+                if loaded_now {
+                    self.table.lock().account(hash, bytes.len(), self.max_bytes);
+                }
+                Ok(Some(bytes))
+            }
+            Err(error) => {
+                self.table.lock().remove(hash);
+                error.map_or(Ok(None), Err)
+            }
+        }
+    }
+
+    /// Puts a chunk that was just stored into memory: it is about to be read.
+    pub(crate) fn insert(&self, hash: &ChunkHash, bytes: Bytes) {
+        let mut table = self.table.lock();
+        let slot = table.touch(hash);
+        let len = bytes.len();
+        if slot.set(bytes).is_ok() {
+            table.account(hash, len, self.max_bytes);
+        }
+    }
+}
+
+impl Table {
+    fn touch(&mut self, hash: &ChunkHash) -> Slot {
+        self.uses += 1;
+        let entry = self.entries.entry(*hash).or_default();
+        self.by_use.remove(&std::mem::replace(&mut entry.used, self.uses));
+        self.by_use.insert(self.uses, *hash);
+        entry.slot.clone()
+    }
+
+    /// Drops a chunk from the table; those who wait for it or serve it keep it.
+    fn remove(&mut self, hash: &ChunkHash) {
+        if let Some(entry) = self.entries.remove(hash) {
+            self.by_use.remove(&entry.used);
+            self.bytes -= entry.counted;
+        }
+    }
+
+    /// Counts a chunk that has been loaded, and makes room for it.
+    fn account(&mut self, hash: &ChunkHash, len: usize, max: usize) {
+        // It may have been dropped while it was loading.
+        let Some(entry) = self.entries.get_mut(hash).filter(|entry| entry.slot.initialized()) else { return };
+        self.bytes += len - entry.counted;
+        entry.counted = len;
+        while self.bytes > max
+            && let Some(oldest) = self.by_use.first_key_value().map(|(_, oldest)| *oldest)
+        {
+            self.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(n: u8) -> (ChunkHash, Bytes) {
+        let bytes = Bytes::from(vec![n; 100]);
+        (ChunkHash::of(&bytes), bytes)
+    }
+
+    #[test]
+    fn table_stays_within_its_bound_and_drops_what_was_used_longest_ago() {
+        let hot = HotChunks::new(250);
+        let chunks: Vec<_> = (0..3).map(chunk).collect();
+        hot.insert(&chunks[0].0, chunks[0].1.clone());
+        hot.insert(&chunks[1].0, chunks[1].1.clone());
+        hot.table.lock().touch(&chunks[0].0);
+        hot.insert(&chunks[2].0, chunks[2].1.clone());
+        let table = hot.table.lock();
+        assert_eq!(table.bytes, 200);
+        assert!(table.entries.contains_key(&chunks[0].0) && !table.entries.contains_key(&chunks[1].0));
+        assert_eq!(table.by_use.len(), table.entries.len());
+    }
+
+    #[test]
+    fn chunk_that_is_inserted_twice_counts_once() {
+        let hot = HotChunks::new(1000);
+        let (hash, bytes) = chunk(1);
+        hot.insert(&hash, bytes.clone());
+        hot.insert(&hash, bytes);
+        assert_eq!(hot.table.lock().bytes, 100);
+        hot.table.lock().remove(&hash);
+        assert_eq!(hot.table.lock().bytes, 0);
+    }
+}
