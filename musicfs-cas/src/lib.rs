@@ -3,7 +3,7 @@
 //! * [`CasStore`] keeps chunks of bytes in files that are named by their content.
 //! * [`FileReader`] reads files through it: what is in chunks comes from there, verified; what is not comes through
 //!   a [`ContentFetcher`], is served as it arrives, cut into chunks, stored, and found again after a restart.
-
+//!
 //! Which chunks go when room is needed is not decided here yet, nor is there an index on disk: when there is no
 //! room, a `put` says so, and reading goes on without storing.
 //!
