@@ -180,7 +180,7 @@ impl CachedFile {
 
     /// Returns the manifest to be saved: when `enough` bytes have changed since it was last saved, or nothing is
     /// being fetched any more.
-    pub(crate) fn to_save(&mut self, enough: u64) -> Option<ChunkManifest> {
+    pub(crate) fn take_unsaved(&mut self, enough: u64) -> Option<ChunkManifest> {
         let idle = self.flights.values().all(|flight| flight.arrived);
         let due = self.unsaved >= enough || (self.unsaved > 0 && idle);
         due.then(|| {
@@ -271,14 +271,14 @@ mod tests {
         let launches = file.launch_demand(ByteRange::new(0, MIB));
         assert!(matches!(file.place(5), Place::Flight(..)));
         let cuts = file.arrived(launches[0].range, Bytes::from(vec![1; 1 << 20]));
-        assert!(file.to_save(u64::MAX).is_none());
+        assert!(file.take_unsaved(u64::MAX).is_none());
         for cut in &cuts {
             file.stored(ChunkExtent { range: cut.range, hash: ChunkHash::of(&cut.bytes) });
         }
         assert!(matches!(file.place(5), Place::Chunk(_)));
         assert!(file.flights.is_empty());
-        assert_eq!(file.to_save(u64::MAX).map(|m| m.covered()), Some(MIB));
-        assert!(file.to_save(u64::MAX).is_none());
+        assert_eq!(file.take_unsaved(u64::MAX).map(|m| m.covered()), Some(MIB));
+        assert!(file.take_unsaved(u64::MAX).is_none());
     }
 
     #[test]

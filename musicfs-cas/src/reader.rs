@@ -171,7 +171,7 @@ impl Inner {
     }
 
     /// Loads the part of a chunk that a read wants; `None` when the chunk is of no use.
-    async fn from_chunk(&self, file: &Shared, extent: &ChunkExtent, want: ByteRange) -> Option<Bytes> {
+    async fn load_part(&self, file: &Shared, extent: &ChunkExtent, want: ByteRange) -> Option<Bytes> {
         let loaded = match self.hot.get(&*self.store, &extent.hash).await {
             Ok(bytes) => bytes.filter(|bytes| bytes.len() as u64 == extent.range.len()),
             Err(error @ ChunkError::Corrupt(_)) => {
@@ -233,8 +233,8 @@ impl Inner {
                 }
             }
         }
-        let to_save = file.lock().to_save(SAVE_EVERY);
-        if let Some(manifest) = to_save
+        let unsaved = file.lock().take_unsaved(SAVE_EVERY);
+        if let Some(manifest) = unsaved
             && !self.store_is_down()
         {
             self.save(plan, manifest).await;
@@ -269,7 +269,7 @@ impl Inner {
             let place = file.lock().place(at);
             let want = ByteRange::new(at, range.end());
             let part = match place {
-                Place::Chunk(extent) => self.from_chunk(&file, &extent, want).await,
+                Place::Chunk(extent) => self.load_part(&file, &extent, want).await,
                 Place::Flight(of, mut outcome) => {
                     match outcome.wait_for(Option::is_some).await.map(|o| o.clone()) {
                         Ok(Some(Ok(bytes))) => {

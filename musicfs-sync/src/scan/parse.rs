@@ -62,7 +62,7 @@ pub(super) fn chunk(
             let read = |item| match without_reading(&*origin, item) {
                 Ok(done) => done,
                 Err((id, listed, entry)) => {
-                    let read = read_local(local, &entry);
+                    let read = read_local(&*origin, local, &entry);
                     record(&*origin, id, listed, entry, read)
                 }
             };
@@ -92,7 +92,7 @@ pub(super) async fn one(origin: Arc<dyn Origin>, id: FileId, entry: OriginEntry)
     if origin.local().is_some() {
         return blocking(move || {
             let read = match origin.local() {
-                Some(local) => read_local(local, &entry),
+                Some(local) => read_local(&*origin, local, &entry),
                 None => Err(ParseFailure::Origin(unavailable(&*origin, &entry.path))),
             };
             record(&*origin, id, Listed::Changed, entry, read)
@@ -106,11 +106,18 @@ pub(super) async fn one(origin: Arc<dyn Origin>, id: FileId, entry: OriginEntry)
 
 type Read = Result<(FileVersion, ParsedAudio), ParseFailure>;
 
-fn read_local(local: &dyn LocalAccess, entry: &OriginEntry) -> Read {
+fn read_local(origin: &dyn Origin, local: &dyn LocalAccess, entry: &OriginEntry) -> Read {
     let file = local.open(&entry.path).map_err(ParseFailure::Origin)?;
     let version = local.version(&file).map_err(ParseFailure::Origin)?;
-    let parsed = tags::parse_file(&file, version.size).map_err(ParseFailure::Unparsable)?;
-    Ok((version, parsed))
+    match tags::parse_file(&file, version.size) {
+        Ok(parsed) => Ok((version, parsed)),
+        Err(reason) if reason.is_about_content() => Err(ParseFailure::Unparsable(reason)),
+        // The disk failed, not the file: it is to be read again, whether or not it changes.
+        Err(reason) => {
+            let kind = OriginErrorKind::Unavailable;
+            Err(ParseFailure::Origin(OriginError::new(origin.id(), &entry.path, kind).with_source(reason)))
+        }
+    }
 }
 
 fn unavailable(origin: &dyn Origin, path: &OriginPath) -> OriginError {
