@@ -149,6 +149,14 @@ impl Library {
         Ok((Self { path: path.to_owned(), db: Mutex::new(db) }, restored))
     }
 
+    /// Looks whether the library at `path` is sound, and tells whether there is one. Restores nothing.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Corrupt`] when it is damaged; opening it then restores it.
+    pub fn check(path: &Path) -> std::result::Result<bool, DatabaseError> {
+        open_sound(path).map(|db| db.is_some())
+    }
+
     /// Returns the files whose ids do not follow from their paths.
     ///
     /// # Errors
