@@ -66,7 +66,7 @@ fn print(cx: &Context, explanation: &Explanation) {
 
 fn print_file(cx: &Context, file: &FileExplanation) {
     let out = &cx.output;
-    let mut line = |name: &str, value: String| out.line(format!("  {name:<9} {value}"));
+    let line = |name: &str, value: String| out.line(format!("  {name:<9} {value}"));
     line("from", format!("{}:{}", file.origin, file.origin_path));
     line("size", format!("{} ({} bytes)", output::size(file.size), output::count(file.size)));
     let format = file.format.as_deref().map(|format| match file.codec.as_deref() {

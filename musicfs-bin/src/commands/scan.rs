@@ -1,7 +1,7 @@
 //! `musicfs scan`: by the running daemon, or without one by this process, which then holds the cache directory.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ fn chosen(cx: &Context, args: &ScanArgs, config: &Config) -> anyhow::Result<Vec<
     let mut chosen = Vec::new();
     for name in &args.only {
         let name = name_of(cx, name);
-        let found = config.origins.iter().find(|o| o.id.as_str() == name || o.path == PathBuf::from(&name));
+        let found = config.origins.iter().find(|o| o.id.as_str() == name || o.path == Path::new(&name));
         let ids = || config.origins.iter().map(|o| o.id.as_str()).collect::<Vec<_>>().join(", ");
         chosen.push(
             found

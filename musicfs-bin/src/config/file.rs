@@ -32,7 +32,7 @@ pub(crate) struct File {
     /// Plain keys.
     pub(crate) values: Vec<(&'static str, Value)>,
     /// Entries of `[[origins]]`: each with its place and its values; `None` when the file has no such key.
-    pub(crate) origins: Option<Vec<(Place, Vec<(&'static str, Value)>)>>,
+    pub(crate) origins: Option<Vec<OriginEntry>>,
 }
 
 /// Parses the text of a file. What can be understood is returned beside the problems.
@@ -59,7 +59,8 @@ pub(crate) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Fil
     file
 }
 
-type OriginEntry = (Place, Vec<(&'static str, Value)>);
+/// An entry of `[[origins]]`: its place and its values.
+pub(crate) type OriginEntry = (Place, Vec<(&'static str, Value)>);
 
 fn origins(lines: &Lines<'_>, value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) -> Vec<OriginEntry> {
     let place = lines.place(value.span().start);

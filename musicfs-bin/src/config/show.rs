@@ -12,6 +12,8 @@ use super::{Config, keys};
 pub(crate) struct KeyShown {
     /// The key.
     pub(crate) key: &'static str,
+    /// What it is for.
+    pub(crate) about: &'static str,
     /// Its value, as the file would have it; `None` when there is none.
     pub(crate) value: Option<toml::Value>,
     /// Who set it.
@@ -47,6 +49,7 @@ impl Config {
     pub(crate) fn show(&self) -> Vec<KeyShown> {
         let shown = |key: &keys::Key| KeyShown {
             key: key.name,
+            about: key.doc,
             value: self.shown(key.name),
             source: self.source(key.name).to_string(),
             hot: key.hot,

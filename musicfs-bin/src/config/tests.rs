@@ -243,3 +243,23 @@ fn origin_that_cannot_be_listed_or_lies_in_another_is_a_problem() {
     assert!(messages[1].contains("none does not exist"));
     assert!(messages[2].contains("file is not a directory"));
 }
+
+#[test]
+fn example_shows_every_key_with_its_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist/config.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let as_it_is = Setup::new(&text);
+    assert_eq!(as_it_is.problems(&[("HOME", "/home/u")]), [""; 0]);
+    // What is commented out is what holds without it.
+    let uncommented: String =
+        text.lines().map(|line| format!("{}\n", line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line))).collect();
+    let all = Setup::new(&uncommented);
+    assert_eq!(all.problems(&[("HOME", "/home/u")]), [""; 0]);
+    let vars = [("HOME", "/home/u"), ("XDG_RUNTIME_DIR", "/run/user/1000")];
+    let (shown, usual) = (all.load(&vars).0, Setup::new("").load(&vars).0);
+    for key in keys::KEYS {
+        assert_ne!(shown.source(key.name), &Source::Default, "{} is not in the example", key.name);
+    }
+    let changed: Vec<_> = usual.changed_keys(&shown).iter().map(|key| key.name).collect();
+    assert_eq!(changed, [keys::MOUNTPOINT, keys::ORIGINS]);
+}

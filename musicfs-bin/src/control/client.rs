@@ -4,7 +4,7 @@
 //! more, each have their own error.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,13 +85,15 @@ impl Client {
     }
 
     /// Waits for answers no longer than `limit`.
+    #[cfg(test)]
     pub(crate) fn with_limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
     /// Returns the socket.
-    pub(crate) fn socket(&self) -> &Path {
+    #[cfg(test)]
+    pub(crate) fn socket(&self) -> &std::path::Path {
         &self.socket
     }
 

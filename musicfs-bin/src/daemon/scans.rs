@@ -13,7 +13,7 @@ use musicfs_sync::{ScanError, ScanProgress, ScanReport, Scanner};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::control::api::{ScanJob, ScanResult, ScanStatus};
 use crate::progress;
@@ -191,8 +191,7 @@ impl Scans {
 
     async fn arrange(&self) {
         match self.scanner.arrange(&self.cancel).await {
-            Ok(true) => info!("the tree has been arranged by the new template"),
-            Ok(false) | Err(ScanError::Cancelled) => {}
+            Ok(_) | Err(ScanError::Cancelled) => {}
             Err(error) => warn!(error = chain(&error), "the tree could not be arranged"),
         }
     }
@@ -235,15 +234,10 @@ impl Scans {
     }
 }
 
-/// A pass that found nothing to do is no news.
+/// The scanner itself logs a pass that went well.
 fn log(origin: &OriginId, result: &ScanResult) {
-    let summary = progress::summary(origin.as_str(), result);
     if result.error.is_some() || result.held_back.is_some() {
-        warn!("{summary}");
-    } else if result.added + result.changed + result.missing + result.returned + result.problems > 0 {
-        info!("{summary}");
-    } else {
-        tracing::debug!("{summary}");
+        warn!("{}", progress::summary(origin.as_str(), result));
     }
 }
 

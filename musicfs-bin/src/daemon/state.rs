@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use musicfs_core::{
-    Clock, ContentReader, FileMeta, FileQuery, MetaDb, MonoTime, OriginId, ROOT_INODE, TaskSupervisor,
+    Clock, ContentReader, FileMeta, FileQuery, MetaDb, MetaError, MonoTime, OriginId, ROOT_INODE, TaskSupervisor,
 };
 use musicfs_fuse::{MountHandles, MountState, Os, Session, mount_state};
 use parking_lot::Mutex;
@@ -182,19 +182,16 @@ impl Daemon {
 }
 
 /// Runs blocking work, and passes a failure of the work itself on as text.
-async fn blocking<T: Send + 'static, E: std::error::Error>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
-) -> Result<T, String>
-where
-    E: Send + 'static,
-{
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MetaError> + Send + 'static,
+) -> Result<T, String> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| chain(&error)),
         Err(error) => Err(error.to_string()),
     }
 }
 
-fn problems(db: &dyn MetaDb, all: bool) -> Result<Vec<ProblemFile>, musicfs_core::MetaError> {
+fn problems(db: &dyn MetaDb, all: bool) -> Result<Vec<ProblemFile>, MetaError> {
     let limit = if all { usize::MAX } else { FEW_PROBLEMS };
     let mut found: Vec<ProblemFile> = Vec::new();
     let mut after = None;
@@ -223,7 +220,7 @@ impl Controlled for Daemon {
     async fn status(&self, all_problems: bool) -> Result<Status, String> {
         let db = self.engine.db.clone();
         let (totals, problems) =
-            blocking(move || Ok::<_, musicfs_core::MetaError>((db.totals()?, problems(&*db, all_problems)?)))
+            blocking(move || Ok((db.totals()?, problems(&*db, all_problems)?)))
                 .await?;
         let health = self.health().await;
         let config = self.config();
