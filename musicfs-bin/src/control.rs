@@ -21,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
 
 use api::{Explanation, Failure, Health, ScanJob, ScanOrder, Status, Stopping};
 
@@ -92,8 +93,12 @@ pub(crate) fn bind(socket: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until dropped.
-pub(crate) async fn serve(listener: UnixListener, controlled: Arc<dyn Controlled>) {
+/// Serves until `closing` is cancelled and the answers under way are given, or until dropped.
+pub(crate) async fn serve(
+    listener: UnixListener,
+    controlled: Arc<dyn Controlled>,
+    closing: CancellationToken,
+) {
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/health", get(health))
@@ -103,7 +108,8 @@ pub(crate) async fn serve(listener: UnixListener, controlled: Arc<dyn Controlled
         .route("/v1/stop", post(stop))
         .fallback(unknown)
         .with_state(controlled);
-    if let Err(error) = axum::serve(listener, routes).await {
+    let served = axum::serve(listener, routes).with_graceful_shutdown(closing.cancelled_owned());
+    if let Err(error) = served.await {
         tracing::error!(%error, "the control socket failed");
     }
 }

@@ -334,7 +334,10 @@ impl Daemon {
             let listener = listener.lock().take().map_or_else(|| control::bind(&socket), Ok);
             async move {
                 match listener {
-                    Ok(listener) => control::serve(listener, daemon).await,
+                    Ok(listener) => {
+                        let closing = daemon.closing.clone();
+                        control::serve(listener, daemon, closing).await;
+                    }
                     Err(error) => error!(%error, "the control socket could not be made again"),
                 }
             }

@@ -26,15 +26,26 @@ pub(crate) struct Known {
 
 impl Known {
     /// Returns a client of its daemon.
-    pub(crate) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
         let written = self.handles.as_ref().and_then(|handles| handles.control_socket.clone());
-        let usual = || self.dir.as_deref().map(daemon::socket_in).unwrap_or_default();
-        Client::new(written.unwrap_or_else(usual))
+        let socket = written.or_else(|| self.dir.as_deref().map(daemon::socket_in));
+        socket.map(Client::new).ok_or_else(|| {
+            anyhow!(
+                "the mount at {} was made with another runtime directory; name that with --runtime-dir",
+                self.mountpoint.display()
+            )
+        })
     }
 
     /// Tells whether a daemon serves it.
     pub(crate) fn is_alive(&self) -> bool {
         matches!(self.state, MountState::Alive { .. })
+    }
+
+    /// Tells whether a command that names no mount may mean this one: mounts of another runtime directory are
+    /// somebody's who keeps them apart.
+    pub(crate) fn is_meant(&self) -> bool {
+        self.dir.is_some()
     }
 }
 
@@ -90,7 +101,8 @@ pub(crate) fn choose(found: Found, named: Option<&Path>) -> anyhow::Result<Known
             anyhow!("no mount of MusicFS is at {}; list them with: musicfs mounts", named.display())
         });
     }
-    let (mut alive, rest): (Vec<_>, Vec<_>) = found.mounts.into_iter().partition(Known::is_alive);
+    let meant = found.mounts.into_iter().filter(Known::is_meant);
+    let (mut alive, rest): (Vec<_>, Vec<_>) = meant.partition(Known::is_alive);
     match alive.len() {
         1 => Ok(alive.remove(0)),
         0 if rest.is_empty() => {

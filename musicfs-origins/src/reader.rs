@@ -29,7 +29,7 @@ use musicfs_core::{
     ByteRange, ChunkHash, Clock, ContentReader, FileMeta, FileVersion, FsBacking, LocalAccess, MonoTime,
     Origin, OriginError, OriginErrorKind, OriginId, OriginPath, ReadError, ReadPlan, ReadSource,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 
 use crate::OriginRegistry;
@@ -60,7 +60,7 @@ impl Default for ReadLimits {
 pub struct OriginReader {
     registry: Arc<OriginRegistry>,
     clock: Arc<dyn Clock>,
-    limits: ReadLimits,
+    limits: RwLock<ReadLimits>,
     guards: Arc<Guards>,
     /// For each origin, permits for work in the blocking pool that does not go through the origin itself.
     permits: Mutex<HashMap<OriginId, Arc<Semaphore>>>,
@@ -72,7 +72,7 @@ impl std::fmt::Debug for OriginReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OriginReader")
             .field("registry", &self.registry)
-            .field("limits", &self.limits)
+            .field("limits", &*self.limits.read())
             .finish_non_exhaustive()
     }
 }
@@ -91,7 +91,7 @@ impl OriginReader {
         Self {
             registry,
             clock,
-            limits,
+            limits: RwLock::new(limits),
             guards: Arc::default(),
             permits: Mutex::default(),
             warned: Warned::default(),
@@ -99,12 +99,18 @@ impl OriginReader {
         }
     }
 
+    /// Changes the deadlines of calls that begin from now on.
+    pub fn set_limits(&self, limits: ReadLimits) {
+        *self.limits.write() = limits;
+    }
+
     fn origin(&self, id: &OriginId) -> Result<Arc<dyn Origin>, ReadError> {
         self.registry.get(id).ok_or_else(|| ReadError::UnknownOrigin(id.clone()))
     }
 
     fn call<'a>(&self, origin: &'a Arc<dyn Origin>, path: &'a OriginPath, begun: MonoTime) -> Call<'a> {
-        let limit = if origin.caps().remote { self.limits.remote } else { self.limits.local };
+        let limits = *self.limits.read();
+        let limit = if origin.caps().remote { limits.remote } else { limits.local };
         Call { origin, path, deadline: begun.plus(limit), limit }
     }
 

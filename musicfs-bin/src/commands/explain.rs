@@ -18,7 +18,7 @@ pub(crate) fn run(cx: &Context, args: &ExplainArgs) -> anyhow::Result<Outcome> {
     let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags()), cx.env.uid)?;
     let named = args.mount.as_deref().map(|path| cx.mountpoint(path)).transpose()?;
     let (known, path) = locate(cx, found, named.as_deref(), &args.path)?;
-    let asked = small_runtime()?.block_on(known.client().explain(path.as_os_str().as_bytes()));
+    let asked = small_runtime()?.block_on(known.client()?.explain(path.as_os_str().as_bytes()));
     let explanation =
         asked.with_context(|| format!("cannot explain it in the mount at {}", known.mountpoint.display()))?;
     if args.json {

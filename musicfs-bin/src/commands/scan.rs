@@ -62,7 +62,7 @@ fn running(cx: &Context, args: &ScanArgs) -> anyhow::Result<Option<Client>> {
     let find = || mounts::find(&Os::default(), &config.runtime_dir, cx.env.uid);
     if let Some(named) = &args.mount {
         let known = mounts::choose(find()?, Some(&cx.mountpoint(named)?))?;
-        return Ok(Some(known.client()));
+        return known.client().map(Some);
     }
     if let Some(holder) = lock::holder(&config.cache_dir) {
         let Some(mountpoint) = holder.mountpoint else {
@@ -73,7 +73,7 @@ fn running(cx: &Context, args: &ScanArgs) -> anyhow::Result<Option<Client>> {
         return Ok(Some(Client::new(written.unwrap_or_else(|| daemon::socket_in(&dir)))));
     }
     if config.origins.is_empty() {
-        return Ok(Some(mounts::choose(find()?, None)?.client()));
+        return mounts::choose(find()?, None)?.client().map(Some);
     }
     Ok(None)
 }

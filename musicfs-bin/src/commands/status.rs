@@ -15,9 +15,10 @@ use crate::progress;
 /// Shows one mount, or each in short when there are several and none is named.
 pub(crate) fn run(cx: &Context, args: &StatusArgs) -> anyhow::Result<Outcome> {
     let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags()), cx.env.uid)?;
-    let alive = found.mounts.iter().filter(|known| known.is_alive()).count();
+    let meant = |known: &&Known| known.is_alive() && known.is_meant();
+    let alive = found.mounts.iter().filter(meant).count();
     if args.mountpoint.is_none() && alive > 1 {
-        return several(cx, args, &found.mounts);
+        return several(cx, args, found.mounts.iter().filter(meant));
     }
     let named = args.mountpoint.as_deref().map(|path| cx.mountpoint(path)).transpose()?;
     let known = mounts::choose(found, named.as_deref())?;
@@ -39,15 +40,19 @@ pub(crate) fn run(cx: &Context, args: &StatusArgs) -> anyhow::Result<Outcome> {
 }
 
 fn ask(known: &Known, all_problems: bool) -> anyhow::Result<Status> {
-    let client = known.client();
+    let client = known.client()?;
     let asked = small_runtime()?.block_on(client.status(all_problems));
     asked.with_context(|| format!("cannot ask the daemon of {}", known.mountpoint.display()))
 }
 
-fn several(cx: &Context, args: &StatusArgs, mounts: &[Known]) -> anyhow::Result<Outcome> {
+fn several<'a>(
+    cx: &Context,
+    args: &StatusArgs,
+    mounts: impl Iterator<Item = &'a Known>,
+) -> anyhow::Result<Outcome> {
     let mut statuses = Vec::new();
     let mut outcome = Outcome::Done;
-    for known in mounts.iter().filter(|known| known.is_alive()) {
+    for known in mounts {
         match ask(known, args.problems) {
             Ok(status) => statuses.push(status),
             Err(error) => {

@@ -45,15 +45,15 @@ macro_rules! keys {
 
 keys! {
     MOUNTPOINT "mountpoint" false "directory that the tree is mounted on",
-    ORIGINS "origins" false "where the music is",
+    ORIGINS "origins" true "where the music is",
     CACHE_DIR "cache_dir" false "catalogue and cached content; one mount at a time",
     STATE_DIR "state_dir" false "what cannot be rebuilt: the library's own record, logs",
     RUNTIME_DIR "runtime_dir" false "control sockets and scratch files of running mounts",
     TEMPLATE "template" true "how tags become a path",
     ALLOW_OTHER "allow_other" false "let other users read the mount",
     PASSTHROUGH "passthrough" false "let the kernel read local files by itself where it can",
-    LOCAL_DEADLINE "local_deadline" false "longest wait for a read from a disk of this machine",
-    REMOTE_DEADLINE "remote_deadline" false "longest wait for a read over a network",
+    LOCAL_DEADLINE "local_deadline" true "longest wait for a read from a disk of this machine",
+    REMOTE_DEADLINE "remote_deadline" true "longest wait for a read over a network",
     DRAIN_LIMIT "drain_limit" true "longest wait for open requests when stopping",
     LOG_LEVEL "log_level" true "error, warn, info, debug, trace, or directives such as info,musicfs_fuse=debug",
     LOG_FORMAT "log_format" false "text or json",

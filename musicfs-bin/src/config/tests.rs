@@ -251,8 +251,10 @@ fn example_shows_every_key_with_its_default() {
     let as_it_is = Setup::new(&text);
     assert_eq!(as_it_is.problems(&[("HOME", "/home/u")]), [""; 0]);
     // What is commented out is what holds without it.
-    let uncommented: String =
-        text.lines().map(|line| format!("{}\n", line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line))).collect();
+    let uncommented: String = text
+        .lines()
+        .map(|line| format!("{}\n", line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line)))
+        .collect();
     let all = Setup::new(&uncommented);
     assert_eq!(all.problems(&[("HOME", "/home/u")]), [""; 0]);
     let vars = [("HOME", "/home/u"), ("XDG_RUNTIME_DIR", "/run/user/1000")];

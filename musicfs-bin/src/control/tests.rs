@@ -36,7 +36,7 @@ async fn served() -> (tempfile::TempDir, Client) {
     private_dir(&private).unwrap();
     let socket = private.join("control.sock");
     let listener = bind(&socket).unwrap();
-    tokio::spawn(serve(listener, Arc::new(Fake)));
+    tokio::spawn(serve(listener, Arc::new(Fake), CancellationToken::new()));
     (dir, Client::new(socket))
 }
 

@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 
 use super::state::Daemon;
 use crate::config::{Config, Problem, check, keys};
-use crate::notify;
+use crate::{notify, wiring};
 
 impl Daemon {
     /// Reads the configuration again.
@@ -62,6 +62,8 @@ impl Daemon {
                     self.scans.set_interval(new.rescan_interval);
                     applied.rescan_interval = new.rescan_interval;
                 }
+                keys::LOCAL_DEADLINE => applied.local_deadline = new.local_deadline,
+                keys::REMOTE_DEADLINE => applied.remote_deadline = new.remote_deadline,
                 keys::DRAIN_LIMIT => applied.drain_limit = new.drain_limit,
                 keys::ORIGINS => {
                     self.engine.set_origins(&old.origins, &new.origins);
@@ -74,6 +76,7 @@ impl Daemon {
                 info!(key = key.name, "configuration read again: changed");
             }
         }
+        self.engine.reader.set_limits(wiring::limits(&applied));
         *self.config.lock() = Arc::new(applied);
         let mut notices = self.notices.lock();
         notices.retain(|notice| !notice.starts_with(WAITING));

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use musicfs_core::{
-    Clock, ContentReader, FileMeta, FileQuery, MetaDb, MetaError, MonoTime, OriginId, ROOT_INODE, TaskSupervisor,
+    Clock, ContentReader, FileMeta, FileQuery, MetaDb, MetaError, MonoTime, OriginId, ROOT_INODE,
+    TaskSupervisor,
 };
 use musicfs_fuse::{MountHandles, MountState, Os, Session, mount_state};
 use parking_lot::Mutex;
@@ -74,6 +75,8 @@ pub(super) struct Daemon {
     pub(super) notices: Mutex<Vec<String>>,
     /// Cancelled by a request to stop.
     pub(super) stop: CancellationToken,
+    /// Cancelled when no more is to be answered over the control socket.
+    pub(super) closing: CancellationToken,
     /// Cancels scans.
     pub(super) cancel: CancellationToken,
     /// A check of the catalogue has not come back.
@@ -108,6 +111,7 @@ impl Daemon {
             origins: Arc::default(),
             notices: Mutex::new(setup.notices),
             stop: CancellationToken::new(),
+            closing: CancellationToken::new(),
             cancel,
             checking: Arc::default(),
             started: setup.started,
@@ -219,9 +223,7 @@ fn problem(file: &FileMeta) -> ProblemFile {
 impl Controlled for Daemon {
     async fn status(&self, all_problems: bool) -> Result<Status, String> {
         let db = self.engine.db.clone();
-        let (totals, problems) =
-            blocking(move || Ok((db.totals()?, problems(&*db, all_problems)?)))
-                .await?;
+        let (totals, problems) = blocking(move || Ok((db.totals()?, problems(&*db, all_problems)?))).await?;
         let health = self.health().await;
         let config = self.config();
         let fuse = self.session().map(|session| session.stats());

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_core::{Clock, MonoTime};
+use musicfs_core::{Clock, MonoTime, TaskStatus};
 use musicfs_fuse::{MountError, Session};
 use tracing::{error, info, warn};
 
@@ -18,6 +18,8 @@ use crate::{control, notify};
 
 /// Wait for a task to end: it does so at its next await.
 const TASK_LIMIT: Duration = Duration::from_secs(3);
+/// Wait for the last answers to go out over the control socket.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// What stopping takes beside the drain, at the most.
 pub(super) const BESIDE_DRAIN: Duration = Duration::from_secs(12);
 /// Wait for the mount to be taken out of the tree after a second signal.
@@ -77,9 +79,19 @@ impl Daemon {
             }
             Err(error) => error!(%error, "the stores could not be closed in order"),
         }
-        self.supervisor.stop(CONTROL_TASK, clock.now().plus(TASK_LIMIT)).await;
+        self.close_control(&*clock).await;
         self.remove_scratch();
         outcome
+    }
+
+    /// Lets the answers under way go out: the one to whoever asked to stop may be among them.
+    async fn close_control(&self, clock: &dyn Clock) {
+        self.closing.cancel();
+        let deadline = clock.now().plus(ANSWER_LIMIT);
+        while self.supervisor.task_status(CONTROL_TASK) == TaskStatus::Running && clock.now() < deadline {
+            clock.sleep_until(clock.now().plus(Duration::from_millis(1))).await;
+        }
+        self.supervisor.stop(CONTROL_TASK, clock.now().plus(TASK_LIMIT)).await;
     }
 
     fn remove_scratch(&self) {

@@ -102,6 +102,11 @@ pub(super) fn mounts(cx: &Context, os: &Os, config: &Config, repair: bool) -> Ve
         };
         findings.push(match known.state {
             MountState::Alive { .. } => Finding::ok(CHECK, format!("{shown} is alive")),
+            MountState::Dead { .. } if !known.is_meant() => Finding::warn(
+                CHECK,
+                format!("{shown} is dead; it was made with another runtime directory"),
+                format!("musicfs umount {shown}"),
+            ),
             MountState::Dead { .. } if repair => {
                 match clear_dead_mount(os, &known.mountpoint, FS_NAME, known.handles.as_ref()) {
                     Ok(_) => scratch(format!("the dead mount at {shown} has been cleared")),

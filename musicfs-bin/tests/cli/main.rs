@@ -1,0 +1,9 @@
+//! The real binary, with real mounts: what can be typed, and what it does.
+//!
+//! Every test has directories of its own for all that MusicFS keeps, and unmounts whatever it mounted, also when
+//! it fails. The tests need FUSE and run as root.
+
+mod bench;
+mod commands;
+mod lifecycle;
+mod service;
