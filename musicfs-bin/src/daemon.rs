@@ -164,8 +164,17 @@ impl Plan {
         self.check_new_origins(&*stores.db)?;
 
         let engine = Arc::new(Engine::new(&self.config, stores, clock.clone()));
-        let session = self.mount(&engine).await?;
+        // Nobody alive listens there: that would have been a mount that is alive.
         let socket = socket_in(&dir);
+        let listener = control::bind(&socket)
+            .with_context(|| format!("cannot listen on the control socket {}", socket.display()))?;
+        let session = match self.mount(&engine).await {
+            Ok(session) => session,
+            Err(error) => {
+                control::remove_mount_dir(&dir);
+                return Err(error);
+            }
+        };
         let handles = MountHandles {
             connection: session.connection(),
             control_socket: Some(socket.clone()),
@@ -175,8 +184,6 @@ impl Plan {
         if let Err(error) = musicfs_fuse::write_handles(&dir, &handles) {
             warn!(error = chain(&error), "the scratch file could not be written");
         }
-        let listener = control::bind(&socket)
-            .with_context(|| format!("cannot listen on the control socket {}", socket.display()))?;
 
         let supervisor = TaskSupervisor::with_clock(clock.clone());
         let mountpoint = self.mountpoint.clone();
@@ -221,20 +228,23 @@ impl Plan {
 
     fn make_runtime_dir(&self) -> anyhow::Result<PathBuf> {
         let dir = mount_dir(&self.config.runtime_dir, &self.mountpoint);
-        for dir in [&self.config.runtime_dir, &dir] {
-            control::private_dir(dir)
-                .with_context(|| format!("cannot make the runtime directory {}", dir.display()))?;
-        }
+        // The one above may be others' as well (/run, /tmp); it stays as it is.
+        control::private_dir_if_new(&self.config.runtime_dir)
+            .and_then(|()| control::private_dir(&dir))
+            .with_context(|| format!("cannot make the runtime directory {}", dir.display()))?;
         Ok(dir)
     }
 
     /// Clears what a killed daemon of ours has left at exactly this mountpoint.
     fn clear_stale_mount(&self, os: &Os, dir: &Path) -> anyhow::Result<()> {
-        let recorded = musicfs_fuse::read_handles(dir).unwrap_or_else(|error| {
-            warn!(error = chain(&error), "the scratch file of an earlier daemon is damaged and is not used");
-            None
-        });
-        match musicfs_fuse::clear_dead_mount(os, &self.mountpoint, FS_NAME, recorded.as_ref())? {
+        let found = musicfs_fuse::rediscover(os, dir, &self.mountpoint, FS_NAME)?;
+        if let Some(problem) = found.problem {
+            warn!(
+                error = chain(&problem),
+                "the scratch file of an earlier daemon is damaged and is not used"
+            );
+        }
+        match musicfs_fuse::clear_dead_mount(os, &self.mountpoint, FS_NAME, found.handles.as_ref())? {
             Cleared::Nothing => {}
             Cleared::Unmounted(_) => {
                 warn!(mountpoint = %self.mountpoint.display(), "cleared the mount of a daemon that was killed");

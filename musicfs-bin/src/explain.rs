@@ -237,16 +237,4 @@ fn state(state: FileState) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbered_name_is_known_from_one_that_only_looks_so() {
-        let wanted = Name::new("a (live).flac").unwrap();
-        assert!(is_numbered(b"a (live).flac", &wanted));
-        assert!(is_numbered(b"a (live) (2).flac", &wanted));
-        assert!(!is_numbered(b"a (2) (live).flac", &wanted));
-        assert!(!is_numbered(b"b (2).flac", &wanted));
-        assert!(!is_numbered(b"a (live) (x", &wanted));
-    }
-}
+mod tests;

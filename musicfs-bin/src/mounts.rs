@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
-use musicfs_fuse::{MountHandles, MountState, Os, mount_state, read_handles};
+use musicfs_fuse::{MountHandles, MountState, Os, Rediscovered, mount_state, read_handles, rediscover};
 
 use crate::control::client::Client;
 use crate::daemon::{self, FS_NAME, chain};
@@ -18,7 +18,7 @@ pub(crate) struct Known {
     pub(crate) mountpoint: PathBuf,
     /// Its runtime directory; `None` when that is not in ours.
     pub(crate) dir: Option<PathBuf>,
-    /// What its daemon wrote down.
+    /// What its daemon wrote down, and what the system says of it now.
     pub(crate) handles: Option<MountHandles>,
     /// How it is.
     pub(crate) state: MountState,
@@ -68,10 +68,10 @@ pub(crate) fn find(os: &Os, runtime_dir: &Path, uid: u32) -> anyhow::Result<Foun
     };
     for dir in dirs {
         match read_handles(&dir) {
-            Ok(Some(handles)) => {
-                let mountpoint = handles.mountpoint.clone();
-                let state = mount_state(os, &mountpoint, FS_NAME, Some(&handles))?;
-                found.mounts.push(Known { mountpoint, dir: Some(dir), handles: Some(handles), state });
+            Ok(Some(written)) => {
+                let mountpoint = written.mountpoint;
+                let Rediscovered { handles, state, .. } = rediscover(os, &dir, &mountpoint, FS_NAME)?;
+                found.mounts.push(Known { mountpoint, dir: Some(dir), handles, state });
             }
             Ok(None) => {}
             Err(error) => found.problems.push(chain(&error)),
@@ -83,8 +83,8 @@ pub(crate) fn find(os: &Os, runtime_dir: &Path, uid: u32) -> anyhow::Result<Foun
         let known = found.mounts.iter().any(|known| known.mountpoint == entry.mountpoint);
         if mine && !known && entry.is_ours(FS_NAME) {
             let state = mount_state(os, &entry.mountpoint, FS_NAME, None)?;
-            // Something else may have been mounted over it.
-            if state != MountState::Foreign {
+            // Something else may have been mounted over it, or it has gone since.
+            if !matches!(state, MountState::Foreign | MountState::NotMounted) {
                 let dir = Some(daemon::mount_dir(runtime_dir, &entry.mountpoint)).filter(|dir| dir.is_dir());
                 found.mounts.push(Known { mountpoint: entry.mountpoint.clone(), dir, handles: None, state });
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use musicfs_core::Clock;
-use musicfs_fuse::{MountState, Os, clear_dead_mount, clear_handles, mount_state, read_handles};
+use musicfs_fuse::{MountState, Os, Rediscovered, clear_dead_mount, clear_handles, mount_state, rediscover};
 
 use crate::cli::UmountArgs;
 use crate::context::{Context, Outcome, small_runtime};
@@ -23,12 +23,12 @@ pub(crate) fn run(cx: &Context, args: &UmountArgs) -> anyhow::Result<Outcome> {
     let os = Os::default();
     let mountpoint = cx.mountpoint(&args.mountpoint)?;
     let dir = daemon::mount_dir(&cx.runtime_dir(&args.place.flags()), &mountpoint);
-    let handles = read_handles(&dir).unwrap_or_else(|error| {
-        cx.output.warn(daemon::chain(&error));
-        None
-    });
+    let Rediscovered { handles, state, problem } = rediscover(&os, &dir, &mountpoint, FS_NAME)?;
+    if let Some(problem) = problem {
+        cx.output.warn(daemon::chain(&problem));
+    }
     let shown = mountpoint.display();
-    match mount_state(&os, &mountpoint, FS_NAME, handles.as_ref())? {
+    match state {
         MountState::NotMounted => {
             // It may have been unmounted by other means while its daemon was dying.
             let running = handles.as_ref().is_some_and(|h| process::is_running(h.pid, h.pid_start));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_core::{Clock, OriginError, OriginHealth, SystemClock};
+use musicfs_core::{Clock, OriginError, OriginHealth};
 use musicfs_origins::OriginRegistry;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -59,7 +59,7 @@ impl Origins {
     pub(crate) async fn watch(
         self: Arc<Self>,
         registry: Arc<OriginRegistry>,
-        clock: Arc<SystemClock>,
+        clock: Arc<dyn Clock>,
         back: impl Fn(&musicfs_core::OriginId) + Send + Sync,
     ) {
         let mut asking: BTreeMap<String, Asking> = BTreeMap::new();
@@ -74,7 +74,7 @@ impl Origins {
                     let origin = origin.clone();
                     tokio::spawn(async move { origin.health().await })
                 });
-                let (reach, pending) = ask(question, &clock).await;
+                let (reach, pending) = ask(question, &*clock).await;
                 if let Some(pending) = pending {
                     asking.insert(id.to_string(), pending);
                 }
@@ -97,7 +97,7 @@ impl Origins {
 }
 
 /// Waits for an answer up to the limit; returns the question when it is still open.
-async fn ask(mut question: Asking, clock: &SystemClock) -> (Reach, Option<Asking>) {
+async fn ask(mut question: Asking, clock: &dyn Clock) -> (Reach, Option<Asking>) {
     let lost = |reason| Reach { state: OriginState::Unreachable, reason: Some(reason) };
     tokio::select! {
         biased;
@@ -112,5 +112,90 @@ async fn ask(mut question: Asking, clock: &SystemClock) -> (Reach, Option<Asking
         () = clock.sleep_until(clock.now().plus(LIMIT)) => {
             (lost(format!("no answer within {} s", LIMIT.as_secs())), Some(question))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use musicfs_core::OriginErrorKind;
+    use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin, eventually};
+
+    struct Watched {
+        clock: Arc<ManualClock>,
+        registry: Arc<OriginRegistry>,
+        origins: Arc<Origins>,
+        back: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Watched {
+        fn new(all: Vec<Arc<dyn musicfs_core::Origin>>) -> Self {
+            let watched = Self {
+                clock: Arc::new(ManualClock::new()),
+                registry: Arc::default(),
+                origins: Arc::default(),
+                back: Arc::default(),
+            };
+            for origin in all {
+                watched.registry.register(origin, 1);
+            }
+            let back = watched.back.clone();
+            let (origins, registry) = (watched.origins.clone(), watched.registry.clone());
+            tokio::spawn(origins.watch(
+                registry,
+                watched.clock.clone(),
+                move |id: &musicfs_core::OriginId| {
+                    back.lock().push(id.to_string());
+                },
+            ));
+            watched
+        }
+
+        /// Lets time go by, a second for each look, until a condition holds.
+        async fn until(&self, what: &str, holds: impl Fn(&Origins) -> bool) {
+            eventually(what, || {
+                let held = holds(&self.origins);
+                self.clock.advance(Duration::from_secs(1));
+                held
+            })
+            .await;
+        }
+    }
+
+    #[tokio::test]
+    async fn mount_is_degraded_then_offline_and_back_with_its_origins() {
+        let (a, b) = (Arc::new(MemoryOrigin::new("a")), Arc::new(MemoryOrigin::new("b")));
+        let watched = Watched::new(vec![a.clone(), b.clone()]);
+        watched
+            .until("both asked", |o| {
+                o.get("a").state == o.get("b").state && o.get("b").state == OriginState::Ok
+            })
+            .await;
+        assert_eq!(watched.origins.phase(), MountPhase::Ready);
+        a.take_down(OriginErrorKind::Unavailable);
+        watched.until("one lost", |origins| origins.phase() == MountPhase::Degraded).await;
+        assert!(watched.origins.get("a").reason.is_some());
+        b.take_down(OriginErrorKind::Unavailable);
+        watched.until("both lost", |origins| origins.phase() == MountPhase::Offline).await;
+        assert_eq!(*watched.back.lock(), [""; 0]);
+        a.bring_up();
+        b.bring_up();
+        watched.until("both back", |origins| origins.phase() == MountPhase::Ready).await;
+        assert_eq!(*watched.back.lock(), ["a", "b"]);
+        watched.registry.remove(&"a".into());
+        watched.until("one forgotten", |origins| origins.get("a").state == OriginState::Unknown).await;
+    }
+
+    #[tokio::test]
+    async fn origin_that_hangs_is_asked_once_and_harms_no_other() {
+        let hung = Arc::new(FaultyOrigin::new(MemoryOrigin::new("hung"), FailMode::Healthy));
+        hung.hang_on("");
+        let well = Arc::new(FaultyOrigin::new(MemoryOrigin::new("well"), FailMode::Healthy));
+        let watched = Watched::new(vec![hung.clone(), well.clone()]);
+        watched.until("the other to be asked again and again", |_| well.healths() >= 4).await;
+        assert_eq!(watched.origins.get("hung").reason.as_deref(), Some("no answer within 5 s"));
+        assert_eq!(hung.healths(), 1);
+        hung.release();
+        watched.until("it to answer", |origins| origins.get("hung").state == OriginState::Ok).await;
     }
 }

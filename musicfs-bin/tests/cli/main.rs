@@ -3,6 +3,8 @@
 //! Every test has directories of its own for all that MusicFS keeps, and unmounts whatever it mounted, also when
 //! it fails. The tests need FUSE and run as root.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 mod bench;
 mod commands;
 mod lifecycle;
