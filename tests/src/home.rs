@@ -190,6 +190,13 @@ impl Default for Home {
     }
 }
 
+impl Drop for Home {
+    fn drop(&mut self) {
+        // A daemon in the background ends when its mount goes.
+        crate::mount::clear(&self.mountpoint());
+    }
+}
+
 fn make_dir(dir: &Path) {
     fs::create_dir_all(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
 }
