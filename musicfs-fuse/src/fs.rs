@@ -194,8 +194,8 @@ impl<B: Backends> MusicFs<B> {
             if from == 0 && emit(DirEntry { name: b".", attr: self.attr(&node), next: 1 }) == Emitted::Full {
                 return Ok(());
             }
-            let parent = if node.parent == node.ino { node } else { self.node(node.parent)? };
-            let attr = self.attr(&parent);
+            // Of `..` a listing tells the number only, which spares a look at the parent.
+            let attr = Attr { ino: node.parent, ..self.attr(&node) };
             if emit(DirEntry { name: b"..", attr, next: FIRST_COOKIE }) == Emitted::Full {
                 return Ok(());
             }

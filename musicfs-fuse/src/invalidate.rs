@@ -33,6 +33,7 @@ use tokio::sync::oneshot;
 use crate::adapter::Shared;
 use crate::error::chain;
 use crate::kernel_view::KernelView;
+use crate::os::THREAD_NAME;
 use crate::stats::count;
 use crate::{Backends, MusicFs};
 
@@ -210,7 +211,7 @@ pub(crate) fn start<B: Backends>(
 ) -> io::Result<()> {
     let shared = Arc::downgrade(shared);
     std::thread::Builder::new()
-        .name("musicfs-inval".into())
+        .name(THREAD_NAME.into())
         .spawn(move || Announcer { shared, kernel, since }.run(&wakes.0))
         .map(drop)
 }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::mount_table::MountTable;
 
+/// Name of a thread that every process has that serves a mount. At most 15 bytes, as the kernel keeps no more.
+pub(crate) const THREAD_NAME: &str = "musicfs-inval";
+
 /// Where the operating system's files are, so that a test can put its own there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Os {
@@ -29,7 +32,7 @@ pub(crate) enum Server {
     Process(u32),
     /// There is none.
     Nobody,
-    /// It cannot be told: some process may not be looked into, or the kernel does not say.
+    /// It cannot be told: a process that serves some mount may not be looked into, or the kernel does not say which.
     Unknown,
 }
 
@@ -88,8 +91,11 @@ impl Os {
             match holds_connection(&process.path(), connection) {
                 Ok(Holds::Yes) => return Server::Process(pid),
                 Ok(Holds::No) => {}
-                Ok(Holds::Unsaid) => certain = false,
-                Err(_) => certain &= !may_be_of(&process.path(), user),
+                Ok(Holds::Unsaid) => certain &= !serves_some_mount(&process.path()),
+                // It may not be looked into, or has ended meanwhile.
+                Err(_) => {
+                    certain &= !(may_be_of(&process.path(), user) && serves_some_mount(&process.path()))
+                }
             }
         }
         if certain { Server::Nobody } else { Server::Unknown }
@@ -107,6 +113,15 @@ fn may_be_of(process: &Path, user: Option<u32>) -> bool {
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
     let mut uids = uids.split_ascii_whitespace().map(str::parse);
     user.is_none_or(|user| uids.any(|uid| uid == Ok(user)))
+}
+
+/// Tells whether a process serves some mount of ours, by the name of a thread that each such process has. Unlike
+/// open files, names may be read of every process.
+fn serves_some_mount(process: &Path) -> bool {
+    let Ok(threads) = fs::read_dir(process.join("task")) else { return false };
+    let mut names =
+        threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+    names.any(|name| name.trim_end() == THREAD_NAME)
 }
 
 enum Holds {
@@ -171,12 +186,16 @@ pub(crate) mod tests {
             let dir = self.os.proc.join(pid.to_string());
             fs::create_dir_all(dir.join("fd")).unwrap();
             fs::create_dir_all(dir.join("fdinfo")).unwrap();
+            fs::create_dir_all(dir.join("task/1")).unwrap();
+            fs::write(dir.join("task/1/comm"), "tokio-worker\n").unwrap();
             let stat = format!("{pid} (a) b ) S {}{start} 0 0", "0 ".repeat(18));
             fs::write(dir.join("stat"), stat).unwrap();
             fs::write(dir.join("status"), "Name:\tx\nUid:\t1000\t1000\t1000\t1000\n").unwrap();
             symlink("/dev/null", dir.join("fd/0")).unwrap();
             if let Some(connection) = connection {
                 symlink("/dev/fuse", dir.join("fd/7")).unwrap();
+                fs::create_dir_all(dir.join("task/2")).unwrap();
+                fs::write(dir.join("task/2/comm"), format!("{THREAD_NAME}\n")).unwrap();
                 let info = format!("pos:\t0\nmnt_id:\t30\nfuse_connection:\t{connection}\n");
                 fs::write(dir.join("fdinfo/7"), info).unwrap();
             }
@@ -211,13 +230,19 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn process_of_another_user_that_may_not_be_seen_into_is_not_the_server() {
+    fn process_that_may_not_be_looked_into_counts_when_it_serves_some_mount_of_the_user() {
         let fake = FakeOs::new();
         fake.process(10, 1, None);
-        fs::remove_dir_all(fake.os.proc.join("10/fd")).unwrap();
-        fs::write(fake.os.proc.join("10/fd"), "in place of a folder that may not be read").unwrap();
+        fake.process(11, 1, Some(40));
+        for pid in ["10", "11"] {
+            // In place of a folder that may not be read, which root could read all the same.
+            fs::remove_dir_all(fake.os.proc.join(pid).join("fd")).unwrap();
+            fs::write(fake.os.proc.join(pid).join("fd"), "").unwrap();
+        }
         assert_eq!(fake.os.server_of(40, Some(1000)), Server::Unknown);
-        assert_eq!(fake.os.server_of(40, Some(1001)), Server::Nobody);
         assert_eq!(fake.os.server_of(40, None), Server::Unknown);
+        assert_eq!(fake.os.server_of(40, Some(1001)), Server::Nobody);
+        fs::remove_dir_all(fake.os.proc.join("11")).unwrap();
+        assert_eq!(fake.os.server_of(40, Some(1000)), Server::Nobody);
     }
 }

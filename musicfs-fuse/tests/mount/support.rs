@@ -10,43 +10,27 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use musicfs_core::{
-    AlbumKey, Applied, Batch, ByteRange, Change, Changes, ChunkHash, ChunkManifest, ContentReader, Cookie,
-    FileId, FileKind, FileMeta, FilePage, FileQuery, FileState, FileVersion, Format, Ino, KnownFile, MetaDb,
+    AlbumKey, Applied, Batch, ByteRange, Changes, ChunkHash, ChunkManifest, ContentReader, Cookie, FileId,
+    FileKind, FileMeta, FilePage, FileQuery, FileState, FileVersion, Format, Ino, KnownFile, MetaDb,
     MetaError, Node, Op, OriginError, OriginErrorKind, OriginId, OriginPath, Placement, ReadError, ReadPlan,
-    Refreshed, Refresher, Revision, SystemClock, Totals, UnixNanos, VirtualPath, VirtualTree,
+    Refreshed, Refresher, Revision, SystemClock, Totals, UnixNanos, VirtualPath,
 };
 use musicfs_fuse::{FsOptions, MountOptions, MusicFs, Parts, Session};
+use musicfs_test_utils::MemoryMetaDb;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// The catalogue, in memory: the model of the tree and a table of files.
+/// The catalogue in memory, with a trap and a counter.
 pub(crate) struct TreeDb {
-    state: Mutex<State>,
-    revision: watch::Sender<Revision>,
+    db: MemoryMetaDb,
     /// Looking up this name panics.
     pub(crate) trap: Mutex<Option<Vec<u8>>>,
     lists: AtomicUsize,
 }
 
-#[derive(Default)]
-struct State {
-    tree: VirtualTree,
-    files: HashMap<FileId, FileMeta>,
-    changes: Vec<(Revision, Change)>,
-    lose_next: bool,
-    /// Changes up to this revision are forgotten.
-    forgotten: Revision,
-}
-
 impl TreeDb {
-    pub(crate) fn new() -> Self {
-        let (revision, _) = watch::channel(Revision(0));
-        Self { state: Mutex::default(), revision, trap: Mutex::new(None), lists: AtomicUsize::new(0) }
-    }
-
-    /// Has the changes of the next batch forgotten before anybody can ask for them.
-    pub(crate) fn lose_next_changes(&self) {
-        self.state.lock().lose_next = true;
+    fn new(db: MemoryMetaDb) -> Self {
+        Self { db, trap: Mutex::new(None), lists: AtomicUsize::new(0) }
     }
 
     /// How often a page of a directory was asked for.
@@ -55,97 +39,53 @@ impl TreeDb {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl MetaDb for TreeDb {
     fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Node>, MetaError> {
         if self.trap.lock().as_deref() == Some(name) {
             panic!("looked up the name that panics");
         }
-        Ok(self.state.lock().tree.lookup(parent, name).cloned())
-    }
-    fn node(&self, ino: Ino) -> Result<Option<Node>, MetaError> {
-        Ok(self.state.lock().tree.get(ino).cloned())
+        self.db.lookup(parent, name)
     }
     fn list(&self, dir: Ino, after: Cookie, limit: usize) -> Result<Vec<Node>, MetaError> {
         self.lists.fetch_add(1, Ordering::Relaxed);
-        Ok(self.state.lock().tree.list(dir, after).take(limit).cloned().collect())
+        self.db.list(dir, after, limit)
+    }
+    fn node(&self, ino: Ino) -> Result<Option<Node>, MetaError> {
+        self.db.node(ino)
     }
     fn file(&self, id: FileId) -> Result<Option<FileMeta>, MetaError> {
-        Ok(self.state.lock().files.get(&id).cloned())
+        self.db.file(id)
     }
-    fn files(&self, _: &FileQuery, _: Option<FileId>, _: usize) -> Result<FilePage, MetaError> {
-        Ok(FilePage { files: Vec::new(), next: None })
+    fn files(&self, query: &FileQuery, after: Option<FileId>, limit: usize) -> Result<FilePage, MetaError> {
+        self.db.files(query, after, limit)
     }
-    fn known(&self, _: &OriginId, _: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {
-        Ok(())
+    fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {
+        self.db.known(origin, visit)
     }
     fn multi_disc_albums(&self) -> Result<Vec<AlbumKey>, MetaError> {
-        Ok(Vec::new())
+        self.db.multi_disc_albums()
     }
-    fn manifest(&self, _: FileId) -> Result<Option<(FileVersion, ChunkManifest)>, MetaError> {
-        Ok(None)
+    fn manifest(&self, id: FileId) -> Result<Option<(FileVersion, ChunkManifest)>, MetaError> {
+        self.db.manifest(id)
     }
-    fn note(&self, _: &str) -> Result<Option<String>, MetaError> {
-        Ok(None)
+    fn note(&self, key: &str) -> Result<Option<String>, MetaError> {
+        self.db.note(key)
     }
     fn totals(&self) -> Result<Totals, MetaError> {
-        let state = self.state.lock();
-        Ok(Totals {
-            files: state.files.len() as u64,
-            bytes: state.files.values().map(|f| f.version.size).sum(),
-            dirs: state.tree.dirs() as u64,
-            ..Totals::default()
-        })
+        self.db.totals()
     }
     fn revision(&self) -> Result<Revision, MetaError> {
-        Ok(*self.revision.borrow())
+        self.db.revision()
     }
-    fn changes_since(&self, after: Revision, _: usize) -> Result<Changes, MetaError> {
-        let state = self.state.lock();
-        let changes = state.changes.iter().filter(|(at, _)| *at > after).map(|(_, c)| c.clone()).collect();
-        let upto = *self.revision.borrow();
-        Ok(Changes { changes, upto, truncated: after < state.forgotten })
+    fn changes_since(&self, after: Revision, limit: usize) -> Result<Changes, MetaError> {
+        self.db.changes_since(after, limit)
     }
     fn subscribe(&self) -> watch::Receiver<Revision> {
-        self.revision.subscribe()
+        self.db.subscribe()
     }
     fn apply(&self, batch: &Batch) -> Result<Applied, MetaError> {
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        let revision = Revision(self.revision.borrow().0 + 1);
-        let mut changes = Vec::new();
-        let mut moved = Vec::new();
-        for op in &batch.ops {
-            match op {
-                Op::PutFile(file) => {
-                    let old = state.files.insert(file.id, (**file).clone());
-                    let content = old.is_none_or(|old| !old.version.is_same(&file.version));
-                    changes.push(Change::FileChanged { id: file.id, content });
-                }
-                Op::Place(placement) => {
-                    let file = state.files.get(&placement.id).ok_or(MetaError::UnknownFile(placement.id))?;
-                    let mtime = file.version.mtime.unwrap_or_default();
-                    moved.extend(state.tree.place(placement, file.version.size, mtime, batch.at).0);
-                }
-                Op::Unplace(id) => moved.extend(state.tree.unplace(*id, batch.at)),
-                Op::Forget(id) => {
-                    moved.extend(state.tree.unplace(*id, batch.at));
-                    state.files.remove(id);
-                    changes.push(Change::FileForgotten { id: *id });
-                }
-                Op::SetState(..) | Op::PutManifest { .. } | Op::SetNote { .. } => {}
-            }
-        }
-        changes.extend(moved.into_iter().map(|c| match c.added {
-            true => Change::EntryAdded { parent: c.parent, name: c.name, ino: c.ino },
-            false => Change::EntryRemoved { parent: c.parent, name: c.name, ino: c.ino },
-        }));
-        state.changes.extend(changes.into_iter().map(|change| (revision, change)));
-        if std::mem::take(&mut state.lose_next) {
-            state.changes.clear();
-            state.forgotten = revision;
-        }
-        self.revision.send_replace(revision);
-        Ok(Applied { revision, suffixed: Vec::new() })
+        self.db.apply(batch)
     }
 }
 
@@ -270,7 +210,11 @@ pub(crate) struct Library {
 
 impl Library {
     pub(crate) fn new() -> Self {
-        Self { db: Arc::new(TreeDb::new()), store: Arc::default(), clock: Mutex::new(0) }
+        Self::with(MemoryMetaDb::new())
+    }
+
+    pub(crate) fn with(db: MemoryMetaDb) -> Self {
+        Self { db: Arc::new(TreeDb::new(db)), store: Arc::default(), clock: Mutex::new(0) }
     }
 
     fn tick(&self) -> UnixNanos {
@@ -299,7 +243,7 @@ impl Library {
             format: Some(Format::Flac),
             audio: None,
             problem: None,
-            shown_at: Some(shown.clone()),
+            shown_at: None,
         };
         [Op::PutFile(Box::new(file)), Op::Place(Placement { id, path: shown, prefer: 0 })]
     }
@@ -341,10 +285,11 @@ impl Library {
         self.put(path, Content::Bytes(bytes.into()));
     }
 
-    /// Removes a file from the store and from the catalogue.
+    /// Removes a file from the store and from the catalogue, when it is there.
     pub(crate) fn remove(&self, path: &str) {
-        self.store.files.lock().remove(&Self::id(path));
-        self.apply(vec![Op::Forget(Self::id(path))]);
+        if self.store.files.lock().remove(&Self::id(path)).is_some() {
+            self.apply(vec![Op::Forget(Self::id(path))]);
+        }
     }
 
     pub(crate) fn fs(&self) -> MusicFs<Backing> {

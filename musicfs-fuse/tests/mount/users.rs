@@ -56,6 +56,7 @@ fn process_started_by_another_test() {
             Ok(_) => println!("mounted"),
             Err(error) => println!("refused: {error}"),
         },
+        "state" => println!("state {:?}", mount_state(&Os::default(), dir, "musicfs", None).unwrap()),
         "clear" => {
             println!("before {:?}", mount_state(&Os::default(), dir, "musicfs", None).unwrap());
             println!("cleared {:?}", clear_dead_mount(&Os::default(), dir, "musicfs", None).unwrap());
@@ -124,7 +125,7 @@ fn dead_mount_of_an_unprivileged_user_is_cleared_by_that_user() {
         ls mnt/A 2>/dev/null && exit 9
         pid=$(as_user pgrep -u nobody -f \"$PWD/exe\" | head -1)
         kill -9 $pid
-        while kill -0 $pid 2>/dev/null && ! grep -q '^State:.Z' /proc/$pid/status; do sleep 0.01; done
+        while kill -0 $pid 2>/dev/null && ! grep -q '^State:.Z' /proc/$pid/status 2>/dev/null; do sleep 0.01; done
         mounted
         role clear
         ! mounted",
@@ -132,6 +133,22 @@ fn dead_mount_of_an_unprivileged_user_is_cleared_by_that_user() {
     assert!(output.contains("fuse.musicfs musicfs"), "{output}");
     assert!(output.contains("before Dead"), "{output}");
     assert!(output.contains("cleared Unmounted(1)"), "{output}");
+}
+
+#[test]
+fn mount_of_a_program_with_a_capability_is_never_taken_for_dead() {
+    let place = Place::new();
+    // What such a program has open cannot be seen by its own user.
+    let output = text(&place.run(
+        "setcap cap_sys_admin+ep exe
+        role serve >serve.log 2>&1 &
+        until mounted; do sleep 0.01; done
+        cp exe plain
+        as_user env MUSICFS_FUSE_TEST_ROLE=state MUSICFS_FUSE_TEST_DIR=$PWD/mnt $PWD/plain \\
+            --exact users::process_started_by_another_test --nocapture
+        umount mnt",
+    ));
+    assert!(output.contains("state Alive { pid: None"), "{output}");
 }
 
 #[test]
