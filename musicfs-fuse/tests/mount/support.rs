@@ -287,7 +287,8 @@ impl Library {
 
     /// Removes a file from the store and from the catalogue, when it is there.
     pub(crate) fn remove(&self, path: &str) {
-        if self.store.files.lock().remove(&Self::id(path)).is_some() {
+        self.store.files.lock().remove(&Self::id(path));
+        if self.db.file(Self::id(path)).unwrap().is_some() {
             self.apply(vec![Op::Forget(Self::id(path))]);
         }
     }
