@@ -170,3 +170,21 @@ fn every_crate_keeps_the_lints_of_the_workspace() {
         assert!(manifest.contains("[lints]\nworkspace = true"), "{name}");
     }
 }
+
+#[test]
+fn units_tell_when_they_are_ready_clean_up_and_let_fusermount_work() {
+    for unit in ["dist/musicfs.service", "dist/musicfs@.service", "dist/user/musicfs.service"] {
+        let text = std::fs::read_to_string(workspace::root().join(unit)).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let has = |start: &str| lines.iter().any(|line| line.starts_with(start));
+        for needed in ["Type=notify", "Restart=on-failure", "WatchdogSec=", "LimitNOFILE=", "MemoryMax="] {
+            assert!(has(needed), "{unit} has no {needed}");
+        }
+        let cleans_up = |line: &&str| line.starts_with("ExecStopPost=") && line.contains("fusermount3 -uz");
+        assert!(lines.iter().any(|line| cleans_up(&line)), "{unit} leaves a dead mount behind");
+        // Each gives the unit a mount namespace of its own, or keeps the setuid helper from mounting.
+        for harmful in ["NoNewPrivileges=", "Private", "Protect", "ReadOnlyPaths=", "SystemCallFilter="] {
+            assert!(!has(harmful), "{unit} has {harmful}, with which fusermount3 cannot mount");
+        }
+    }
+}
