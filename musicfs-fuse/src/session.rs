@@ -265,6 +265,12 @@ impl Session {
         self.shared.stats()
     }
 
+    /// Tells whether the mount is still in the tree. A lazy unmount takes it out at once, while [`Session::ended`]
+    /// waits for those who still have files open. Does not touch the mount.
+    pub fn is_in_tree(&self) -> bool {
+        !matches!(self.place(), Place::Gone)
+    }
+
     /// Waits until the mount has ended: it was unmounted from outside, or its connection was cut. Dropping the
     /// future is safe.
     pub async fn ended(&self) {

@@ -106,6 +106,23 @@ fn unmounting_from_outside_ends_the_session() {
 }
 
 #[test]
+fn lazy_unmount_from_outside_leaves_the_session_out_of_the_tree() {
+    let library = Library::new();
+    library.put_bytes("x.flac", b"music");
+    let mut mounted = library.mount();
+    let mut open = File::open(mounted.at("x.flac")).unwrap();
+    assert!(mounted.session().is_in_tree());
+    run("umount", &["-l".as_ref(), mounted.path().as_os_str()]);
+    assert!(!mounted.session().is_in_tree());
+    let mut read = String::new();
+    open.read_to_string(&mut read).unwrap();
+    assert_eq!(read, "music");
+    drop(open);
+    mounted.block_on(mounted.session().ended());
+    mounted.unmount(Duration::from_secs(10)).unwrap();
+}
+
+#[test]
 fn what_somebody_else_mounted_instead_is_left_alone() {
     let library = Library::new();
     let mut mounted = library.mount();

@@ -4,6 +4,7 @@
 //! so that nothing of the machine is changed.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -17,6 +18,8 @@ use crate::support::{Library, noise};
 const NOBODY: u32 = 65534;
 /// Says what a process that was started by a test is to do.
 const ROLE: &str = "MUSICFS_FUSE_TEST_ROLE";
+/// The test that plays a role.
+const PROCESS: &str = "users::process_started_by_another_test";
 /// Says where.
 const DIR: &str = "MUSICFS_FUSE_TEST_DIR";
 
@@ -28,7 +31,7 @@ pub(crate) fn role() -> Option<(String, String)> {
 
 /// Makes this binary play a role in a process of its own.
 pub(crate) fn play(command: &mut Command, role: &str, dir: &Path) {
-    command.args(["--exact", "users::process_started_by_another_test", "--nocapture"]);
+    command.args(["--exact", PROCESS, "--nocapture"]);
     command.env(ROLE, role).env(DIR, dir);
 }
 
@@ -50,6 +53,12 @@ fn process_started_by_another_test() {
             println!("passthrough {}", session.stats().passthrough_opens);
             runtime.block_on(session.unmount(Duration::from_secs(10))).unwrap();
             println!("after {:?}", mount_state(&Os::default(), dir, "musicfs", None).unwrap());
+        }
+        "unmount-while-open" => {
+            let session = mount(MountOptions::default()).unwrap();
+            let mut open = fs::File::open(dir.join("A/x.flac")).unwrap();
+            println!("unmounted {:?}", runtime.block_on(session.unmount(Duration::from_millis(100))));
+            println!("read {:?}", open.read(&mut [0; 10]).map_err(|e| e.raw_os_error()));
         }
         "drop" => drop(mount(MountOptions::default()).unwrap()),
         "allow-other" => match mount(MountOptions { allow_other: true, ..MountOptions::default() }) {
@@ -86,7 +95,7 @@ impl Place {
         let prelude = format!(
             "set -e
             as_user() {{ setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups \"$@\"; }}
-            role() {{ as_user env {ROLE}=$1 {DIR}={dir}/mnt {dir}/exe --exact users::process_started_by_another_test --nocapture; }}
+            role() {{ as_user env {ROLE}=$1 {DIR}={dir}/mnt {dir}/exe --exact {PROCESS} --nocapture; }}
             mounted() {{ grep -q ' {dir}/mnt ' /proc/self/mountinfo; }}
             test -e {dir}/fuse || mknod {dir}/fuse c 10 229; chmod 666 {dir}/fuse; mount --bind {dir}/fuse /dev/fuse
             cd {dir}
@@ -136,6 +145,18 @@ fn dead_mount_of_an_unprivileged_user_is_cleared_by_that_user() {
 }
 
 #[test]
+fn program_that_still_reads_after_the_limit_is_cut_off_where_the_kernel_lets_us() {
+    let place = Place::new();
+    let connections = "mount -t fusectl none /sys/fs/fuse/connections";
+    let root = format!("{ROLE}=unmount-while-open {DIR}=$PWD/mnt ./exe --exact {} --nocapture", PROCESS);
+    for script in [format!("{connections}; {root}"), format!("{connections}; role unmount-while-open")] {
+        let output = text(&place.run(&format!("{script}; ! mounted")));
+        assert!(output.contains("unmounted Ok(())"), "{output}");
+        assert!(output.contains(&format!("read Err(Some({}))", nix::libc::ENOTCONN)), "{output}");
+    }
+}
+
+#[test]
 fn mount_of_a_program_with_a_capability_is_never_taken_for_dead() {
     let place = Place::new();
     // What such a program has open cannot be seen by its own user.
@@ -172,7 +193,7 @@ fn device_that_may_not_be_opened_is_named() {
         .arg(format!(
             "cd {dir}; mknod fuse c 10 229; chmod 600 fuse; mount --bind fuse /dev/fuse
             {ROLE}=allow-other {DIR}={dir}/mnt exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups \
-            {dir}/exe --exact users::process_started_by_another_test --nocapture",
+            {dir}/exe --exact {PROCESS} --nocapture",
             dir = place.dir.path().display()
         ))
         .output()
