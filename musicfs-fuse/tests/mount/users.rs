@@ -16,6 +16,8 @@ use crate::support::{Library, noise};
 
 /// The user that is not root.
 const NOBODY: u32 = 65534;
+/// Another, whose programs are not to be taken for the first one's while tests run side by side.
+const SOMEBODY: u32 = 65533;
 /// Says what a process that was started by a test is to do.
 const ROLE: &str = "MUSICFS_FUSE_TEST_ROLE";
 /// The test that plays a role.
@@ -76,25 +78,30 @@ fn process_started_by_another_test() {
 
 /// A place for an unprivileged user's mount.
 struct Place {
+    user: u32,
     dir: tempfile::TempDir,
 }
 
 impl Place {
     fn new() -> Self {
+        Self::of(NOBODY)
+    }
+
+    fn of(user: u32) -> Self {
         let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
         fs::create_dir(dir.path().join("mnt")).unwrap();
-        chown(dir.path().join("mnt"), Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(dir.path().join("mnt"), Some(user), Some(user)).unwrap();
         // The user may not reach where it was built.
         fs::copy(std::env::current_exe().unwrap(), dir.path().join("exe")).unwrap();
-        Self { dir }
+        Self { user, dir }
     }
 
     /// Runs a script with `as_user` before a command for the user, and `role NAME` for this binary in a role.
     fn run(&self, script: &str) -> Output {
-        let dir = self.dir.path().display();
+        let (user, dir) = (self.user, self.dir.path().display());
         let prelude = format!(
             "set -e
-            as_user() {{ setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups \"$@\"; }}
+            as_user() {{ setpriv --reuid={user} --regid={user} --clear-groups \"$@\"; }}
             role() {{ as_user env {ROLE}=$1 {DIR}={dir}/mnt {dir}/exe --exact {PROCESS} --nocapture; }}
             mounted() {{ grep -q ' {dir}/mnt ' /proc/self/mountinfo; }}
             test -e {dir}/fuse || mknod {dir}/fuse c 10 229; chmod 666 {dir}/fuse; mount --bind {dir}/fuse /dev/fuse
@@ -158,7 +165,7 @@ fn program_that_still_reads_after_the_limit_is_cut_off_where_the_kernel_lets_us(
 
 #[test]
 fn mount_of_a_program_with_a_capability_is_never_taken_for_dead() {
-    let place = Place::new();
+    let place = Place::of(SOMEBODY);
     // What such a program has open cannot be seen by its own user.
     let output = text(&place.run(
         "setcap cap_sys_admin+ep exe
