@@ -11,8 +11,8 @@
 //!   a store that fails turns reads into reads of the source, and is tried again after a while.
 //! * Never a whole file in memory: what is ahead of all readers fits one budget.
 //!
-//! Locks: `files`, and each file's own, held for a few lines, the second inside the first never, neither across an
-//! await.
+//! Locks: `files`, and each file's state, held for a few lines, the second inside the first never, neither across
+//! an await. A file's `saving` is held while its manifest is written, so that none overtakes another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -85,7 +85,20 @@ struct Inner {
     not_stored: AtomicU64,
 }
 
-type Shared = Arc<Mutex<CachedFile>>;
+type Shared = Arc<Tracked>;
+
+/// A file's state, with the turn of those who save it: what is saved last must be what was known last.
+#[derive(Debug)]
+struct Tracked {
+    state: Mutex<CachedFile>,
+    saving: tokio::sync::Mutex<()>,
+}
+
+impl Tracked {
+    fn lock(&self) -> parking_lot::MutexGuard<'_, CachedFile> {
+        self.state.lock()
+    }
+}
 
 #[derive(Default)]
 struct Files {
@@ -233,11 +246,12 @@ impl Inner {
                 }
             }
         }
-        let unsaved = file.lock().take_unsaved(SAVE_EVERY);
-        if let Some(manifest) = unsaved
-            && !self.store_is_down()
-        {
-            self.save(plan, manifest).await;
+        if !self.store_is_down() {
+            let _turn = file.saving.lock().await;
+            let unsaved = file.lock().take_unsaved(SAVE_EVERY);
+            if let Some(manifest) = unsaved {
+                self.save(plan, manifest).await;
+            }
         }
     }
 
@@ -391,7 +405,10 @@ impl Files {
             }
         }
         let opens = self.opens;
-        let (file, used) = self.by_version.entry(key).or_insert_with(|| (Arc::new(Mutex::new(file)), opens));
+        let (file, used) = self.by_version.entry(key).or_insert_with(|| {
+            let tracked = Tracked { state: Mutex::new(file), saving: tokio::sync::Mutex::default() };
+            (Arc::new(tracked), opens)
+        });
         *used = opens;
         file.clone()
     }
