@@ -18,21 +18,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use musicfs_core::{Clock, FileQuery, MetaDb, TaskSupervisor, install_panic_hook};
+use musicfs_core::{Clock, FileQuery, MetaDb, SystemClock, TaskSupervisor, install_panic_hook};
 use musicfs_fuse::{Cleared, MountHandles, MountOptions, Os, Session};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::background::{self, Parent};
 use crate::cli::MountArgs;
-use crate::config::{Config, Flags, blake3_hex, check, keys};
+use crate::config::{Config, Flags, OriginSpec, blake3_hex, check, keys};
 use crate::context::{Context, Outcome, Usage, refuse};
 use crate::control;
 use crate::env::Env;
 use crate::lock::{CacheLock, Holder};
 use crate::log::LogControl;
 use crate::progress::Progress;
-use crate::wiring::{self, Engine};
+use crate::wiring::{self, Engine, Stores};
 use crate::{limits, notify};
 
 pub(crate) use scans::{chain, result_of, status_of};
@@ -161,7 +161,7 @@ impl Plan {
         let os = Os::default();
         self.clear_stale_mount(&os, &dir)?;
         check::directory_to_mount_on(&self.mountpoint).map_err(|message| anyhow!(message))?;
-        self.check_new_origins(&*stores.db)?;
+        self.check_new_origins(&stores, &clock)?;
 
         let engine = Arc::new(Engine::new(&self.config, stores, clock.clone()));
         // Nobody alive listens there: that would have been a mount that is alive.
@@ -253,18 +253,27 @@ impl Plan {
         Ok(())
     }
 
-    /// An origin that never was seen must be there: its path may be misspelt. One that is known may be off.
-    fn check_new_origins(&self, db: &dyn MetaDb) -> anyhow::Result<()> {
+    /// An origin that was never seen must be there: its path may be misspelt. One that is known may be off, and is
+    /// not even looked at, so that mounting waits for no server.
+    fn check_new_origins(&self, stores: &Stores, clock: &SystemClock) -> anyhow::Result<()> {
+        let known = stores.library.origins().context("cannot read the library")?;
         for origin in &self.config.origins {
-            let known = db.files(&FileQuery::Origin(origin.id.clone()), None, 1);
-            if known.is_ok_and(|page| !page.files.is_empty()) {
+            if known.iter().any(|(id, _)| *id == origin.id) {
                 continue;
             }
             let spec = origin.clone();
             match crate::paths::in_time(LOOK_LIMIT, move || check::listable(&spec)) {
-                Some(Ok(())) => {}
-                Some(Err(message)) => return Err(anyhow!("origin {}: {message}", origin.id)),
-                None => warn!(origin = %origin.id, "the origin does not answer; mounting without it"),
+                Some(Ok(())) => stores
+                    .library
+                    .record_origin(&origin.id, clock.unix())
+                    .context("cannot record the origin in the library")?,
+                // The library may be younger than the catalogue.
+                Some(Err(message)) if !in_catalogue(&stores.db, origin) => {
+                    return Err(anyhow!("origin {}: {message}", origin.id));
+                }
+                Some(Err(_)) | None => {
+                    warn!(origin = %origin.id, "the origin does not answer; mounting without it");
+                }
             }
         }
         Ok(())
@@ -283,6 +292,12 @@ impl Plan {
         let session = mounted.await.context("mounting failed")?;
         session.with_context(|| format!("cannot mount at {}", self.mountpoint.display()))
     }
+}
+
+/// Tells whether the catalogue knows files of an origin.
+fn in_catalogue(db: &dyn MetaDb, origin: &OriginSpec) -> bool {
+    let known = db.files(&FileQuery::Origin(origin.id.clone()), None, 1);
+    known.is_ok_and(|page| !page.files.is_empty())
 }
 
 fn welcome(mountpoint: &Path, origins: usize) -> String {
