@@ -113,8 +113,12 @@ impl ChunkManifest {
 
     /// Removes an extent; tells whether it was there.
     pub fn remove(&mut self, extent: &ChunkExtent) -> bool {
-        let at = self.extents.binary_search_by_key(&extent.range.start(), |e| e.range.start());
-        at.is_ok_and(|at| self.extents[at] == *extent && { self.extents.remove(at); true })
+        let at = self.extents.partition_point(|e| e.range.start() < extent.range.start());
+        let is_there = self.extents.get(at) == Some(extent);
+        if is_there {
+            self.extents.remove(at);
+        }
+        is_there
     }
 
     /// Returns the parts of `range` that no extent covers, in order.
