@@ -181,7 +181,7 @@ fn units_tell_when_they_are_ready_clean_up_and_let_fusermount_work() {
             assert!(has(needed), "{unit} has no {needed}");
         }
         let cleans_up = |line: &&str| line.starts_with("ExecStopPost=") && line.contains("fusermount3 -uz");
-        assert!(lines.iter().any(|line| cleans_up(line)), "{unit} leaves a dead mount behind");
+        assert!(lines.iter().any(cleans_up), "{unit} leaves a dead mount behind");
         // Each gives the unit a mount namespace of its own, or keeps the setuid helper from mounting.
         for harmful in ["NoNewPrivileges=", "Private", "Protect", "ReadOnlyPaths=", "SystemCallFilter="] {
             assert!(!has(harmful), "{unit} has {harmful}, with which fusermount3 cannot mount");
