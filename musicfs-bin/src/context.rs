@@ -8,7 +8,7 @@ use indicatif::MultiProgress;
 use musicfs_core::SystemClock;
 
 use crate::cli::Global;
-use crate::config::{Config, Flags, Problem};
+use crate::config::{Config, Flags, LogLevel, Problem, Source, keys};
 use crate::env::Env;
 use crate::log::LogControl;
 use crate::output::Output;
@@ -58,9 +58,21 @@ impl Context {
         Config::load(flags, &self.env).0.runtime_dir
     }
 
-    /// Starts the log.
+    /// Starts the log of a daemon.
     pub(crate) fn log(&self, config: &Config) -> LogControl {
-        let (level, format) = (&config.log_level, config.log_format);
+        self.log_at(&config.log_level, config)
+    }
+
+    /// Starts the log of a command, which says itself what it did: warnings only, unless somebody asks for more.
+    pub(crate) fn quiet_log(&self, config: &Config) -> LogControl {
+        match config.source(keys::LOG_LEVEL) {
+            Source::Default => self.log_at(&LogLevel::warn(), config),
+            Source::Set(_) => self.log(config),
+        }
+    }
+
+    fn log_at(&self, level: &LogLevel, config: &Config) -> LogControl {
+        let format = config.log_format;
         crate::log::start(level, format, &self.global, &self.env, &self.output, &self.bars)
     }
 

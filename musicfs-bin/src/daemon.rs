@@ -1,8 +1,8 @@
 //! The life of a mount, from the lock to the last scratch file.
 //!
 //! The order is what keeps it safe: the cache directory is locked before anything is looked at or changed, so
-//! that whatever a killed daemon left is nobody's but ours; the control socket and READY come after the mount
-//! answers; the scan comes last, and nothing waits for it. Stopping goes backwards, each step with a limit.
+//! that whatever a killed daemon left is nobody's but ours; READY comes when the mount and the control socket
+//! answer; the scan comes last, and nothing waits for it. Stopping goes backwards, each step with a limit.
 //!
 //! Blocking work runs on threads of its own or in the runtime's blocking pool; only the last steps of stopping
 //! and the first of starting run on the main task.
@@ -12,6 +12,7 @@ mod reload;
 mod scans;
 mod state;
 mod stop;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use anyhow::{Context as _, anyhow};
 use musicfs_core::{Clock, FileQuery, MetaDb, SystemClock, TaskSupervisor, install_panic_hook};
 use musicfs_fuse::{Cleared, MountHandles, MountOptions, Os, Session};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::background::{self, Parent};
 use crate::cli::MountArgs;
@@ -45,12 +46,6 @@ pub(crate) const FS_NAME: &str = "musicfs";
 const SOCKET: &str = "control.sock";
 /// Wait for a new origin's directory to be looked at.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
-/// Names of the tasks.
-const SCAN_TASK: &str = "scan";
-const ORIGINS_TASK: &str = "origins";
-const CONTROL_TASK: &str = "control";
-const WATCHDOG_TASK: &str = "watchdog";
-const PROGRESS_TASK: &str = "progress";
 
 /// Returns the runtime directory of a mount.
 pub(crate) fn mount_dir(runtime_dir: &Path, mountpoint: &Path) -> PathBuf {
@@ -349,84 +344,6 @@ impl EndSignals {
 }
 
 impl Daemon {
-    fn spawn_control(self: &Arc<Self>, listener: tokio::net::UnixListener) {
-        // The listener can be taken once; started again after a panic, the socket is bound again.
-        let listener = parking_lot::Mutex::new(Some(listener));
-        let daemon = self.clone();
-        let socket = socket_in(&self.dir);
-        self.supervisor.spawn_critical(CONTROL_TASK, move || {
-            let daemon = daemon.clone();
-            let listener = listener.lock().take().map_or_else(|| control::bind(&socket), Ok);
-            async move {
-                match listener {
-                    Ok(listener) => {
-                        let closing = daemon.closing.clone();
-                        control::serve(listener, daemon, closing).await;
-                    }
-                    Err(error) => error!(%error, "the control socket could not be made again"),
-                }
-            }
-        });
-    }
-
-    fn spawn_origins(self: &Arc<Self>) {
-        let daemon = self.clone();
-        self.supervisor.spawn_critical(ORIGINS_TASK, move || {
-            let daemon = daemon.clone();
-            async move {
-                let (registry, clock) = (daemon.engine.registry.clone(), daemon.engine.clock.clone());
-                let scans = daemon.scans.clone();
-                // An origin that is back may have changed while it was away.
-                let back = move |id: &musicfs_core::OriginId| {
-                    scans.order(vec![id.clone()], false);
-                };
-                daemon.origins.clone().watch(registry, clock, back).await;
-            }
-        });
-    }
-
-    fn spawn_scans(self: &Arc<Self>) {
-        let scans = self.scans.clone();
-        self.supervisor.spawn_critical(SCAN_TASK, move || scans.clone().run());
-    }
-
-    fn spawn_progress(self: &Arc<Self>, mut progress: Progress) {
-        /// Time between two looks while a scan runs: smooth to the eye, nothing to the processor.
-        const STEP: Duration = Duration::from_millis(250);
-        let daemon = self.clone();
-        self.supervisor.spawn_supervised(PROGRESS_TASK, async move {
-            let mut changes = daemon.engine.scanner.progress();
-            let clock = daemon.engine.clock.clone();
-            while changes.changed().await.is_ok() {
-                let scan = daemon.scans.status();
-                progress.show(&scan);
-                notify::status(&daemon.status_line());
-                clock.sleep_until(clock.now().plus(STEP)).await;
-            }
-        });
-    }
-
-    fn spawn_watchdog(self: &Arc<Self>) {
-        let Some(interval) = notify::watchdog_interval() else { return };
-        let daemon = self.clone();
-        self.supervisor.spawn_critical(WATCHDOG_TASK, move || {
-            let daemon = daemon.clone();
-            async move {
-                let clock = daemon.engine.clock.clone();
-                loop {
-                    let health = control::Controlled::health(&*daemon).await;
-                    if health.ok {
-                        notify::alive();
-                    } else {
-                        // Silence: the service manager starts the daemon anew when it lasts.
-                        error!(problems = ?health.problems, "the mount does not work as it should");
-                    }
-                    clock.sleep_until(clock.now().plus(interval)).await;
-                }
-            }
-        });
-    }
-
     /// Serves until a signal, a request, or an unmount from outside ends it.
     async fn serve_until_stopped(self: &Arc<Self>, signals: &mut Signals) {
         let Some(session) = self.session() else { return };

@@ -58,7 +58,7 @@ impl Progress {
     fn show_bar(&mut self, scan: &ScanStatus) {
         let bar = self.bar.get_or_insert_with(|| {
             let bar = self.bars.add(ProgressBar::no_length());
-            let style = ProgressStyle::with_template("{spinner} {msg} [{bar:30}] {elapsed}");
+            let style = ProgressStyle::with_template("{spinner} [{bar:20}] {elapsed} {wide_msg}");
             if let Ok(style) = style {
                 bar.set_style(style.progress_chars("=> "));
             }

@@ -32,7 +32,7 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> anyhow::Result<Outcome> {
         Some(client) => small_runtime()?.block_on(by_daemon(cx, args, &client))?,
         None => {
             let config = cx.config(&flags)?;
-            cx.log(&config);
+            cx.quiet_log(&config);
             by_this_process(cx, args, &config)?
         }
     };

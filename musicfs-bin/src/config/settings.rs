@@ -135,6 +135,11 @@ impl Setting for Template {
 pub(crate) struct LogLevel(String);
 
 impl LogLevel {
+    /// Makes the level of a command that reports by itself.
+    pub(crate) fn warn() -> Self {
+        Self("warn".into())
+    }
+
     /// Returns the directives.
     pub(crate) fn as_str(&self) -> &str {
         &self.0

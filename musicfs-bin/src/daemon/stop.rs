@@ -12,7 +12,8 @@ use musicfs_fuse::{MountError, Session};
 use tracing::{error, info, warn};
 
 use super::state::Daemon;
-use super::{CONTROL_TASK, EndSignals, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, WATCHDOG_TASK, chain};
+use super::tasks::{CONTROL_TASK, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, WATCHDOG_TASK};
+use super::{EndSignals, chain};
 use crate::context::Outcome;
 use crate::{control, notify};
 
