@@ -28,6 +28,7 @@ mod output;
 mod paths;
 mod process;
 mod progress;
+mod retire;
 mod wiring;
 
 use std::ffi::OsString;

@@ -135,6 +135,23 @@ impl Engine {
         self.scanner.set_origins(all.into_iter().map(|registered| registered.origin).collect());
     }
 
+    /// Records the origins that are named, and takes the files of those that were once, and no longer are, out of
+    /// the tree. Blocks.
+    pub(crate) fn settle_origins(&self) -> anyhow::Result<()> {
+        let named = self.origin_ids();
+        let seen = self.library.origins().context("cannot read the library")?;
+        for origin in named.iter().filter(|origin| !seen.iter().any(|(id, _)| id == *origin)) {
+            self.library.record_origin(origin, self.clock.unix()).context("cannot record the origin")?;
+        }
+        for (origin, _) in seen.into_iter().filter(|(origin, _)| !named.contains(origin)) {
+            let retired = crate::retire::retire(&*self.db, &origin, self.clock.unix())?;
+            if retired > 0 {
+                tracing::info!(%origin, files = retired, "the origin is no longer named; its files are hidden");
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the ids of the origins, the preferred first.
     pub(crate) fn origin_ids(&self) -> Vec<OriginId> {
         self.registry.all().iter().map(|registered| registered.origin.id().clone()).collect()

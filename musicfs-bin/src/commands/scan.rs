@@ -170,7 +170,11 @@ async fn scan_all(
         for origin in chosen {
             let began = cx.clock.now();
             let result = match engine.scanner.scan(&origin, args.full, &cancel).await {
-                Ok(report) => daemon::result_of(&report),
+                Ok(report) => {
+                    // So that a mount need not look whether the origin is there.
+                    engine.library.record_origin(&origin, cx.clock.unix())?;
+                    daemon::result_of(&report)
+                }
                 Err(error) => ScanResult {
                     error: Some(chain(&error)),
                     elapsed_ms: cx.clock.now().since(began).as_millis() as u64,

@@ -55,7 +55,7 @@ impl Daemon {
                 }
                 keys::TEMPLATE => {
                     self.engine.scanner.set_template(new.template.clone());
-                    self.scans.rearrange();
+                    self.scans.tidy();
                     applied.template = new.template.clone();
                 }
                 keys::RESCAN_INTERVAL => {
@@ -68,6 +68,7 @@ impl Daemon {
                 keys::ORIGINS => {
                     self.engine.set_origins(&old.origins, &new.origins);
                     applied.origins.clone_from(&new.origins);
+                    self.scans.tidy();
                     self.scans.order(Vec::new(), false);
                 }
                 _ => waiting.push(key.name),

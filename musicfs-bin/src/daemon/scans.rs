@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use musicfs_core::{Clock, MonoTime, OriginId, SystemClock};
-use musicfs_sync::{ScanError, ScanProgress, ScanReport, Scanner};
+use musicfs_sync::{ScanError, ScanProgress, ScanReport};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use tracing::warn;
 
 use crate::control::api::{ScanJob, ScanResult, ScanStatus};
 use crate::progress;
+use crate::wiring::Engine;
 
 /// Orders that are remembered after they ended: enough for whoever gave one to fetch its result.
 const REMEMBERED: usize = 32;
@@ -46,7 +47,8 @@ struct Orders {
     all: BTreeMap<u64, Order>,
     waiting: VecDeque<u64>,
     running: Option<u64>,
-    rearrange: bool,
+    /// Whether origins or the template may have changed since the tree was last brought in line with them.
+    tidy: bool,
     interval: Duration,
     /// When the next rescan is due.
     due: Option<MonoTime>,
@@ -56,8 +58,7 @@ struct Orders {
 
 /// Runs scans.
 pub(crate) struct Scans {
-    scanner: Arc<Scanner>,
-    origins: Box<dyn Fn() -> Vec<OriginId> + Send + Sync>,
+    engine: Arc<Engine>,
     clock: Arc<SystemClock>,
     cancel: CancellationToken,
     orders: Mutex<Orders>,
@@ -66,22 +67,10 @@ pub(crate) struct Scans {
 
 impl Scans {
     /// Makes the loop's state, with a first scan of everything ordered.
-    pub(crate) fn new(
-        scanner: Arc<Scanner>,
-        origins: impl Fn() -> Vec<OriginId> + Send + Sync + 'static,
-        clock: Arc<SystemClock>,
-        cancel: CancellationToken,
-        interval: Duration,
-    ) -> Self {
-        let orders = Orders { interval, rearrange: true, ..Orders::default() };
-        let scans = Self {
-            scanner,
-            origins: Box::new(origins),
-            clock,
-            cancel,
-            orders: Mutex::new(orders),
-            wake: Notify::new(),
-        };
+    pub(crate) fn new(engine: Arc<Engine>, cancel: CancellationToken, interval: Duration) -> Self {
+        let orders = Orders { interval, tidy: true, ..Orders::default() };
+        let clock = engine.clock.clone();
+        let scans = Self { engine, clock, cancel, orders: Mutex::new(orders), wake: Notify::new() };
         scans.order(Vec::new(), false);
         scans
     }
@@ -105,9 +94,9 @@ impl Scans {
         number
     }
 
-    /// Arranges the tree anew, when the template has changed, before anything else is done.
-    pub(crate) fn rearrange(&self) {
-        self.orders.lock().rearrange = true;
+    /// Brings the tree in line with the origins and the template there are now, before anything else is done.
+    pub(crate) fn tidy(&self) {
+        self.orders.lock().tidy = true;
         self.wake.notify_one();
     }
 
@@ -134,7 +123,7 @@ impl Scans {
 
     /// Returns what is done now, and what was done last.
     pub(crate) fn status(&self) -> ScanStatus {
-        let progress = self.scanner.progress().borrow().clone();
+        let progress = self.engine.scanner.progress().borrow().clone();
         let orders = self.orders.lock();
         let busy = orders.running.is_some() || !orders.waiting.is_empty();
         let next = orders.due.filter(|_| !busy).map(|due| due.since(self.clock.now()).as_secs());
@@ -145,13 +134,14 @@ impl Scans {
     pub(crate) async fn run(self: Arc<Self>) {
         self.fail_what_was_under_way();
         while !self.cancel.is_cancelled() {
-            let (rearrange, next) = {
+            let (tidy, next) = {
                 let mut orders = self.orders.lock();
                 let next = orders.waiting.pop_front();
                 orders.running = next;
-                (std::mem::take(&mut orders.rearrange), next)
+                (std::mem::take(&mut orders.tidy), next)
             };
-            if rearrange {
+            if tidy {
+                self.settle().await;
                 self.arrange().await;
             }
             match next {
@@ -189,8 +179,19 @@ impl Scans {
         }
     }
 
+    async fn settle(&self) {
+        let engine = self.engine.clone();
+        match tokio::task::spawn_blocking(move || engine.settle_origins()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(error = format!("{error:#}"), "files of former origins could not be hidden")
+            }
+            Err(error) => warn!(%error, "files of former origins could not be hidden"),
+        }
+    }
+
     async fn arrange(&self) {
-        match self.scanner.arrange(&self.cancel).await {
+        match self.engine.scanner.arrange(&self.cancel).await {
             Ok(_) | Err(ScanError::Cancelled) => {}
             Err(error) => warn!(error = chain(&error), "the tree could not be arranged"),
         }
@@ -202,7 +203,7 @@ impl Scans {
             return;
         };
         let origins = match scope {
-            Scope::All => (self.origins)(),
+            Scope::All => self.engine.origin_ids(),
             Scope::These(origins) => origins,
         };
         for origin in origins {
@@ -210,7 +211,7 @@ impl Scans {
                 break;
             }
             let began = self.clock.now();
-            let result = match self.scanner.scan(&origin, full, &self.cancel).await {
+            let result = match self.engine.scanner.scan(&origin, full, &self.cancel).await {
                 Ok(report) => result_of(&report),
                 Err(error) => ScanResult {
                     error: Some(chain(&error)),

@@ -88,13 +88,8 @@ impl Daemon {
     pub(super) fn new(setup: Setup) -> Arc<Self> {
         let engine = setup.engine;
         let cancel = CancellationToken::new();
-        let ids = {
-            let engine = engine.clone();
-            move || engine.origin_ids()
-        };
         let interval = setup.config.rescan_interval;
-        let (scanner, clock) = (engine.scanner.clone(), engine.clock.clone());
-        let scans = Scans::new(scanner, ids, clock, cancel.clone(), interval);
+        let scans = Scans::new(engine.clone(), cancel.clone(), interval);
         Arc::new(Self {
             flags: setup.flags,
             env: setup.env,

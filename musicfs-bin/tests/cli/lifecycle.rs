@@ -216,6 +216,43 @@ fn known_origin_that_is_away_is_mounted_all_the_same() {
 }
 
 #[test]
+fn files_of_an_origin_that_is_no_longer_named_are_hidden_and_come_back() {
+    let bench = Bench::new();
+    let config = bench.path("config.toml");
+    musicfs_test_utils::library::demo_library(&bench.path("demo")).unwrap();
+    let origins = |names: &[&str]| {
+        let table = |name: &&str| format!("[[origins]]\nid = {name:?}\npath = {:?}\n", bench.path(name));
+        std::fs::write(&config, names.iter().map(table).collect::<String>()).unwrap();
+    };
+    origins(&["demo", "music"]);
+    let start = || {
+        let mut command = bench.command();
+        command.args(["mount", "--config", config.to_str().unwrap()]).arg(bench.mountpoint());
+        Daemon::start(command, bench.mountpoint(), bench.path("daemon.log"))
+    };
+    let mut daemon = start();
+    let tracks = || bench.json(["status", "--json"])["totals"]["tracks"].as_u64().unwrap();
+    bench.until("both to be scanned", |status| {
+        status["scan"]["phase"] == "idle" && status["scan"]["last"].as_object().unwrap().len() == 2
+    });
+    let both = tracks();
+    assert!(both > 3);
+    origins(&["music"]);
+    daemon.signal(Signal::SIGHUP);
+    bench.until_tracks(3);
+    daemon.signal(Signal::SIGTERM);
+    daemon.ended();
+    // Another mount finds the same: the origin is known, though not named.
+    let again = start();
+    bench.until_tracks(3);
+    drop(again);
+    origins(&["demo", "music"]);
+    let result = bench.json(["scan", "--json", "--config", config.to_str().unwrap()]);
+    assert_eq!(result["demo"]["added"], 0, "{result}");
+    assert!(result["demo"]["returned"].as_u64().unwrap() >= both - 3, "{result}");
+}
+
+#[test]
 fn two_mounts_have_nothing_to_do_with_each_other() {
     let (one, two) = (Bench::new(), Bench::new());
     // In one runtime directory, as one user's mounts are.

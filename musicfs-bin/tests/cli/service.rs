@@ -1,6 +1,7 @@
 //! What the service manager is told, by a socket that stands in for it.
 
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 use crate::bench::{Bench, Daemon, SOON};
 
@@ -49,6 +50,22 @@ fn manager_is_told_of_ready_reload_and_stop() {
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     manager.hear("STOPPING=1");
     assert_eq!(daemon.ended().code(), Some(0));
+}
+
+#[test]
+fn watchdog_falls_silent_while_something_covers_the_mount() {
+    let bench = Bench::new();
+    let manager = Manager::listen(&bench);
+    let daemon = service(&bench, &[("WATCHDOG_USEC", "200000")]);
+    manager.hear("WATCHDOG=1");
+    let at = bench.mountpoint();
+    assert!(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&at).status().unwrap().success());
+    daemon.until_logged("the mount does not work as it should");
+    let health = bench.run(["status", "--json"]);
+    assert_ne!(health.code, Some(0), "{health:?}");
+    assert!(Command::new("umount").arg(&at).status().unwrap().success());
+    bench.until("the daemon to be well again", |status| status["health"]["ok"] == true);
+    manager.hear("WATCHDOG=1");
 }
 
 #[test]
