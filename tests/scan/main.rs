@@ -249,6 +249,24 @@ async fn vanished_file_is_missing_and_comes_back_as_itself() {
 }
 
 #[tokio::test]
+async fn moved_folder_does_not_stand_in_its_own_way() {
+    let mut world = World::new();
+    world.add("a/1.flac", song("A", "L", 1, "T"));
+    world.add("a/2.flac", song("A", "L", 2, "U"));
+    std::fs::write(world.music().join("a/cover.jpg"), "x").unwrap();
+    world.scan().await;
+    let before = world.paths();
+    for (from, to) in [("a", "b"), ("b", "c")] {
+        std::fs::rename(world.music().join(from), world.music().join(to)).unwrap();
+        world.scan().await;
+        assert_eq!(world.paths(), before, "{from} -> {to}");
+    }
+    world.rebuild(Template::default().as_str());
+    world.scan().await;
+    assert_eq!(world.paths(), before);
+}
+
+#[tokio::test]
 async fn empty_listing_takes_nothing_away() {
     let world = World::new();
     world.add("a/1.flac", song("A", "L", 1, "T"));

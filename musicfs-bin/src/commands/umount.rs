@@ -17,6 +17,8 @@ use crate::process;
 
 /// Time between two looks at whether the daemon has gone.
 const STEP: Duration = Duration::from_millis(20);
+/// How long a daemon that closed the connection may take to be gone before it counts as one that cannot be asked.
+const GOING: Duration = Duration::from_secs(3);
 
 /// Unmounts.
 pub(crate) fn run(cx: &Context, args: &UmountArgs) -> anyhow::Result<Outcome> {
@@ -86,6 +88,8 @@ async fn stop(
                 quoted(mountpoint)
             )));
         }
+        // It may have ended before its answer was read, by this order or another.
+        Err(_) if gone(cx, os, mountpoint, pid).await => return Ok(()),
         Err(error) => {
             return Err(anyhow!(error).context(format!(
                 "{who} cannot be asked to unmount {shown}; it may have another --runtime-dir; by hand: {by_hand}"
@@ -114,5 +118,22 @@ async fn stop(
             );
         }
         clock.sleep_until(clock.now().plus(STEP)).await;
+    }
+}
+
+/// Whether a mount whose daemon cannot be asked goes by itself within a moment.
+async fn gone(cx: &Context, os: &Os, mountpoint: &Path, pid: Option<u32>) -> bool {
+    let started = pid.and_then(process::start_ticks);
+    let deadline = cx.clock.now().plus(GOING);
+    loop {
+        let running = pid.zip(started).is_some_and(|(pid, started)| process::is_running(pid, started));
+        let state = mount_state(os, mountpoint, FS_NAME, None);
+        if !running && matches!(state, Ok(MountState::NotMounted)) {
+            return true;
+        }
+        if cx.clock.now() >= deadline {
+            return false;
+        }
+        cx.clock.sleep_until(cx.clock.now().plus(STEP)).await;
     }
 }

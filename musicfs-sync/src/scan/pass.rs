@@ -336,7 +336,8 @@ impl Pass<'_> {
                 }
             }
             writer.flush()?;
-            writer.forget_single_discs()
+            writer.forget_single_discs()?;
+            if lost { writer.settle_names() } else { Ok(()) }
         })
         .await
     }

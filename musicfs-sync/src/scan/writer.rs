@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use musicfs_core::{
     AlbumKey, Applied, Batch, Clock, FileId, FileKind, FileMeta, FileQuery, FileState, MetaDb, MetaError, Op,
-    OriginId, OriginPath, Placement, Template, VirtualPath,
+    OriginId, OriginPath, Placement, Suffixed, Template, VirtualPath,
 };
 
 use super::{Parts, ScanError};
@@ -32,6 +32,8 @@ pub(super) struct Writer {
     multi_disc: HashSet<AlbumKey>,
     /// Albums that turned out to have several discs since the last flush.
     newly_multi: Vec<AlbumKey>,
+    /// Files that were given a number by this writer for the first time.
+    newly_numbered: Vec<Suffixed>,
     ops: Vec<Op>,
 }
 
@@ -47,6 +49,7 @@ impl Writer {
             clock,
             template,
             newly_multi: Vec::new(),
+            newly_numbered: Vec::new(),
             ops: Vec::new(),
         })
     }
@@ -156,6 +159,24 @@ impl Writer {
         self.flush()
     }
 
+    /// Gives the files that took a number in this pass their plain name, where its holder turned out to be gone: a
+    /// file that moved on its origin is not to stand in its own way.
+    pub(super) fn settle_names(&mut self) -> Result<(), ScanError> {
+        let numbered = std::mem::take(&mut self.newly_numbered);
+        for file in &numbered {
+            self.numbers.remove(&file.id);
+            self.ops.push(Op::Unplace(file.id));
+        }
+        for file in &numbered {
+            self.place(file.id, file.path.clone());
+        }
+        self.flush()?;
+        let plain = numbered.into_iter().filter(|file| !self.numbers.contains_key(&file.id));
+        let plain: Vec<Suffixed> = plain.map(|file| Suffixed { n: 1, ..file }).collect();
+        self.newly_numbered.clear();
+        Ok(self.library.record_numbers(&plain)?)
+    }
+
     fn replace_album(&mut self, key: AlbumKey) -> Result<(), ScanError> {
         let mut after = None;
         loop {
@@ -212,6 +233,8 @@ impl Writer {
         };
         if !suffixed.is_empty() {
             self.library.record_numbers(&suffixed)?;
+            let had = |s: &&Suffixed| self.numbers.get(&s.id).is_some_and(|(path, _)| *path == s.path);
+            self.newly_numbered.extend(suffixed.iter().filter(|s| !had(s)).cloned());
             self.numbers.extend(suffixed.into_iter().map(|s| (s.id, (s.path, s.n))));
         }
         Ok(())
