@@ -37,6 +37,8 @@ mod local;
 mod nfs;
 mod reader;
 mod registry;
+#[cfg(feature = "web")]
+mod remote;
 mod secret;
 #[cfg(feature = "sftp")]
 mod sftp;
@@ -52,6 +54,18 @@ pub use local::LocalOrigin;
 pub use nfs::{NfsConfig, NfsOrigin};
 pub use reader::{OriginReader, ReadLimits};
 pub use registry::{OriginRegistry, Registered};
+#[cfg(feature = "http")]
+pub use remote::HttpOrigin;
+#[cfg(feature = "opendal")]
+pub use remote::OpendalOrigin;
+#[cfg(feature = "webdav")]
+pub use remote::WebdavOrigin;
+#[cfg(feature = "s3")]
+pub use remote::{S3Config, S3Credentials, S3Origin};
+#[cfg(any(feature = "http", feature = "webdav"))]
+pub use remote::{WebAuth, WebConfig};
+#[cfg(feature = "web")]
+pub use remote::{WebError, WebOptions};
 pub use secret::Secret;
 #[cfg(feature = "sftp")]
 pub use sftp::{SftpAuth, SftpConfig, SftpOrigin};

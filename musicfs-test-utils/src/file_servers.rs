@@ -1,14 +1,19 @@
-//! File servers that a test starts as ordinary processes on free ports of the loopback: OpenSSH, Samba, rclone.
+//! File servers that a test starts as ordinary processes on free ports of the loopback: OpenSSH, Samba, rclone, nginx,
+//! Apache, moto.
 //!
 //! Each is killed, with what it has forked, when it is dropped. A server that is not installed fails the test with
 //! the way to install it.
 
+mod moto;
 mod process;
 mod rclone;
 mod samba;
 mod sshd;
+mod web;
 
+pub use moto::Moto;
 pub use process::ServerProcess;
 pub use rclone::Rclone;
 pub use samba::Samba;
 pub use sshd::{Agent, Sshd};
+pub use web::WebServer;

@@ -1,7 +1,7 @@
 //! How much may happen at once.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,52 +31,46 @@ pub struct Limits {
 ///
 /// Bandwidth is paid for before a read begins, by the length it will have, and given back by a read that is
 /// dropped while it waits.
-pub struct Limit<O> {
-    gate: Gate,
-    inner: Arc<O>,
-}
+pub struct Limit<O>(Arc<Gate<O>>);
 
-#[derive(Clone)]
-struct Gate {
-    origin: OriginId,
-    permits: Arc<Semaphore>,
-    concurrency: usize,
-    bandwidth: Option<Arc<Bandwidth>>,
+struct Gate<O> {
+    inner: O,
+    /// `None` for what the origin advises, which it may have to find out.
+    concurrency: Option<usize>,
+    permits: OnceLock<Arc<Semaphore>>,
+    bandwidth: Option<Bandwidth>,
 }
 
 impl<O> fmt::Debug for Limit<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limit")
-            .field("origin", &self.gate.origin)
-            .field("concurrency", &self.gate.concurrency)
-            .field("bandwidth", &self.gate.bandwidth.as_ref().map(|b| b.rate))
+            .field("concurrency", &self.0.concurrency)
+            .field("bandwidth", &self.0.bandwidth.as_ref().map(|b| b.rate))
             .finish_non_exhaustive()
     }
 }
 
 impl<O: Origin> Limit<O> {
-    /// Wraps `inner`. A concurrency or a bandwidth of zero counts as one.
+    /// Wraps `inner`, of which nothing is asked yet. A concurrency or a bandwidth of zero counts as one.
     pub fn new(inner: O, limits: &Limits, clock: Arc<dyn Clock>) -> Self {
-        let concurrency =
-            limits.concurrency.unwrap_or_else(|| inner.caps().concurrency).clamp(1, Semaphore::MAX_PERMITS);
-        let bandwidth = limits
-            .bandwidth
-            .map(|rate| Arc::new(Bandwidth { rate: rate.max(1), clock, free_at: Mutex::default() }));
-        let gate = Gate {
-            origin: inner.id().clone(),
-            permits: Arc::new(Semaphore::new(concurrency)),
-            concurrency,
-            bandwidth,
-        };
-        Self { gate, inner: Arc::new(inner) }
+        let bandwidth =
+            limits.bandwidth.map(|rate| Bandwidth { rate: rate.max(1), clock, free_at: Mutex::default() });
+        let concurrency = limits.concurrency.map(|calls| calls.clamp(1, Semaphore::MAX_PERMITS));
+        Self(Arc::new(Gate { inner, concurrency, permits: OnceLock::new(), bandwidth }))
     }
 }
 
-impl Gate {
+impl<O: Origin> Gate<O> {
+    fn concurrency(&self) -> usize {
+        self.concurrency.unwrap_or_else(|| self.inner.caps().concurrency.clamp(1, Semaphore::MAX_PERMITS))
+    }
+
     async fn enter(&self, path: &OriginPath) -> Result<OwnedSemaphorePermit, OriginError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permits = self.permits.get_or_init(|| Arc::new(Semaphore::new(self.concurrency())));
+        let permit = Arc::clone(permits).acquire_owned().await;
         // It is never closed; should it be, no call can be served.
-        permit.map_err(|e| OriginError::new(&self.origin, path, OriginErrorKind::Unavailable).with_source(e))
+        let unavailable = || OriginError::new(self.inner.id(), path, OriginErrorKind::Unavailable);
+        permit.map_err(|e| unavailable().with_source(e))
     }
 }
 
@@ -123,18 +117,18 @@ impl Bandwidth {
 #[deny(clippy::missing_trait_methods)]
 impl<O: Origin> Origin for Limit<O> {
     fn id(&self) -> &OriginId {
-        self.inner.id()
+        self.0.inner.id()
     }
 
     fn caps(&self) -> OriginCaps {
-        let caps = self.inner.caps();
-        let concurrency = caps.concurrency.min(self.gate.concurrency);
+        let caps = self.0.inner.caps();
+        let concurrency = caps.concurrency.min(self.0.concurrency.unwrap_or(usize::MAX));
         caps.with_concurrency(concurrency)
     }
 
     fn scan(&self, request: ScanRequest) -> ScanStream {
-        let (gate, under) = (self.gate.clone(), request.under.clone());
-        let pages = self.inner.scan(request);
+        let (gate, under) = (Arc::clone(&self.0), request.under.clone());
+        let pages = self.0.inner.scan(request);
         stream::unfold(Some((pages, gate, under)), |state| async move {
             let (mut pages, gate, under) = state?;
             let permit = match gate.enter(&under).await {
@@ -150,8 +144,8 @@ impl<O: Origin> Origin for Limit<O> {
     }
 
     async fn stat(&self, path: &OriginPath) -> Result<OriginEntry, OriginError> {
-        let _permit = self.gate.enter(path).await?;
-        self.inner.stat(path).await
+        let _permit = self.0.enter(path).await?;
+        self.0.inner.stat(path).await
     }
 
     async fn read(
@@ -160,19 +154,19 @@ impl<O: Origin> Origin for Limit<O> {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
-        if let Some(line) = &self.gate.bandwidth {
+        if let Some(line) = &self.0.bandwidth {
             line.pay(range.clamp_to(version.size).len()).await;
         }
-        let _permit = self.gate.enter(path).await?;
-        self.inner.read(path, version, range).await
+        let _permit = self.0.enter(path).await?;
+        self.0.inner.read(path, version, range).await
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {
-        self.inner.health().await
+        self.0.inner.health().await
     }
 
     fn local(&self) -> Option<&dyn LocalAccess> {
         // What the kernel reads by itself could not be held to the cap.
-        if self.gate.bandwidth.is_some() { None } else { self.inner.local() }
+        if self.0.bandwidth.is_some() { None } else { self.0.inner.local() }
     }
 }

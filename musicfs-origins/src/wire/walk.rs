@@ -136,6 +136,8 @@ struct Walk<F> {
     /// Up to where everything was listed.
     at: Option<Cursor>,
     resume: Option<Cursor>,
+    /// What ends the listing, once all that was found before it is handed over.
+    failed: Option<musicfs_core::OriginError>,
 }
 
 impl<F: Folders> Walk<F> {
@@ -169,11 +171,15 @@ impl<F: Folders> Walk<F> {
             since,
             at: None,
             resume,
+            failed: None,
         })
     }
 
     /// Fills the next page.
     async fn page(&mut self) -> Result<ScanPage, musicfs_core::OriginError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         loop {
             while self.page.entries.len() < PAGE_ENTRIES {
                 let Some(file) = self.files.pop_front() else { break };
@@ -208,7 +214,14 @@ impl<F: Folders> Walk<F> {
                 }
             };
             let listed = joined.unwrap_or_else(|e| Err(Failure::new(OriginErrorKind::Unavailable, e)));
-            self.enter(node, listed)?;
+            if let Err(error) = self.enter(node, listed) {
+                if self.page.entries.is_empty() && self.page.unlisted.is_empty() {
+                    return Err(error);
+                }
+                // Who goes on from the page before the failure need not list again what is in it.
+                self.failed = Some(error);
+                return Ok(self.hand_over());
+            }
         }
     }
 

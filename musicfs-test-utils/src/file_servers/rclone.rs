@@ -32,6 +32,25 @@ impl Rclone {
         Self::serve(folder, &["nfs"])
     }
 
+    /// Serves `folder` by WebDAV to a user with a password, or to anybody.
+    ///
+    /// # Panics
+    /// When it is not installed or does not start.
+    pub fn webdav(folder: &Path, login: Option<(&str, &str)>) -> Self {
+        match login {
+            Some((user, password)) => Self::serve(folder, &["webdav", "--user", user, "--pass", password]),
+            None => Self::serve(folder, &["webdav"]),
+        }
+    }
+
+    /// Serves the folders in `folder` as buckets by S3, to the owner of a key.
+    ///
+    /// # Panics
+    /// When it is not installed or does not start.
+    pub fn s3(folder: &Path, id: &str, secret: &str) -> Self {
+        Self::serve(folder, &["s3", "--auth-key", &format!("{id},{secret}")])
+    }
+
     fn serve(folder: &Path, how: &[&str]) -> Self {
         let dir = TempDir::new().unwrap_or_else(|e| panic!("no folder: {e}"));
         let own = dir.path().to_owned();

@@ -1,0 +1,162 @@
+//! S3, over moto and rclone.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::StreamExt;
+use musicfs_core::{Origin, OriginErrorKind, ScanRequest};
+use musicfs_origins::{S3Config, S3Credentials, S3Origin, Secret};
+use musicfs_test_utils::conformance::origin::{Fixture, sample_files_utf8};
+use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
+use musicfs_test_utils::file_servers::{Moto, Rclone};
+use musicfs_test_utils::origin_conformance;
+
+use crate::{Files, Served, clock, content, list, path, printable, read, said};
+
+const ID: &str = "ACCESSKEY12345";
+const SECRET: &str = "SECRETKEY1234567890";
+
+fn config(addr: SocketAddr) -> S3Config {
+    S3Config {
+        bucket: "music".into(),
+        endpoint: Some(format!("http://{addr}")),
+        credentials: S3Credentials::Keys { id: ID.into(), secret: Secret::new(SECRET), session_token: None },
+        ..S3Config::default()
+    }
+}
+
+fn origin(addr: SocketAddr) -> S3Origin {
+    S3Origin::new("s3", &config(addr), clock()).unwrap()
+}
+
+fn moto(files: Files) -> Fixture {
+    let server = Moto::with_bucket("music");
+    for (path, bytes) in &files {
+        server.put("music", path.as_bytes(), bytes);
+    }
+    Fixture::new(origin(server.addr()), files).keeping(server)
+}
+
+fn in_bucket(files: &Files) -> Served {
+    let within = |(file, bytes): &(_, _)| (path(format!("music/{file}")), bytes::Bytes::clone(bytes));
+    Served::new(&files.iter().map(within).collect())
+}
+
+fn rclone(files: Files) -> Fixture {
+    let served = in_bucket(&files);
+    let server = Rclone::s3(served.root(), ID, SECRET);
+    Fixture::new(origin(server.addr()), files).keeping((server, served))
+}
+
+async fn proxied(files: Files) -> Fixture {
+    let served = in_bucket(&files);
+    let server = Rclone::s3(served.root(), ID, SECRET);
+    let proxy = FaultProxy::start(server.addr()).await.unwrap();
+    proxy.set([Toxic::Slicer { size: 700, delay: Duration::ZERO }, Toxic::Latency(Duration::from_millis(2))]);
+    Fixture::new(origin(proxy.addr()), files).keeping((proxy, server, served))
+}
+
+origin_conformance!(s3_of_moto, moto(printable(sample_files_utf8())));
+origin_conformance!(s3_of_rclone, rclone(printable(sample_files_utf8())));
+origin_conformance!(s3_through_a_network_in_slices, proxied(printable(sample_files_utf8())).await);
+
+#[tokio::test]
+async fn moto_object_that_changes_is_changed_and_one_that_goes_not_found() {
+    let server = Moto::with_bucket("music");
+    server.put("music", b"a b/x.flac", &content(1000));
+    let origin = origin(server.addr());
+    let entry = list(&origin).await.unwrap().remove(0);
+    assert!(entry.version.etag.is_some());
+    server.put("music", b"a b/x.flac", &[7; 1000]);
+    assert_eq!(read(&origin, &entry, 0, 10).await.unwrap_err().kind, OriginErrorKind::Changed);
+    let now = origin.stat(&entry.path).await.unwrap();
+    assert_eq!(read(&origin, &now, 990, 100).await.unwrap(), vec![7; 10]);
+    server.delete("music", b"a b/x.flac");
+    assert_eq!(read(&origin, &now, 0, 10).await.unwrap_err().kind, OriginErrorKind::NotFound);
+    assert!(list(&origin).await.unwrap().is_empty(), "a bucket that is there may be empty");
+}
+
+#[tokio::test]
+async fn moto_keys_that_no_file_can_have_are_left_out_and_said_once() {
+    let server = Moto::with_bucket("music");
+    for key in ["ok.flac", "folder/", "folder/ok.flac", "a//b.flac", "x/../y.flac", "blank at end "] {
+        server.put("music", key.as_bytes(), b"some bytes");
+    }
+    let logs = musicfs_test_utils::captured_logs();
+    let origin = origin(server.addr());
+    for _ in 0..2 {
+        let listed: Vec<_> = list(&origin).await.unwrap().into_iter().map(|entry| entry.path).collect();
+        assert_eq!(listed, [path("folder/ok.flac"), path("ok.flac")]);
+    }
+    assert_eq!(logs.count(&["left out"]), 1, "{}", logs.text());
+}
+
+#[tokio::test]
+async fn moto_listing_of_many_keys_comes_in_pages_and_goes_on_from_each() {
+    let server = Moto::with_bucket("music");
+    let mut keys: Vec<String> = (0..1100).map(|n| format!("{:02}/{n:04}.flac", n % 50)).collect();
+    keys.extend((0..10).map(|n| format!("{n:02}/Z/{n}.flac")));
+    for key in &keys {
+        server.put("music", key.as_bytes(), b"x");
+    }
+    let proxy = FaultProxy::start(server.addr()).await.unwrap();
+    let origin = origin(proxy.addr());
+    let pages: Vec<_> = origin.scan(ScanRequest::all()).map(Result::unwrap).collect().await;
+    assert!(pages.len() > 1);
+    let listed: Vec<_> = pages.iter().flat_map(|page| &page.entries).collect();
+    assert_eq!(listed.len(), keys.len());
+    assert!(proxy.traffic().upstream < 3000, "two requests, not one a file");
+    for (n, page) in pages.iter().enumerate().take(pages.len() - 1) {
+        let request = ScanRequest { resume: page.cursor.clone(), ..ScanRequest::all() };
+        assert!(request.resume.is_some());
+        let rest: Vec<_> = origin.scan(request).map(|page| page.unwrap().entries).collect().await;
+        let expected: Vec<_> = pages[n + 1..].iter().flat_map(|page| page.entries.clone()).collect();
+        assert_eq!(rest.concat(), expected);
+    }
+}
+
+#[tokio::test]
+async fn folder_of_a_bucket_is_the_origins_root() {
+    let served = in_bucket(&vec![(path("in/my music/a.flac"), content(10)), (path("b.flac"), content(9))]);
+    let server = Rclone::s3(served.root(), ID, SECRET);
+    let config = S3Config { prefix: "in/my music".into(), ..config(server.addr()) };
+    let origin = S3Origin::new("s3", &config, clock()).unwrap();
+    let entries = list(&origin).await.unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].path, path("a.flac"));
+    assert_eq!(read(&origin, &entries[0], 3, 100).await.unwrap(), content(10).slice(3..));
+}
+
+#[tokio::test]
+async fn wrong_key_is_denied_and_never_shown() {
+    let served = in_bucket(&vec![(path("a.flac"), content(10))]);
+    let server = Rclone::s3(served.root(), ID, SECRET);
+    let logs = musicfs_test_utils::captured_logs();
+    let wrong = "WRONGKEY1234567890";
+    let credentials = S3Credentials::Keys { id: ID.into(), secret: Secret::new(wrong), session_token: None };
+    let config = S3Config { credentials, ..config(server.addr()) };
+    let origin = S3Origin::new("s3", &config, clock()).unwrap();
+    assert!(!format!("{config:?}{origin:?}").contains(wrong));
+    for error in [list(&origin).await.unwrap_err(), origin.health().await.unwrap_err()] {
+        assert_eq!(error.kind, OriginErrorKind::Denied, "{}", said(&error));
+        assert!(!said(&error).contains(wrong));
+    }
+    assert!(!logs.text().contains(wrong));
+}
+
+#[tokio::test]
+async fn bucket_that_is_missing_is_unavailable_in_every_way() {
+    let server = Moto::with_bucket("other");
+    let origin = origin(server.addr());
+    let unavailable = OriginErrorKind::Unavailable;
+    assert_eq!(list(&origin).await.unwrap_err().kind, unavailable);
+    assert_eq!(origin.health().await.unwrap_err().kind, unavailable);
+    assert_eq!(origin.stat(&path("a.flac")).await.unwrap_err().kind, unavailable);
+}
+
+#[tokio::test]
+async fn identity_is_the_bucket() {
+    let server = Moto::with_bucket("music");
+    let identity = origin(server.addr()).health().await.unwrap().identity.unwrap();
+    assert!(identity.contains("music") && identity.contains(&server.addr().to_string()), "{identity}");
+}
