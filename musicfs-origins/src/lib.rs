@@ -42,6 +42,7 @@ mod remote;
 mod secret;
 #[cfg(feature = "sftp")]
 mod sftp;
+mod spec;
 #[cfg(feature = "wire")]
 mod wire;
 
@@ -69,3 +70,7 @@ pub use remote::{WebError, WebOptions};
 pub use secret::Secret;
 #[cfg(feature = "sftp")]
 pub use sftp::{SftpAuth, SftpConfig, SftpOrigin};
+pub use spec::{
+    BuiltOrigin, Environment, LocalSpec, NfsSpec, OpendalSpec, OriginKind, OriginSpec, S3Spec, SecretCommand,
+    SecretSource, SftpSpec, SmbSpec, SpecError, WebSpec, build,
+};
