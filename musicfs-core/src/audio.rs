@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
+use crate::{ByteRange, ChunkHash};
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -232,6 +234,9 @@ pub struct PictureRef {
 }
 
 /// What tells that two files hold the same audio, whatever their tags.
+///
+/// Equal identities say that the audio is the same, not that its bytes in the files are: a FLAC file may have been
+/// encoded again, and the pages of an Ogg file are numbered anew when its comments grow.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AudioIdentity {
@@ -241,6 +246,14 @@ pub enum AudioIdentity {
         md5: [u8; 16],
         /// Samples per channel.
         samples: u64,
+    },
+    /// For formats that carry no checksum of their audio: how long it is as stored, and what stands at fixed places
+    /// in it.
+    Sampled {
+        /// Length of the stored audio in bytes: that of [`AudioMeta::audio_region`].
+        bytes: u64,
+        /// BLAKE3 of the places that are looked at, which differ by format.
+        hash: ChunkHash,
     },
 }
 
@@ -317,6 +330,10 @@ pub struct AudioMeta {
     /// Where the pictures are.
     #[serde(skip_serializing_if = "is_default")]
     pub pictures: Vec<PictureRef>,
+    /// Where in the file the audio lies, tags and headers being outside; `None` where that is not one stretch, or
+    /// was not found out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub audio_region: Option<ByteRange>,
     /// What identifies the audio itself.
     #[serde(skip_serializing_if = "is_default")]
     pub identity: Option<AudioIdentity>,

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::ops::Range;
 
-/// A half-open range of byte offsets, `start <= end`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+use serde::{Deserialize, Serialize};
+
+/// A half-open range of byte offsets, `start <= end`. Written as the pair of both.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "(u64, u64)", into = "(u64, u64)")]
 pub struct ByteRange {
     start: u64,
     end: u64,
@@ -50,6 +53,18 @@ impl ByteRange {
     pub fn intersect(&self, other: &Self) -> Option<Self> {
         let both = Self::new(self.start.max(other.start), self.end.min(other.end));
         (!both.is_empty()).then_some(both)
+    }
+}
+
+impl From<(u64, u64)> for ByteRange {
+    fn from((start, end): (u64, u64)) -> Self {
+        Self::new(start, end)
+    }
+}
+
+impl From<ByteRange> for (u64, u64) {
+    fn from(range: ByteRange) -> Self {
+        (range.start, range.end)
     }
 }
 

@@ -35,6 +35,7 @@ mod ogg;
 mod others;
 mod picture;
 mod recognise;
+mod sample;
 mod stream;
 mod text;
 mod trailing;
@@ -297,6 +298,7 @@ fn read_tagged(
         (Format::Ape, _) => others::read_monkey(window, stream, meta)?,
         _ => others::read_musepack(window, stream, meta)?,
     }
+    sample::identify(window, stream, &[sample::head(stream), sample::tail(stream)], meta)?;
     if found.frame.is_some() {
         read_leading(window, &found.leading, fields, meta)?;
         trailing.read(window, fields, &mut meta.pictures)

@@ -3,12 +3,12 @@
 //! Chunk headers are walked and audio is skipped. lofty knows neither RF64 nor depths that are not whole bytes, and
 //! reads pictures inside `id3 ` chunks.
 
-use musicfs_core::{AudioMeta, Codec};
+use musicfs_core::{AudioMeta, ByteRange, Codec};
 
 use super::fields::{Field, Fields};
 use super::text::{self, MAX_STORED};
 use super::window::{Stop, Window};
-use super::{ParseError, id3v2, stream};
+use super::{ParseError, id3v2, sample, stream};
 
 /// Most chunks of a file, or of a list in it, that are looked at.
 const MAX_CHUNKS: usize = 500;
@@ -80,10 +80,9 @@ pub(super) fn read_wav(
                 let said = if chunk.len == ELSEWHERE && long_data > 0 { long_data } else { chunk.len };
                 chunks.skip(chunk.at, said);
                 // A recorder that was cut off says nothing, or too much.
-                data = Some(said.min(end - chunk.at));
-                if said == 0 || said > end - chunk.at {
-                    data = Some(end - chunk.at);
-                }
+                let whole = said > 0 && said <= end - chunk.at;
+                let len = if whole { said } else { end - chunk.at };
+                data = Some(ByteRange::at(chunk.at, len));
             }
             b"LIST" => read_info(window, &chunk, &mut info)?,
             b"id3 " | b"ID3 " => has_id3 |= read_id3(window, &chunk, meta, fields)?,
@@ -97,8 +96,8 @@ pub(super) fn read_wav(
     let (Some(format), Some(data)) = (format, data) else {
         return Err(ParseError::Malformed("it has no format or no audio data".to_owned()).into());
     };
-    format.describe(data, samples, meta);
-    Ok(())
+    format.describe(data.len(), samples, meta);
+    sample::identify_pcm(window, data, meta)
 }
 
 fn le64(bytes: &[u8; 24], at: usize) -> u64 {
@@ -208,7 +207,7 @@ pub(super) fn read_aiff(
     let compressed = window.bytes(start + 8, 4)? == b"AIFC";
     let end = window.len();
     let mut chunks = Chunks { next: start + 12, end, little_endian: false };
-    let (mut common, mut audio) = (None, 0);
+    let (mut common, mut audio) = (None, ByteRange::new(0, 0));
     let mut texts = Fields::default();
     let mut has_id3 = false;
     for _ in 0..MAX_CHUNKS {
@@ -220,7 +219,7 @@ pub(super) fn read_aiff(
             }
             b"SSND" => {
                 // An offset and a block size precede the samples.
-                audio = chunk.len.min(end.saturating_sub(chunk.at)).saturating_sub(8);
+                audio = ByteRange::new(chunk.at + 8, chunk.at.saturating_add(chunk.len)).clamp_to(end);
                 continue;
             }
             b"ID3 " | b"id3 " => {
@@ -268,8 +267,8 @@ pub(super) fn read_aiff(
         meta.bit_depth = u8::try_from(word(6)).unwrap_or(0);
     }
     meta.duration_ms = stream::millis(samples, meta.sample_rate);
-    stream::set_bitrate(meta, audio);
-    Ok(())
+    stream::set_bitrate(meta, audio.len());
+    if audio.is_empty() { Ok(()) } else { sample::identify_pcm(window, audio, meta) }
 }
 
 /// Reads an 80-bit floating-point number as a whole number; 0 where it is none that a sample rate could be.

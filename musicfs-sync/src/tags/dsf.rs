@@ -1,10 +1,10 @@
 //! DSF: one-bit DSD audio with an ID3v2 tag at its end.
 
-use musicfs_core::{AudioMeta, Codec};
+use musicfs_core::{AudioMeta, ByteRange, Codec};
 
 use super::fields::Fields;
 use super::window::{Stop, Window};
-use super::{ParseError, id3v2, stream};
+use super::{ParseError, id3v2, sample, stream};
 
 /// Length of the `DSD ` and `fmt ` chunks together.
 const HEAD_LEN: usize = 80;
@@ -25,7 +25,9 @@ pub(super) fn read(window: &mut Window<'_>, meta: &mut AudioMeta, fields: &mut F
     let tag_at = long(20);
     let audio_end = if tag_at == 0 { window.len() } else { tag_at.min(window.len()) };
     // The `data` chunk has a head of 12 bytes.
-    stream::set_bitrate(meta, audio_end.saturating_sub(HEAD_LEN as u64 + 12));
+    let audio = ByteRange::new(HEAD_LEN as u64 + 12, audio_end);
+    stream::set_bitrate(meta, audio.len());
+    sample::identify_pcm(window, audio, meta)?;
     if tag_at > 0
         && tag_at < window.len()
         && let Some(tag) = id3v2::Tag::at(window, tag_at)?

@@ -3,12 +3,12 @@
 //! FLAC is the bulk of most libraries, and a scan needs of it what lofty does not tell: the audio's MD5 and where
 //! pictures are. So its metadata blocks are read here, with no more work than that takes.
 
-use musicfs_core::{AudioIdentity, AudioMeta, Codec, PictureRef, PictureStorage};
+use musicfs_core::{AudioIdentity, AudioMeta, ByteRange, Codec, PictureRef, PictureStorage};
 
 use super::fields::Fields;
 use super::vorbis::{self, Flat};
 use super::window::{Stop, Window};
-use super::{ParseError, picture, stream};
+use super::{ParseError, picture, sample, stream};
 
 /// Most metadata blocks of a file that are looked at.
 const MAX_BLOCKS: usize = 500;
@@ -62,7 +62,12 @@ pub(super) fn read(
     if at > window.len() {
         return Err(ParseError::Truncated.into());
     }
-    stream::set_bitrate(meta, audio_end.saturating_sub(at));
+    let audio = ByteRange::new(at, audio_end);
+    stream::set_bitrate(meta, audio.len());
+    meta.audio_region = Some(audio);
+    if meta.identity.is_none() {
+        sample::identify(window, audio, &[sample::head(audio)], meta)?;
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use musicfs_core::{AudioMeta, ByteRange, Codec, PictureKind, PictureRef, Picture
 use super::fields::{Field, Fields};
 use super::text::{self, MAX_STORED};
 use super::window::{Stop, Window};
-use super::{ParseError, genre, keys, picture};
+use super::{ParseError, genre, keys, picture, sample};
 
 /// Most atoms at one level that are looked at.
 const MAX_ATOMS: usize = 2000;
@@ -34,7 +34,49 @@ pub(super) fn read(window: &mut Window<'_>, meta: &mut AudioMeta, fields: &mut F
             break;
         }
     }
-    Ok(())
+    identify(window, &whole, &movie, meta)
+}
+
+/// Identifies the audio by the sizes of its frames, which differ from track to track as soon as there is sound; where
+/// they are all alike, by its first bytes.
+fn identify(window: &mut Window<'_>, whole: &Atom, movie: &Atom, meta: &mut AudioMeta) -> Result<(), Stop> {
+    let mut media = Vec::new();
+    whole.each(window, |_, atom| {
+        if atom.kind == *b"mdat" {
+            media.push(ByteRange::new(atom.at, atom.end));
+        }
+        Ok(())
+    })?;
+    // Of a file in fragments nothing lies in one piece.
+    let &[audio] = media.as_slice() else { return Ok(()) };
+    let mut sizes = None;
+    movie.each(window, |window, track| {
+        if track.kind == *b"trak" && sizes.is_none() {
+            sizes = sizes_of_audio(window, track)?;
+        }
+        Ok(())
+    })?;
+    let place = match sizes {
+        Some(table) => ByteRange::new(table.at, table.end.min(table.at + sample::SAMPLE)),
+        None => sample::head(audio),
+    };
+    sample::identify(window, audio, &[place], meta)
+}
+
+/// Returns the table of the sizes of a track's frames when it is one of audio and they differ.
+fn sizes_of_audio(window: &mut Window<'_>, track: &Atom) -> Result<Option<Atom>, Stop> {
+    let Some(media) = track.child(window, b"mdia")? else { return Ok(None) };
+    let Some(handler) = media.child(window, b"hdlr")? else { return Ok(None) };
+    if window.up_to(handler.at + 8, 4)? != b"soun" {
+        return Ok(None);
+    }
+    let mut at = media;
+    for kind in [b"minf", b"stbl", b"stsz"] {
+        let Some(child) = at.child(window, kind)? else { return Ok(None) };
+        at = child;
+    }
+    // Version and flags, then one size for all, which is 0 where they differ.
+    Ok((window.up_to(at.at + 4, 4)? == [0; 4]).then_some(at))
 }
 
 /// Takes from lofty what the stream is.

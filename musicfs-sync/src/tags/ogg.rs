@@ -5,12 +5,12 @@
 
 mod pages;
 
-use musicfs_core::{AudioMeta, Codec, PictureRef, PictureStorage};
+use musicfs_core::{AudioMeta, ByteRange, Codec, PictureRef, PictureStorage};
 
 use super::fields::Fields;
 use super::vorbis::{self, Extent, Source};
 use super::window::{Stop, Window};
-use super::{ParseError, flac, picture, stream};
+use super::{ParseError, flac, picture, sample, stream};
 use pages::{Page, Pages};
 
 /// Most streams of a file that are looked at to find one of audio.
@@ -113,28 +113,56 @@ fn read_stream(
             Extent::Whole
         }
     };
-    let headers_end = match extent {
-        Extent::Whole => end_of_headers(window, &mut pages, id.codec)?,
-        Extent::Cut(end) => end,
-    };
-    if let Some(samples) = last_position(window, first.serial)? {
+    let last = last_page(window, first.serial)?;
+    if let Some((samples, _)) = last {
         let played = samples.saturating_sub(id.skipped);
         meta.duration_ms = stream::millis(played, meta.sample_rate);
     }
-    stream::set_bitrate(meta, window.len().saturating_sub(headers_end));
+    let end = window.len();
+    match extent {
+        Extent::Cut(headers_end) => stream::set_bitrate(meta, end.saturating_sub(headers_end)),
+        Extent::Whole if end_of_headers(window, &mut pages, id.codec)? => {
+            let audio = ByteRange::new(pages.start(), end);
+            stream::set_bitrate(meta, audio.len());
+            identify(window, audio, pages.rest_of_page(), last, meta)?;
+        }
+        Extent::Whole => stream::set_bitrate(meta, 0),
+    }
     Ok(())
 }
 
-/// Returns where the audio begins: behind the comments, and behind Vorbis' third header.
-fn end_of_headers(window: &mut Window<'_>, pages: &mut Pages, codec: Codec) -> Result<u64, Stop> {
+/// Identifies the audio by the payloads of its first and last page.
+fn identify(
+    window: &mut Window<'_>,
+    audio: ByteRange,
+    first: ByteRange,
+    last: Option<(u64, u64)>,
+    meta: &mut AudioMeta,
+) -> Result<(), Stop> {
+    meta.audio_region = Some(audio);
+    let Some((position, at)) = last else { return Ok(()) };
+    let Some(last) = Page::at(window, at)? else { return Ok(()) };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&position.to_le_bytes());
+    for payload in [first, ByteRange::at(last.payload, last.payload_len)] {
+        let len = payload.len().min(sample::SAMPLE);
+        hasher.update(&len.to_le_bytes());
+        hasher.update(window.up_to(payload.start(), len as usize)?);
+    }
+    sample::set(meta, audio.len(), &hasher);
+    Ok(())
+}
+
+/// Goes to where the audio begins, behind the comments and Vorbis' third header, and tells whether there is any.
+fn end_of_headers(window: &mut Window<'_>, pages: &mut Pages, codec: Codec) -> Result<bool, Stop> {
     for _ in 0..if codec == Codec::Vorbis { 2 } else { 1 } {
         match pages.next_packet(window) {
             // A file without audio, or cut short in its headers, still has its tags.
-            Err(Stop::Failed(ParseError::Truncated)) => return Ok(window.len()),
+            Err(Stop::Failed(ParseError::Truncated)) => return Ok(false),
             other => other?,
         }
     }
-    Ok(pages.offset())
+    Ok(true)
 }
 
 /// Reads the metadata blocks of Ogg FLAC, one a packet.
@@ -191,8 +219,8 @@ fn read_picture(
     Ok(())
 }
 
-/// Returns the position, in samples, that the stream's last page ends at.
-fn last_position(window: &mut Window<'_>, serial: u32) -> Result<Option<u64>, Stop> {
+/// Returns the position, in samples, that the stream's last page ends at, and where that page is.
+fn last_page(window: &mut Window<'_>, serial: u32) -> Result<Option<(u64, u64)>, Stop> {
     const MARK: &[u8] = b"OggS\0";
     for tail in TAILS {
         let from = window.len().saturating_sub(tail);
@@ -203,7 +231,7 @@ fn last_position(window: &mut Window<'_>, serial: u32) -> Result<Option<u64>, St
                 && pages::serial(page) == serial
                 && let Some(position) = pages::position(page)
             {
-                return Ok(Some(position));
+                return Ok(Some((position, from + at as u64)));
             }
             end = at;
         }

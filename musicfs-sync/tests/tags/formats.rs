@@ -154,6 +154,7 @@ fn every_field_of_every_format_is_read() {
             bitrate_kbps: found.bitrate_kbps,
             codec: found.codec,
             pictures: found.pictures.clone(),
+            audio_region: found.audio_region,
             identity: found.identity.clone(),
             ..full_meta()
         };
@@ -187,7 +188,46 @@ fn flac_is_identified_by_the_md5_of_its_audio() {
     assert_eq!(parse("a.flac", &retagged).unwrap().audio.identity, identity);
     let mut unset = bytes;
     unset[8 + 18..8 + 34].fill(0);
-    assert_eq!(parse("a.flac", &unset).unwrap().audio.identity, None);
+    let sampled = parse("a.flac", &unset).unwrap().audio;
+    let bytes = sampled.audio_region.unwrap().len();
+    assert!(matches!(sampled.identity, Some(AudioIdentity::Sampled { bytes: b, .. }) if b == bytes));
+}
+
+#[test]
+fn audio_of_every_format_is_found_where_it_lies_whatever_the_tags() {
+    let plain = plain_files();
+    let mut compared = 0;
+    for (name, bytes) in tagged_files() {
+        let Some((_, bare)) = plain.iter().find(|(n, _)| *n == name) else { continue };
+        let audio = |bytes: &[u8]| {
+            let region = parse(name, bytes).unwrap().audio.audio_region.unwrap_or_else(|| panic!("{name}"));
+            bytes[region.start() as usize..region.end() as usize].to_vec()
+        };
+        let (with, without) = (audio(&bytes), audio(bare));
+        assert!(!with.is_empty() && with.len() == without.len(), "{name}: {} {}", with.len(), without.len());
+        // The pages of Ogg are numbered from the file's start.
+        assert!(with == without || bare.starts_with(b"OggS"), "{name}");
+        compared += 1;
+    }
+    assert!(compared > 15);
+}
+
+#[test]
+fn audio_that_differs_is_identified_as_different() {
+    // The sample of DSF is silence, by which nothing is identified.
+    for (name, bytes) in plain_files().into_iter().filter(|(name, _)| *name != "a.dsf") {
+        let parsed = parse(name, &bytes).unwrap().audio;
+        let (Some(identity), Some(region)) = (parsed.identity, parsed.audio_region) else {
+            panic!("{name}: {:?}", parsed.audio_region)
+        };
+        // One byte less of audio, which most parsers do not mind.
+        if let Ok(shorter) = parse(name, &bytes[..region.end() as usize - 1])
+            && let Some(other @ AudioIdentity::Sampled { .. }) = shorter.audio.identity
+            && !bytes.starts_with(b"OggS")
+        {
+            assert_ne!(identity, other, "{name}");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Pages of an Ogg file, and the packets that run through them.
 
+use musicfs_core::ByteRange;
+
 use crate::tags::ParseError;
 use crate::tags::vorbis::Source;
 use crate::tags::window::{Stop, Window};
@@ -64,6 +66,9 @@ impl Page {
 pub(super) struct Pages {
     serial: u32,
     next_page: u64,
+    /// Offset of the page that the packet's next byte is on, and of that page's first byte after the header.
+    page: u64,
+    payload: u64,
     segments: std::vec::IntoIter<u8>,
     /// Offset of the packet's next byte.
     at: u64,
@@ -76,7 +81,16 @@ pub(super) struct Pages {
 impl Pages {
     /// Begins at the page at `at`.
     pub(super) fn new(serial: u32, at: u64) -> Self {
-        Self { serial, next_page: at, segments: Vec::new().into_iter(), at, left: 0, goes_on: false }
+        Self {
+            serial,
+            next_page: at,
+            page: at,
+            payload: at,
+            segments: Vec::new().into_iter(),
+            at,
+            left: 0,
+            goes_on: false,
+        }
     }
 
     /// Goes to the next packet, past what is left of this one.
@@ -101,8 +115,10 @@ impl Pages {
     fn turn(&mut self, window: &mut Window<'_>) -> Result<(), Stop> {
         loop {
             let page = Page::at(window, self.next_page)?.ok_or(ParseError::Truncated)?;
+            let at = self.next_page;
             self.next_page = page.end();
             if page.serial == self.serial && !page.segments.is_empty() {
+                (self.page, self.payload) = (at, page.payload);
                 self.at = page.payload;
                 self.segments = page.segments.into_iter();
                 self.open();
@@ -122,6 +138,16 @@ impl Pages {
                 break;
             }
         }
+    }
+
+    /// Returns where the packet begins, with the header of its page where it is the first there.
+    pub(super) fn start(&self) -> u64 {
+        if self.at == self.payload { self.page } else { self.at }
+    }
+
+    /// Returns what is left of the page that the packet is on.
+    pub(super) fn rest_of_page(&self) -> ByteRange {
+        ByteRange::new(self.at, self.next_page)
     }
 
     /// Makes sure that a byte of the packet is at hand, and tells how many are in one piece.
