@@ -11,7 +11,7 @@
 //! * **Seams** by which the kernel's side stays free of stores: [`ContentReader`], [`Refresher`].
 //! * **Pure logic**: [`Template`] and [`layout`] (tags → path), [`VirtualTree`] (the rules of the tree),
 //!   [`ReadPlan`] (offsets → sources), [`FileVersion`] (is it still the same file).
-//! * **Running**: [`TaskSupervisor`], [`install_panic_hook`].
+//! * **Running**: [`TaskSupervisor`], [`install_panic_hook`], [`EventBus`] (what happens, for those who listen).
 //!
 //! # Example: from tags to a path
 //!
@@ -37,6 +37,7 @@ mod audio;
 mod chunk;
 mod clock;
 mod content;
+mod events;
 mod file;
 mod ids;
 pub mod layout;
@@ -58,6 +59,7 @@ pub use clock::{Clock, MonoTime, SystemClock, UnixNanos};
 pub use content::{
     ContentReader, ReadError, ReadPlan, ReadSource, Refreshed, Refresher, Segment, SourceSlice,
 };
+pub use events::{Event, EventBus, EventKind, EventStream, ServiceState};
 pub use file::{FileKind, FileMeta, FileState, FileVersion};
 pub use ids::{FileId, Ino, OriginId, ROOT_INODE};
 pub use layout::VirtualPath;
