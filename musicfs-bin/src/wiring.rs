@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use musicfs_core::{Clock, MetaDb, Origin, OriginId, SystemClock};
+use musicfs_core::{Clock, EventBus, MetaDb, Origin, OriginId, SystemClock};
 use musicfs_fuse::{FsOptions, MusicFs, Parts};
 use musicfs_origins::{LocalOrigin, OriginReader, OriginRegistry, ReadLimits};
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig};
@@ -81,6 +81,8 @@ pub(crate) struct Engine {
     pub(crate) reader: Arc<OriginReader>,
     /// What keeps the catalogue true.
     pub(crate) scanner: Arc<Scanner>,
+    /// Tells what happens: `engine.events.publish(EventKind::…)`.
+    pub(crate) events: EventBus,
     /// The time.
     pub(crate) clock: Arc<SystemClock>,
 }
@@ -108,6 +110,7 @@ impl Engine {
             registry,
             reader: Arc::new(reader),
             scanner: Arc::new(scanner),
+            events: EventBus::new(clock.clone()),
             clock,
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_core::{Clock, MonoTime, OriginId, SystemClock};
+use musicfs_core::{Clock, EventKind, MonoTime, OriginId, SystemClock};
 use musicfs_sync::{ScanError, ScanProgress, ScanReport};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -211,6 +211,7 @@ impl Scans {
                 break;
             }
             let began = self.clock.now();
+            self.engine.events.publish(EventKind::SyncStarted { origin: origin.clone() });
             let result = match self.engine.scanner.scan(&origin, full, &self.cancel).await {
                 Ok(report) => result_of(&report),
                 Err(error) => ScanResult {
@@ -220,6 +221,7 @@ impl Scans {
                 },
             };
             log(&origin, &result);
+            self.engine.events.publish(outcome(&origin, &result));
             let mut orders = self.orders.lock();
             orders.results.insert(origin.to_string(), result.clone());
             if let Some(order) = orders.all.get_mut(&number) {
@@ -239,6 +241,23 @@ impl Scans {
 fn log(origin: &OriginId, result: &ScanResult) {
     if result.error.is_some() || result.held_back.is_some() {
         warn!("{}", progress::summary(origin.as_str(), result));
+    }
+}
+
+/// Returns the event that tells how a pass over an origin ended.
+fn outcome(origin: &OriginId, result: &ScanResult) -> EventKind {
+    let origin = origin.clone();
+    if let Some(reason) = result.error.clone() {
+        return EventKind::SyncFailed { origin, reason };
+    }
+    EventKind::SyncFinished {
+        origin,
+        listed: result.listed,
+        added: result.added,
+        changed: result.changed,
+        missing: result.missing,
+        returned: result.returned,
+        complete: result.complete,
     }
 }
 
