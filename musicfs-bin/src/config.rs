@@ -5,7 +5,7 @@
 //! that commands which need only a part (where the control sockets are) work beside a broken rest.
 //!
 //! Loading reads the file and resolves symbolic links of origins' paths; whether paths make sense is checked
-//! apart ([`check`]). No key holds a secret: origins that need one are not known to this build.
+//! apart ([`check`]). No key holds a secret, only where one is found.
 
 pub(crate) mod check;
 mod file;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use musicfs_core::Template;
 
 use loader::Loader;
-pub(crate) use origins::{OriginSpec, blake3_hex};
+pub(crate) use origins::{NamedOrigin, blake3_hex};
 pub(crate) use settings::{LogFormat, LogLevel};
 pub(crate) use show::KeyShown;
 
@@ -105,7 +105,7 @@ impl Problem {
         Self { place: Some(place), key: None, message }
     }
 
-    fn of(source: &Source, key: &'static str, message: String) -> Self {
+    pub(crate) fn of(source: &Source, key: &'static str, message: String) -> Self {
         let place = if let Source::Set(place) = source { Some(place.clone()) } else { None };
         Self { place, key: Some(key), message }
     }
@@ -146,7 +146,7 @@ pub(crate) struct Config {
     pub(crate) file: Option<PathBuf>,
     /// See [`keys::KEYS`] for this and the rest.
     pub(crate) mountpoint: Option<PathBuf>,
-    pub(crate) origins: Vec<OriginSpec>,
+    pub(crate) origins: Vec<NamedOrigin>,
     pub(crate) cache_dir: PathBuf,
     pub(crate) state_dir: PathBuf,
     pub(crate) runtime_dir: PathBuf,

@@ -16,22 +16,23 @@ mod tasks;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use musicfs_core::{Clock, FileQuery, MetaDb, SystemClock, TaskSupervisor, install_panic_hook};
+use musicfs_core::{Clock, FileQuery, MetaDb, OriginId, SystemClock, TaskSupervisor, install_panic_hook};
 use musicfs_fuse::{Cleared, MountHandles, MountOptions, Os, Session};
+use musicfs_origins::BuiltOrigin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::background::{self, Parent};
 use crate::cli::MountArgs;
-use crate::config::{Config, Flags, OriginSpec, blake3_hex, check, keys};
+use crate::config::{Config, Flags, blake3_hex, check, keys};
 use crate::context::{Context, Outcome, Usage, refuse};
 use crate::control;
 use crate::env::Env;
 use crate::lock::{CacheLock, Holder};
 use crate::log::LogControl;
+use crate::look::{self, Look};
 use crate::progress::Progress;
 use crate::wiring::{self, Engine, Stores};
 use crate::{limits, notify};
@@ -44,8 +45,6 @@ use state::{Daemon, Setup};
 pub(crate) const FS_NAME: &str = "musicfs";
 /// The control socket's name in a mount's runtime directory.
 const SOCKET: &str = "control.sock";
-/// Wait for a new origin's directory to be looked at.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Returns the runtime directory of a mount.
 pub(crate) fn mount_dir(runtime_dir: &Path, mountpoint: &Path) -> PathBuf {
@@ -102,8 +101,8 @@ impl Plan {
             return Err(Usage("where to mount? musicfs mount [OPTIONS] MOUNTPOINT".into()).into());
         };
         if config.origins.is_empty() {
-            let help = "there is no music to show: name a directory with --origin DIR, or an [[origins]] table in the \
-                        configuration";
+            let help = "there is no music to show: name a directory or an address with --origin PATH|URL, or an \
+                        [[origins]] table in the configuration";
             return Err(Usage(help.into()).into());
         }
         Ok(Self { flags, env, config, mountpoint })
@@ -150,15 +149,22 @@ impl Plan {
             warn!("{notice}");
             cx.output.warn(notice);
         }
-        let notices = stores.notices.clone();
+        let mut notices = stores.notices.clone();
 
         let dir = self.make_runtime_dir()?;
         let os = Os::default();
         self.clear_stale_mount(&os, &dir)?;
         check::directory_to_mount_on(&self.mountpoint).map_err(|message| anyhow!(message))?;
-        self.check_new_origins(&stores, &clock)?;
+        let origins = self.build_origins(&clock).await?;
+        self.check_new_origins(&stores, &origins, &clock).await?;
 
-        let engine = Arc::new(Engine::new(&self.config, stores, clock.clone()));
+        let (engine, notice) = Engine::new(&self.config, stores, origins, clock.clone()).await;
+        if let Some(notice) = notice {
+            warn!("{notice}");
+            cx.output.warn(&notice);
+            notices.push(notice);
+        }
+        let engine = Arc::new(engine);
         // Nobody alive listens there: that would have been a mount that is alive.
         let socket = socket_in(&dir);
         let listener = control::bind(&socket)
@@ -248,26 +254,37 @@ impl Plan {
         Ok(())
     }
 
-    /// An origin that was never seen must be there: its path may be misspelt. One that is known may be off, and is
-    /// not even looked at, so that mounting waits for no server.
-    fn check_new_origins(&self, stores: &Stores, clock: &SystemClock) -> anyhow::Result<()> {
+    /// Builds the origins, which may have to wait for commands that print their secrets.
+    async fn build_origins(&self, clock: &Arc<SystemClock>) -> anyhow::Result<Vec<BuiltOrigin>> {
+        let (config, env, clock) = (self.config.clone(), self.env.clone(), clock.clone());
+        let building = tokio::task::spawn_blocking(move || wiring::build_origins(&config, &env, &clock));
+        building.await.context("the origins could not be set up")?
+    }
+
+    /// An origin that was never seen must be there: its address may be misspelt, its server unknown. One that is
+    /// known may be off, and is not even looked at, so that mounting waits for no server.
+    async fn check_new_origins(
+        &self,
+        stores: &Stores,
+        built: &[BuiltOrigin],
+        clock: &SystemClock,
+    ) -> anyhow::Result<()> {
         let known = stores.library.origins().context("cannot read the library")?;
-        for origin in &self.config.origins {
-            if known.iter().any(|(id, _)| *id == origin.id) {
-                continue;
-            }
-            let spec = origin.clone();
-            match crate::paths::in_time(LOOK_LIMIT, move || check::listable(&spec)) {
-                Some(Ok(())) => stores
+        let new = self.config.origins.iter().zip(built);
+        let new = new.filter(|(origin, _)| !known.iter().any(|(id, _)| id == origin.id()));
+        let looks = new.map(|(named, built)| async move { (named, look::at(named, built).await) });
+        for (named, look) in futures::future::join_all(looks).await {
+            match look {
+                Look::There => stores
                     .library
-                    .record_origin(&origin.id, clock.unix())
+                    .record_origin(named.id(), clock.unix())
                     .context("cannot record the origin in the library")?,
                 // The library may be younger than the catalogue.
-                Some(Err(message)) if !in_catalogue(&stores.db, origin) => {
-                    return Err(anyhow!("origin {}: {message}", origin.id));
+                Look::Wrong(message) if !in_catalogue(&stores.db, named.id()) => {
+                    return Err(anyhow!("origin {}: {message}", named.id()));
                 }
-                Some(Err(_)) | None => {
-                    warn!(origin = %origin.id, "the origin does not answer; mounting without it");
+                Look::Wrong(reason) | Look::Silent(reason) => {
+                    warn!(origin = %named.id(), reason, "the origin does not answer; mounting without it");
                 }
             }
         }
@@ -290,8 +307,8 @@ impl Plan {
 }
 
 /// Tells whether the catalogue knows files of an origin.
-fn in_catalogue(db: &dyn MetaDb, origin: &OriginSpec) -> bool {
-    let known = db.files(&FileQuery::Origin(origin.id.clone()), None, 1);
+fn in_catalogue(db: &dyn MetaDb, origin: &OriginId) -> bool {
+    let known = db.files(&FileQuery::Origin(origin.clone()), None, 1);
     known.is_ok_and(|page| !page.files.is_empty())
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn run(cx: &Context, args: &DoctorArgs) -> anyhow::Result<Outcome> {
     findings.extend(places::directories(&config));
     findings.extend(places::mounts(cx, &machine.os(), &config, args.repair));
     findings.extend(stores::findings(cx, &config, args.repair));
-    findings.extend(places::origins(&config));
+    findings.extend(places::origins(cx, &config));
 
     let level = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
     let report = Report { level, findings };

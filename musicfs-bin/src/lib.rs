@@ -21,6 +21,7 @@ mod explain;
 mod limits;
 mod lock;
 mod log;
+mod look;
 mod mount_helper;
 mod mounts;
 mod notify;

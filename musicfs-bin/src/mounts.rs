@@ -106,7 +106,7 @@ pub(crate) fn choose(found: Found, named: Option<&Path>) -> anyhow::Result<Known
     match alive.len() {
         1 => Ok(alive.remove(0)),
         0 if rest.is_empty() => {
-            Err(anyhow!("nothing is mounted; mount with: musicfs mount --origin DIR MOUNTPOINT"))
+            Err(anyhow!("nothing is mounted; mount with: musicfs mount --origin PATH|URL MOUNTPOINT"))
         }
         0 => Err(anyhow!("no mount is alive; list them with: musicfs mounts")),
         _ => {

@@ -1,18 +1,22 @@
 //! The one file where the crates meet: concrete stores, origins, reader and scanner, put together.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use musicfs_core::{Clock, EventBus, MetaDb, Origin, OriginId, SystemClock};
+use musicfs_cas::{CasConfig, CasStore, ContentFetcher, FileReader};
+use musicfs_core::{Clock, ContentReader, EventBus, MetaDb, OriginId, SystemClock};
 use musicfs_fuse::{FsOptions, MusicFs, Parts};
-use musicfs_origins::{LocalOrigin, OriginReader, OriginRegistry, ReadLimits};
+use musicfs_origins::{BuiltOrigin, OriginMetrics, OriginReader, OriginRegistry, ReadLimits};
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig};
+use parking_lot::Mutex;
 
-use crate::config::{Config, OriginSpec};
+use crate::config::{Config, NamedOrigin};
+use crate::env::Env;
 
 /// What the filesystem is composed over.
-pub(crate) type Backends = Parts<Arc<Database>, Arc<OriginReader>, Arc<Scanner>, Arc<SystemClock>>;
+pub(crate) type Backends = Parts<Arc<Database>, Arc<dyn ContentReader>, Arc<Scanner>, Arc<SystemClock>>;
 
 /// The stores of a library.
 pub(crate) struct Stores {
@@ -32,6 +36,11 @@ pub(crate) fn catalogue_path(config: &Config) -> PathBuf {
 /// Where the user's own record is.
 pub(crate) fn library_path(config: &Config) -> PathBuf {
     config.state_dir.join("library.db")
+}
+
+/// Where the chunks of cached files are.
+pub(crate) fn chunks_dir(config: &Config) -> PathBuf {
+    config.cache_dir.join("chunks")
 }
 
 /// Opens the stores; what is damaged is rebuilt or restored, and said. Blocks. The cache directory is locked.
@@ -69,6 +78,27 @@ pub(crate) fn open_stores(config: &Config, clock: &SystemClock) -> anyhow::Resul
     Ok(Stores { db: Arc::new(db), library: Arc::new(library), notices })
 }
 
+/// Builds an origin. Asks nothing of it; reads files and runs commands that its secrets come from, and blocks for
+/// as long as they do.
+pub(crate) fn build_origin(
+    origin: &NamedOrigin,
+    env: &Env,
+    clock: &Arc<SystemClock>,
+) -> anyhow::Result<BuiltOrigin> {
+    let clock: Arc<dyn Clock> = clock.clone();
+    let variable = |name: &str| env.get(name).map(std::ffi::OsStr::to_owned);
+    musicfs_origins::build(&origin.spec, &variable, &clock).with_context(|| format!("origin {}", origin.id()))
+}
+
+/// Builds all origins of a configuration. Blocks; see [`build_origin`].
+pub(crate) fn build_origins(
+    config: &Config,
+    env: &Env,
+    clock: &Arc<SystemClock>,
+) -> anyhow::Result<Vec<BuiltOrigin>> {
+    config.origins.iter().map(|origin| build_origin(origin, env, clock)).collect()
+}
+
 /// Everything that serves one library.
 pub(crate) struct Engine {
     /// What was observed.
@@ -77,8 +107,14 @@ pub(crate) struct Engine {
     pub(crate) library: Arc<Library>,
     /// Where the music is.
     pub(crate) registry: Arc<OriginRegistry>,
-    /// What reads it.
-    pub(crate) reader: Arc<OriginReader>,
+    /// What each origin has done.
+    metrics: Mutex<HashMap<OriginId, Arc<OriginMetrics>>>,
+    /// What reads straight from origins.
+    pub(crate) direct: Arc<OriginReader>,
+    /// What reads files.
+    pub(crate) reader: Arc<dyn ContentReader>,
+    /// The cache; `None` when it cannot be used.
+    pub(crate) cache: Option<(CasStore, FileReader)>,
     /// What keeps the catalogue true.
     pub(crate) scanner: Arc<Scanner>,
     /// Tells what happens: `engine.events.publish(EventKind::…)`.
@@ -88,15 +124,46 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Puts the parts together. Does no I/O.
-    pub(crate) fn new(config: &Config, stores: Stores, clock: Arc<SystemClock>) -> Self {
+    /// Puts the parts together, and opens the cache. Returns what the user should know of it, too. A cache that
+    /// cannot be opened costs the cache, not the mount.
+    pub(crate) async fn new(
+        config: &Config,
+        stores: Stores,
+        origins: Vec<BuiltOrigin>,
+        clock: Arc<SystemClock>,
+    ) -> (Self, Option<String>) {
         let registry = Arc::new(OriginRegistry::new());
-        for spec in &config.origins {
-            registry.register(origin(spec), spec.priority);
+        let mut metrics = HashMap::new();
+        for built in origins {
+            metrics.insert(built.origin.id().clone(), built.metrics);
+            registry.register(built.origin, built.priority);
         }
         let shared: Arc<dyn Clock> = clock.clone();
-        let reader = OriginReader::new(registry.clone(), shared.clone(), limits(config));
+        let direct = Arc::new(OriginReader::new(registry.clone(), shared.clone(), limits(config)));
         let db: Arc<dyn MetaDb> = stores.db.clone();
+        let (cache, notice) = match CasStore::open(CasConfig::new(chunks_dir(config))).await {
+            Ok(store) => {
+                let known = registry.clone();
+                let behind_network = move |id: &OriginId| known.get(id).is_none_or(|o| o.caps().remote);
+                let reader = FileReader::with_fetcher(
+                    Arc::new(store.clone()),
+                    ContentFetcher::new(direct.clone()),
+                    db.clone(),
+                    shared.clone(),
+                    Box::new(behind_network),
+                );
+                (Some((store, reader)), None)
+            }
+            Err(error) => {
+                let why = crate::daemon::chain(&error);
+                let place = chunks_dir(config);
+                (None, Some(format!("nothing is cached: {} cannot be used: {why}", place.display())))
+            }
+        };
+        let reader: Arc<dyn ContentReader> = match &cache {
+            Some((_, cached)) => Arc::new(cached.clone()),
+            None => direct.clone(),
+        };
         let scanner = Scanner::new(
             db,
             stores.library.clone(),
@@ -104,15 +171,19 @@ impl Engine {
             shared,
             ScannerConfig { template: config.template.clone(), workers: config.scan_workers },
         );
-        Self {
+        let engine = Self {
             db: stores.db,
             library: stores.library,
             registry,
-            reader: Arc::new(reader),
+            metrics: Mutex::new(metrics),
+            direct,
+            reader,
+            cache,
             scanner: Arc::new(scanner),
             events: EventBus::new(clock.clone()),
             clock,
-        }
+        };
+        (engine, notice)
     }
 
     /// Returns the filesystem over the parts.
@@ -126,16 +197,23 @@ impl Engine {
         MusicFs::new(parts, FsOptions::default())
     }
 
-    /// Takes over a configuration's origins; those that are the same stay.
-    pub(crate) fn set_origins(&self, before: &[OriginSpec], now: &[OriginSpec]) {
-        for gone in before.iter().filter(|old| !now.contains(old)) {
-            self.registry.remove(&gone.id);
+    /// Takes over a configuration's origins: those that are `gone` leave, the `new` ones come, the others stay.
+    pub(crate) fn set_origins(&self, gone: &[OriginId], new: Vec<BuiltOrigin>) {
+        for id in gone {
+            self.registry.remove(id);
+            self.metrics.lock().remove(id);
         }
-        for new in now.iter().filter(|new| !before.contains(new)) {
-            self.registry.register(origin(new), new.priority);
+        for built in new {
+            self.metrics.lock().insert(built.origin.id().clone(), built.metrics);
+            self.registry.register(built.origin, built.priority);
         }
         let all = self.registry.all();
         self.scanner.set_origins(all.into_iter().map(|registered| registered.origin).collect());
+    }
+
+    /// Returns what an origin has done.
+    pub(crate) fn metrics(&self, origin: &OriginId) -> Option<Arc<OriginMetrics>> {
+        self.metrics.lock().get(origin).cloned()
     }
 
     /// Records the origins that are named, and takes the files of those that were once, and no longer are, out of
@@ -159,10 +237,6 @@ impl Engine {
     pub(crate) fn origin_ids(&self) -> Vec<OriginId> {
         self.registry.all().iter().map(|registered| registered.origin.id().clone()).collect()
     }
-}
-
-fn origin(spec: &OriginSpec) -> Arc<dyn Origin> {
-    Arc::new(LocalOrigin::new(spec.id.clone(), &spec.path))
 }
 
 /// Deadlines of reads.

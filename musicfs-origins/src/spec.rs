@@ -162,6 +162,19 @@ struct Common {
 }
 
 impl OriginSpec {
+    /// Makes a spec without limits of its own, of the priority of those that are given none.
+    pub fn new(id: OriginId, kind: OriginKind) -> Self {
+        Self {
+            id,
+            priority: DEFAULT_PRIORITY,
+            concurrency: None,
+            bandwidth: None,
+            connect_timeout: None,
+            read_timeout: None,
+            kind,
+        }
+    }
+
     /// Makes a spec of a table, such as one of `[[origins]]`. Relative paths of files are below `base`.
     ///
     /// The type is named by `type`, or follows from `url`.

@@ -1,8 +1,6 @@
 //! `musicfs scan`: by the running daemon, or without one by this process, which then holds the cache directory.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -98,7 +96,7 @@ async fn by_daemon(
 /// An argument with a `/` is a directory; made absolute, as the daemon has another working directory.
 fn name_of(cx: &Context, name: &std::ffi::OsStr) -> String {
     let text = name.to_string_lossy().into_owned();
-    if !text.contains('/') && !text.starts_with('~') {
+    if text.contains("://") || (!text.contains('/') && !text.starts_with('~')) {
         return text;
     }
     let path = crate::paths::absolute(name.as_ref(), &cx.env.cwd, cx.env.home());
@@ -123,8 +121,9 @@ fn by_this_process(
     for notice in &stores.notices {
         cx.output.warn(notice);
     }
-    let engine = Arc::new(Engine::new(config, stores, cx.clock.clone()));
+    let origins = wiring::build_origins(config, &cx.env, &cx.clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (engine, _) = runtime.block_on(Engine::new(config, stores, origins, cx.clock.clone()));
     let results = runtime.block_on(scan_all(cx, args, &engine, chosen));
     engine.db.checkpoint().context("the catalogue could not be closed in order")?;
     engine.library.backup().context("the library could not be backed up")?;
@@ -134,22 +133,22 @@ fn by_this_process(
 
 fn chosen(cx: &Context, args: &ScanArgs, config: &Config) -> anyhow::Result<Vec<OriginId>> {
     if config.origins.is_empty() {
-        return Err(Usage("there are no origins to scan; name one with --origin DIR".into()).into());
+        return Err(Usage("there are no origins to scan; name one with --origin PATH|URL".into()).into());
     }
     let mut chosen = Vec::new();
     for name in &args.only {
         let name = name_of(cx, name);
-        let found = config.origins.iter().find(|o| o.id.as_str() == name || o.path == Path::new(&name));
-        let ids = || config.origins.iter().map(|o| o.id.as_str()).collect::<Vec<_>>().join(", ");
+        let found = config.origins.iter().find(|origin| origin.is_named(&name));
+        let ids = || config.origins.iter().map(|o| o.id().as_str()).collect::<Vec<_>>().join(", ");
         chosen.push(
             found
                 .ok_or_else(|| Usage(format!("there is no origin '{name}'; there are: {}", ids())))?
-                .id
+                .id()
                 .clone(),
         );
     }
     if chosen.is_empty() {
-        chosen.extend(config.origins.iter().map(|origin| origin.id.clone()));
+        chosen.extend(config.origins.iter().map(|origin| origin.id().clone()));
     }
     Ok(chosen)
 }

@@ -114,6 +114,17 @@ fn print(cx: &Context, status: &Status, all_problems: bool) {
         };
         out.line(format!("  {}  {}  {state}", origin.id, origin.path));
     }
+    if let Some(cache) = &status.cache {
+        out.line(out.paint(Style::Bold, "Cache"));
+        let read = cache.from_cache + cache.from_origins;
+        let share = (read > 0)
+            .then(|| format!("; {} % of what was read came from it", cache.from_cache * 100 / read));
+        out.line(format!("  {}{}", output::size(cache.size), share.unwrap_or_default()));
+        if cache.passing_through {
+            let why = "it cannot be used; reads go to the origins, and it is tried again every minute";
+            out.line(format!("  {} {why}", out.paint(Style::Bad, "not well:")));
+        }
+    }
     out.line(out.paint(Style::Bold, "Scan"));
     out.line(format!("  {}", progress::describe(&status.scan)));
     for (origin, result) in &status.scan.last {

@@ -5,23 +5,27 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, OriginSpec, Problem, Source, keys};
+use super::{Config, NamedOrigin, Problem, Source, keys};
 use crate::paths;
 
-/// Checks the origins' directories: each is one, can be listed, and lies in no other.
+/// Checks the origins that are directories of this machine: each is one, can be listed, and lies in no other.
 pub(crate) fn origins(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let real: Vec<PathBuf> = config.origins.iter().map(OriginSpec::real_path).collect();
+    let real: Vec<Option<PathBuf>> = config.origins.iter().map(NamedOrigin::real_path).collect();
     for (i, origin) in config.origins.iter().enumerate() {
-        if let Err(message) = listable(origin) {
+        let (Some(path), Some(inner)) = (origin.path(), &real[i]) else { continue };
+        if let Err(message) = listable(path) {
             problems.push(Problem::of(&origin.source, keys::ORIGINS, message));
         }
-        let around = (0..real.len()).find(|other| *other != i && real[i].starts_with(&real[*other]));
-        if let Some(other) = around.filter(|other| real[*other] != real[i] || *other < i) {
+        let holds = |other: &usize| {
+            let outer = real[*other].as_ref().filter(|_| *other != i);
+            outer.is_some_and(|outer| inner.starts_with(outer) && (inner != outer || *other < i))
+        };
+        if let Some(other) = (0..real.len()).find(holds) {
             let message = format!(
                 "{} lies inside the origin {}, so that its files would be shown twice; name only one of them",
-                origin.path.display(),
-                config.origins[other].path.display()
+                path.display(),
+                config.origins[other].place()
             );
             problems.push(Problem::of(&origin.source, keys::ORIGINS, message));
         }
@@ -29,18 +33,16 @@ pub(crate) fn origins(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// Tells why an origin's directory cannot be listed.
-pub(crate) fn listable(origin: &OriginSpec) -> Result<(), String> {
-    let path = origin.path.display();
-    match std::fs::metadata(&origin.path) {
-        Ok(meta) if !meta.is_dir() => Err(format!("{path} is not a directory")),
-        Ok(_) => {
-            std::fs::read_dir(&origin.path).map(drop).map_err(|error| format!("cannot list {path}: {error}"))
-        }
+/// Tells why a directory cannot be listed.
+pub(crate) fn listable(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_dir() => Err(format!("{shown} is not a directory")),
+        Ok(_) => std::fs::read_dir(path).map(drop).map_err(|error| format!("cannot list {shown}: {error}")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(format!("{path} does not exist; check the spelling, and that its disk is mounted"))
+            Err(format!("{shown} does not exist; check the spelling, and that its disk is mounted"))
         }
-        Err(error) => Err(format!("cannot look at {path}: {error}")),
+        Err(error) => Err(format!("cannot look at {shown}: {error}")),
     }
 }
 
@@ -55,8 +57,8 @@ pub(crate) fn mountpoint(config: &Config, mountpoint: &Path) -> Vec<Problem> {
         return problems;
     }
     for origin in &config.origins {
-        let real = origin.real_path();
-        let path = origin.path.display();
+        let Some(real) = origin.real_path() else { continue };
+        let path = origin.place();
         if mountpoint.starts_with(&real) {
             refuse(format!(
                 "{shown} lies inside the origin {path}, which is never written to and would list itself; \
@@ -84,11 +86,13 @@ pub(crate) fn own_directories(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (key, dir) in own_dirs(config) {
         let real = paths::real(dir);
-        if let Some(origin) = config.origins.iter().find(|o| real.starts_with(o.real_path())) {
+        if let Some(origin) =
+            config.origins.iter().find(|o| o.real_path().is_some_and(|o| real.starts_with(o)))
+        {
             let message = format!(
                 "{} lies inside the origin {}, which is never written to; choose another directory",
                 dir.display(),
-                origin.path.display()
+                origin.place()
             );
             problems.push(Problem::of(config.source(key), key, message));
         }
@@ -125,7 +129,8 @@ pub(crate) fn all(config: &Config) -> Vec<Problem> {
         problems.extend(mountpoint(config, &paths::real(path)));
     }
     if config.origins.is_empty() {
-        let message = "there are none; name one with --origin DIR, MUSICFS_ORIGINS or [[origins]]".to_owned();
+        let message =
+            "there are none; name one with --origin PATH|URL, MUSICFS_ORIGINS or [[origins]]".to_owned();
         problems.push(Problem::of(&Source::Default, keys::ORIGINS, message));
     }
     problems

@@ -1,5 +1,6 @@
 //! The configuration file as it is written: TOML with the place of every value, and every error at once.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -9,9 +10,6 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{self, KEYS};
 use super::settings::Toml;
 use super::{Place, Problem};
-
-/// Keys of an entry of `[[origins]]`.
-pub(crate) const ORIGIN_KEYS: [&str; 4] = ["id", "type", "path", "priority"];
 
 /// A value as the file has it.
 #[derive(Clone, Debug)]
@@ -31,7 +29,7 @@ pub(crate) struct Value {
 pub(crate) struct File {
     /// Plain keys.
     pub(crate) values: Vec<(&'static str, Value)>,
-    /// Entries of `[[origins]]`: each with its place and its values; `None` when the file has no such key.
+    /// Entries of `[[origins]]`; `None` when the file has no such key.
     pub(crate) origins: Option<Vec<OriginEntry>>,
 }
 
@@ -59,8 +57,16 @@ pub(crate) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Fil
     file
 }
 
-/// An entry of `[[origins]]`: its place and its values.
-pub(crate) type OriginEntry = (Place, Vec<(&'static str, Value)>);
+/// An entry of `[[origins]]`.
+#[derive(Debug)]
+pub(crate) struct OriginEntry {
+    /// Where it stands.
+    pub(crate) place: Place,
+    /// What it says.
+    pub(crate) table: toml::Table,
+    /// Where each of its keys stands.
+    pub(crate) keys: BTreeMap<String, Place>,
+}
 
 fn origins(lines: &Lines<'_>, value: &Spanned<DeValue<'_>>, problems: &mut Vec<Problem>) -> Vec<OriginEntry> {
     let place = lines.place(value.span().start);
@@ -71,27 +77,45 @@ fn origins(lines: &Lines<'_>, value: &Spanned<DeValue<'_>>, problems: &mut Vec<P
     };
     let mut origins = Vec::new();
     for entry in entries {
-        let place = lines.place(entry.span().start);
         let Some(table) = entry.get_ref().as_table() else {
             let found = entry.get_ref().type_str();
+            let place = lines.place(entry.span().start);
             problems.push(Problem::at(place, format!("expected a table in 'origins', found a {found}")));
             continue;
         };
-        let mut values = Vec::new();
-        for (key, value) in table {
-            let name: &str = key.get_ref();
-            match ORIGIN_KEYS.iter().find(|known| **known == name) {
-                Some(known) => values.push((*known, lines.value(value))),
-                None => {
-                    let hint = keys::suggestion(name, ORIGIN_KEYS.iter().copied());
-                    let place = lines.place(key.span().start);
-                    problems.push(Problem::at(place, format!("unknown key '{name}' of an origin; {hint}")));
-                }
-            }
-        }
-        origins.push((place, values));
+        let place = |key: &Spanned<_>| lines.place(key.span().start);
+        origins.push(OriginEntry {
+            place: lines.place(lines.start_of(entry.span().start, table)),
+            table: plain_table(table),
+            keys: table.keys().map(|key| (key.get_ref().to_string(), place(key))).collect(),
+        });
     }
     origins
+}
+
+fn plain_table(table: &DeTable<'_>) -> toml::Table {
+    table.iter().map(|(key, value)| (key.get_ref().to_string(), plain(value.get_ref()))).collect()
+}
+
+/// Drops the places of a value. A number that is none was reported when the file was parsed.
+fn plain(value: &DeValue<'_>) -> toml::Value {
+    match value {
+        DeValue::String(text) => toml::Value::String(text.to_string()),
+        DeValue::Boolean(flag) => toml::Value::Boolean(*flag),
+        DeValue::Integer(number) => {
+            let parsed = i64::from_str_radix(number.as_str(), number.radix());
+            parsed.map_or_else(|_| toml::Value::String(number.as_str().to_owned()), toml::Value::Integer)
+        }
+        DeValue::Float(number) => {
+            let parsed = number.as_str().parse();
+            parsed.map_or_else(|_| toml::Value::String(number.as_str().to_owned()), toml::Value::Float)
+        }
+        DeValue::Datetime(time) => toml::Value::Datetime(*time),
+        DeValue::Array(values) => {
+            toml::Value::Array(values.iter().map(|value| plain(value.get_ref())).collect())
+        }
+        DeValue::Table(table) => toml::Value::Table(plain_table(table)),
+    }
 }
 
 /// Finds places in a text.
@@ -101,6 +125,13 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
+    /// Returns where a table of an array begins. The parser places the first table of `[[…]]` at the start of the
+    /// file: then it begins at the brackets above its first key.
+    fn start_of(&self, told: usize, table: &DeTable<'_>) -> usize {
+        let first = table.keys().map(|key| key.span().start).min().filter(|_| told == 0);
+        first.and_then(|key| self.text[..key].rfind("[[")).unwrap_or(told)
+    }
+
     fn place(&self, offset: usize) -> Place {
         let before = &self.text[..self.text.floor_char_boundary(offset)];
         let line = before.matches('\n').count() + 1;

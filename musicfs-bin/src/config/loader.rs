@@ -5,8 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::origins::split_list;
 use super::settings::{Base, Setting};
-use super::{Flags, OriginSpec, Place, Problem, SYSTEM_FILE, Source, file, keys};
+use super::{Flags, NamedOrigin, Place, Problem, SYSTEM_FILE, Source, file, keys};
 use crate::env::Env;
 
 /// A value with who set it and what its paths start from.
@@ -142,60 +143,42 @@ impl<'a> Loader<'a> {
         value
     }
 
-    pub(super) fn origins(&mut self) -> Vec<OriginSpec> {
-        let mut found: Vec<(Source, Result<OriginSpec, String>)> = Vec::new();
+    pub(super) fn origins(&mut self) -> Vec<NamedOrigin> {
+        let mut found: Vec<(Source, Result<NamedOrigin, String>)> = Vec::new();
         let variable = "MUSICFS_ORIGINS";
+        let named = |raw: &OsStr, place: Place| {
+            let source = Source::Set(place);
+            let origin = NamedOrigin::from_text(raw, self.base(&source), source.clone());
+            (source, origin.map_err(|wrong| wrong.message))
+        };
         if !self.flags.origins.is_empty() {
-            let source = Source::Set(Place::Flag("--origin".into()));
-            for raw in &self.flags.origins {
-                found.push((source.clone(), OriginSpec::from_text(raw, self.base(&source), source.clone())));
-            }
+            found.extend(self.flags.origins.iter().map(|raw| named(raw, Place::Flag("--origin".into()))));
         } else if let Some(list) = self.env.get(variable) {
-            let source = Source::Set(Place::Variable(variable.into()));
-            for raw in std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()) {
-                let spec = OriginSpec::from_text(raw.as_os_str(), self.base(&source), source.clone());
-                found.push((source.clone(), spec));
-            }
+            let list = split_list(list);
+            found.extend(list.iter().map(|raw| named(raw, Place::Variable(variable.into()))));
         } else {
-            for (place, values) in self.file.origins.take().unwrap_or_default() {
-                let source = Source::Set(place);
-                let spec = self.origin_of_file(&values, &source);
-                found.push((source, spec));
+            for entry in self.file.origins.take().unwrap_or_default() {
+                let source = Source::Set(entry.place);
+                match NamedOrigin::from_table(entry.table, self.base(&source), source.clone()) {
+                    Ok(origin) => found.push((source, Ok(origin))),
+                    Err(wrong) => {
+                        let at = wrong.key.and_then(|key| entry.keys.get(&key).cloned());
+                        found.push((at.map_or(source, Source::Set), Err(wrong.message)));
+                    }
+                }
             }
         }
-        let mut origins: Vec<OriginSpec> = Vec::new();
-        for (source, spec) in found {
+        let mut origins: Vec<NamedOrigin> = Vec::new();
+        for (source, origin) in found {
             self.sources.entry(keys::ORIGINS).or_insert_with(|| source.clone());
-            match spec.and_then(|spec| unlike(spec, &origins)) {
-                Ok(spec) => origins.push(spec),
+            match origin.and_then(|origin| unlike(origin, &origins)) {
+                Ok(origin) => origins.push(origin),
                 Err(message) => self.problems.push(Problem::of(&source, keys::ORIGINS, message)),
             }
         }
         // Stable: among equals, the first named is preferred.
-        origins.sort_by_key(|origin| origin.priority);
+        origins.sort_by_key(|origin| origin.spec.priority);
         origins
-    }
-
-    fn origin_of_file(
-        &self,
-        values: &[(&'static str, file::Value)],
-        source: &Source,
-    ) -> Result<OriginSpec, String> {
-        let base = self.base(source);
-        let get = |name: &str| values.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
-        let text = |name: &str| -> Result<Option<&OsStr>, String> {
-            let Some(value) = get(name) else { return Ok(None) };
-            typed::<PathBuf>(Some(value)).map_err(|message| format!("{name}: {message}"))?;
-            Ok(Some(value.text.as_os_str()))
-        };
-        let priority = match get("priority") {
-            Some(value) => {
-                let read = typed::<usize>(Some(value)).and_then(|()| usize::read(&value.text, base));
-                Some(read.map_err(|message| format!("priority: {message}"))?)
-            }
-            None => None,
-        };
-        OriginSpec::from_parts(text("id")?, text("type")?, text("path")?, priority, base, source.clone())
     }
 }
 
@@ -210,17 +193,15 @@ fn typed<T: Setting>(value: Option<&file::Value>) -> Result<(), String> {
 }
 
 /// Refuses an origin that is one of those before it.
-fn unlike(spec: OriginSpec, before: &[OriginSpec]) -> Result<OriginSpec, String> {
-    match before.iter().find(|other| other.path == spec.path || other.id == spec.id) {
-        Some(other) if other.path == spec.path => {
-            Err(format!("the directory {} is named twice", spec.path.display()))
-        }
+fn unlike(origin: NamedOrigin, before: &[NamedOrigin]) -> Result<NamedOrigin, String> {
+    let place = origin.place();
+    match before.iter().find(|other| other.place() == place || other.id() == origin.id()) {
+        Some(other) if other.place() == place => Err(format!("the origin {place} is named twice")),
         Some(other) => Err(format!(
-            "the id '{}' is that of {} already; give {} another with id = \"…\"",
-            spec.id,
-            other.path.display(),
-            spec.path.display()
+            "the id '{}' is that of {} already; give {place} another with id = \"…\"",
+            origin.id(),
+            other.place(),
         )),
-        None => Ok(spec),
+        None => Ok(origin),
     }
 }

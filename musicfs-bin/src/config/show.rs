@@ -27,7 +27,9 @@ impl Config {
     fn shown(&self, key: &'static str) -> Option<toml::Value> {
         Some(match key {
             keys::MOUNTPOINT => return self.mountpoint.as_ref().map(Setting::show),
-            keys::ORIGINS => toml::Value::Array(self.origins.iter().map(origin).collect()),
+            keys::ORIGINS => toml::Value::Array(
+                self.origins.iter().map(|origin| toml::Value::Table(origin.to_table())).collect(),
+            ),
             keys::CACHE_DIR => self.cache_dir.show(),
             keys::STATE_DIR => self.state_dir.show(),
             keys::RUNTIME_DIR => self.runtime_dir.show(),
@@ -77,24 +79,13 @@ impl Config {
             };
             writeln!(out, "{line:<60} # {}", key.source).unwrap_or_default();
         }
-        for spec in &self.origins {
-            writeln!(out, "\n[[origins]] # {}", spec.source).unwrap_or_default();
-            if let toml::Value::Table(table) = origin(spec) {
-                out.push_str(&table.to_string());
-            }
+        for origin in &self.origins {
+            writeln!(out, "\n[[origins]] # {}", origin.source).unwrap_or_default();
+            out.push_str(&origin.to_table().to_string());
         }
         if self.origins.is_empty() {
             out.push_str("\n# no origins\n");
         }
         out
     }
-}
-
-fn origin(spec: &super::OriginSpec) -> toml::Value {
-    toml::Value::Table(toml::Table::from_iter([
-        ("id".to_owned(), toml::Value::String(spec.id.as_str().to_owned())),
-        ("type".to_owned(), toml::Value::String("local".to_owned())),
-        ("path".to_owned(), spec.path.show()),
-        ("priority".to_owned(), toml::Value::Integer(spec.priority.into())),
-    ]))
 }

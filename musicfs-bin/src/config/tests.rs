@@ -101,8 +101,8 @@ fn all_errors_are_reported_at_once_with_their_places() {
     has("config.toml:3:18: local_deadline: expected text in quotes, found a TOML integer");
     has("config.toml:4:12: template: bad template at character 10: unknown field 'titel'");
     has("config.toml:5:13: log_level: unknown log level 'loud'");
-    has("config.toml:7:1: unknown key 'pth' of an origin; did you mean 'path'?");
-    has("config.toml:9:1: origins: origins of type 's3' are not known");
+    has("config.toml:7:1: origins: local origins have no key 'pth'; did you mean 'path'?");
+    has("config.toml:11:1: origins: s3 origins have no key 'path'");
     has("MUSICFS_SCAN_WORKERS: expected a whole number");
     has("MUSICFS_TEMPLAT: no such key; did you mean 'MUSICFS_TEMPLATE'?");
     assert_eq!(problems.len(), 9, "{problems:#?}");
@@ -146,7 +146,7 @@ fn paths_start_from_the_file_or_the_working_directory() {
     assert_eq!(config.cache_dir, setup.dir.path().join("c"));
     assert_eq!(config.state_dir, Path::new("/work/s"));
     assert_eq!(config.runtime_dir, Path::new("/work/r"));
-    assert_eq!(config.origins[0].path, Path::new("/home/u/Music"));
+    assert_eq!(config.origins[0].path(), Some(Path::new("/home/u/Music")));
 }
 
 #[test]
@@ -172,11 +172,18 @@ fn origins_of_the_command_line_stand_in_place_of_the_files() {
     let mut setup = Setup::new(
         "[[origins]]\npath = \"/low\"\npriority = 200\nid = \"low\"\n[[origins]]\npath = \"/high\"\nid = \"high\"\n",
     );
-    let paths = |config: &Config| config.origins.iter().map(|o| o.path.clone()).collect::<Vec<_>>();
-    assert_eq!(paths(&setup.load(&[]).0), [Path::new("/high"), Path::new("/low")]);
-    assert_eq!(paths(&setup.load(&[("MUSICFS_ORIGINS", "/a:/b")]).0), [Path::new("/a"), Path::new("/b")]);
+    let places = |config: &Config| config.origins.iter().map(NamedOrigin::place).collect::<Vec<_>>();
+    assert_eq!(places(&setup.load(&[]).0), ["/high", "/low"]);
+    let variable = [("MUSICFS_ORIGINS", "/a:s3://b/c")];
+    assert_eq!(places(&setup.load(&variable).0), ["/a", "s3://b/c"]);
     setup.flags.origins = vec!["/f".into()];
-    assert_eq!(paths(&setup.load(&[("MUSICFS_ORIGINS", "/a:/b")]).0), [Path::new("/f")]);
+    assert_eq!(places(&setup.load(&variable).0), ["/f"]);
+}
+
+#[test]
+fn place_of_an_error_in_the_first_origin_is_its_own() {
+    let setup = Setup::new("scan_workers = 1\n\n[[origins]]\nid = \"x\"\n");
+    assert_eq!(setup.problems(&[]), ["config.toml:3:1: origins: local origins need the key 'path'"]);
 }
 
 #[test]
@@ -192,7 +199,10 @@ fn origin_named_twice_is_refused() {
 
 #[test]
 fn shown_configuration_reads_back_as_the_same() {
-    let setup = Setup::new("[[origins]]\npath = \"/a\"\nid = \"x\"\n");
+    let setup = Setup::new(
+        "[[origins]]\npath = \"/a\"\nid = \"x\"\n[[origins]]\nurl = \"sftp://me@nas/music\"\npriority = 3\n\
+         password_env = \"PW\"\nconcurrency = 4\nbandwidth = \"2MiB\"\nconnect_timeout = 5\n",
+    );
     let config = setup.load(&[("MUSICFS_MOUNTPOINT", "/m"), ("MUSICFS_LOG_LEVEL", "debug")]).0;
     let again = Setup::new(&config.to_toml());
     let (read, problems) = again.load(&[]);

@@ -52,6 +52,8 @@ pub(crate) struct Status {
     pub(crate) tasks: Vec<Task>,
     /// Counters of the filesystem, by name.
     pub(crate) fuse: serde_json::Value,
+    /// What is cached; `None` when there is no cache.
+    pub(crate) cache: Option<CacheStatus>,
     /// What the user should know: a store that was restored, a key that waits for a restart.
     pub(crate) notices: Vec<String>,
 }
@@ -64,6 +66,25 @@ pub(crate) struct Health {
     pub(crate) problems: Vec<String>,
 }
 
+/// How the cache is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CacheStatus {
+    /// Bytes of all chunks.
+    pub(crate) size: u64,
+    /// Bytes served from chunks since the mount.
+    pub(crate) from_cache: u64,
+    /// Bytes served as they came from an origin.
+    pub(crate) from_origins: u64,
+    /// Bytes fetched, read-ahead included.
+    pub(crate) fetched: u64,
+    /// Chunks that were damaged or gone, and were fetched again.
+    pub(crate) repaired: u64,
+    /// Chunks that could not be stored.
+    pub(crate) not_stored: u64,
+    /// Whether the cache failed a short while ago, so that reads go to the origins.
+    pub(crate) passing_through: bool,
+}
+
 /// How an origin is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct OriginStatus {
@@ -74,6 +95,12 @@ pub(crate) struct OriginStatus {
     pub(crate) state: OriginState,
     /// Why it is not reachable.
     pub(crate) reason: Option<String>,
+    /// Bytes of files that it has delivered since the mount.
+    pub(crate) bytes: u64,
+    /// Calls that failed since the mount.
+    pub(crate) errors: u64,
+    /// Moving average of how long it takes to answer, in microseconds.
+    pub(crate) latency_us: Option<u64>,
 }
 
 /// Whether an origin answers.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use musicfs_origins::BuiltOrigin;
 use tracing::{error, info, warn};
 
 use super::state::Daemon;
@@ -16,7 +17,7 @@ impl Daemon {
         let daemon = self.clone();
         // Origins' paths are resolved, which may take as long as a disk takes.
         match tokio::task::spawn_blocking(move || daemon.read_again()).await {
-            Ok(Ok(config)) => self.apply(config),
+            Ok(Ok((config, origins))) => self.apply(config, origins),
             Ok(Err(problems)) => {
                 for problem in &problems {
                     error!("{problem}");
@@ -28,17 +29,29 @@ impl Daemon {
         notify::ready(&self.status_line());
     }
 
-    fn read_again(&self) -> Result<Config, Vec<Problem>> {
+    /// Reads the configuration, and builds the origins that are new in it.
+    fn read_again(&self) -> Result<(Config, Vec<BuiltOrigin>), Vec<Problem>> {
         let (config, mut problems) = Config::load(&self.flags, &self.env);
         problems.extend(check::own_directories(&config));
         problems.extend(check::mountpoint(&config, &self.mountpoint));
         if config.origins.is_empty() {
             problems.extend(check::all(&config));
         }
-        if problems.is_empty() { Ok(config) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let before = self.config();
+        let mut built = Vec::new();
+        for new in config.origins.iter().filter(|origin| !before.origins.contains(origin)) {
+            match wiring::build_origin(new, &self.env, &self.engine.clock) {
+                Ok(origin) => built.push(origin),
+                Err(error) => problems.push(Problem::of(&new.source, keys::ORIGINS, format!("{error:#}"))),
+            }
+        }
+        if problems.is_empty() { Ok((config, built)) } else { Err(problems) }
     }
 
-    fn apply(&self, new: Config) {
+    fn apply(&self, new: Config, origins: Vec<BuiltOrigin>) {
         let old = self.config();
         let changed = old.changed_keys(&new);
         if changed.is_empty() {
@@ -46,6 +59,7 @@ impl Daemon {
             return;
         }
         let mut applied = Config::clone(&old);
+        let mut built = Some(origins);
         let mut waiting = Vec::new();
         for key in changed {
             match key.name {
@@ -66,7 +80,9 @@ impl Daemon {
                 keys::REMOTE_DEADLINE => applied.remote_deadline = new.remote_deadline,
                 keys::DRAIN_LIMIT => applied.drain_limit = new.drain_limit,
                 keys::ORIGINS => {
-                    self.engine.set_origins(&old.origins, &new.origins);
+                    let gone = old.origins.iter().filter(|origin| !new.origins.contains(origin));
+                    let gone: Vec<_> = gone.map(|origin| origin.id().clone()).collect();
+                    self.engine.set_origins(&gone, built.take().unwrap_or_default());
                     applied.origins.clone_from(&new.origins);
                     self.scans.tidy();
                     self.scans.order(Vec::new(), false);
@@ -77,7 +93,7 @@ impl Daemon {
                 info!(key = key.name, "configuration read again: changed");
             }
         }
-        self.engine.reader.set_limits(wiring::limits(&applied));
+        self.engine.direct.set_limits(wiring::limits(&applied));
         *self.config.lock() = Arc::new(applied);
         let mut notices = self.notices.lock();
         notices.retain(|notice| !notice.starts_with(WAITING));

@@ -23,8 +23,8 @@ use super::scans::{Scans, chain};
 use crate::config::{Config, Flags};
 use crate::control::Controlled;
 use crate::control::api::{
-    Explanation, Health, MountPhase, OriginStatus, ProblemFile, ScanJob, ScanOrder, Status, Stopping, Task,
-    Totals,
+    CacheStatus, Explanation, Health, MountPhase, OriginStatus, ProblemFile, ScanJob, ScanOrder, Status,
+    Stopping, Task, Totals,
 };
 use crate::env::Env;
 use crate::log::LogControl;
@@ -144,17 +144,35 @@ impl Daemon {
 
     fn origin_statuses(&self) -> Vec<OriginStatus> {
         let config = self.config();
-        let status = |spec: &crate::config::OriginSpec| {
-            let reach = self.origins.get(spec.id.as_str());
+        let status = |origin: &crate::config::NamedOrigin| {
+            let reach = self.origins.get(origin.id().as_str());
+            let done = self.engine.metrics(origin.id()).map(|metrics| metrics.snapshot());
             OriginStatus {
-                id: spec.id.to_string(),
-                path: spec.path.display().to_string(),
-                priority: spec.priority,
+                id: origin.id().to_string(),
+                path: origin.place(),
+                priority: origin.spec.priority,
                 state: reach.state,
                 reason: reach.reason,
+                bytes: done.as_ref().map_or(0, |done| done.bytes),
+                errors: done.as_ref().map_or(0, |done| done.errors.iter().map(|(_, n)| n).sum()),
+                latency_us: done.and_then(|done| done.average_us),
             }
         };
         config.origins.iter().map(status).collect()
+    }
+
+    fn cache_status(&self) -> Option<CacheStatus> {
+        let (store, reader) = self.engine.cache.as_ref()?;
+        let done = reader.stats();
+        Some(CacheStatus {
+            size: store.current_size(),
+            from_cache: done.from_cache,
+            from_origins: done.from_origins,
+            fetched: done.fetched,
+            repaired: done.repaired,
+            not_stored: done.not_stored,
+            passing_through: done.passing_through,
+        })
     }
 
     fn tasks(&self) -> Vec<Task> {
@@ -168,13 +186,12 @@ impl Daemon {
         self.supervisor.report().into_iter().map(task).collect()
     }
 
-    /// Finds the origin that a request names by id or by directory.
+    /// Finds the origin that a request names by id, directory or address.
     fn origin_named(&self, name: &str) -> Result<OriginId, String> {
         let config = self.config();
-        let path = std::path::Path::new(name);
-        let found = config.origins.iter().find(|spec| spec.id.as_str() == name || spec.path == path);
-        found.map(|spec| spec.id.clone()).ok_or_else(|| {
-            let ids: Vec<&str> = config.origins.iter().map(|spec| spec.id.as_str()).collect();
+        let found = config.origins.iter().find(|origin| origin.is_named(name));
+        found.map(|origin| origin.id().clone()).ok_or_else(|| {
+            let ids: Vec<&str> = config.origins.iter().map(|origin| origin.id().as_str()).collect();
             format!("there is no origin '{name}'; there are: {}", ids.join(", "))
         })
     }
@@ -247,6 +264,7 @@ impl Controlled for Daemon {
             scan: self.scans.status(),
             tasks: self.tasks(),
             fuse: serde_json::to_value(fuse).unwrap_or_default(),
+            cache: self.cache_status(),
             notices: self.notices.lock().clone(),
         })
     }

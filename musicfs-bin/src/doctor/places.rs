@@ -2,24 +2,22 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
 use musicfs_fuse::{MountState, Os, clear_dead_mount, clear_handles};
 use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
-use crate::config::{Config, check, keys};
-use crate::context::Context;
+use crate::config::{Config, NamedOrigin, keys};
+use crate::context::{Context, small_runtime};
 use crate::control;
 use crate::daemon::{FS_NAME, chain};
-use crate::{mounts, output, paths, process};
+use crate::look::{self, Look};
+use crate::{mounts, output, process, wiring};
 
 /// Free space below which a catalogue can soon not grow.
 const LOW_SPACE: u64 = 1 << 30;
 /// Free space below which it cannot be written safely.
 const NO_SPACE: u64 = 100 << 20;
-/// Wait for an origin to be listed.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Checks that MusicFS's own directories can be written, by the user alone, and that there is room.
 pub(super) fn directories(config: &Config) -> Vec<Finding> {
@@ -140,19 +138,28 @@ pub(super) fn mounts(cx: &Context, os: &Os, config: &Config, repair: bool) -> Ve
     findings
 }
 
-/// Checks that the origins can be listed, each within a limit.
-pub(super) fn origins(config: &Config) -> Vec<Finding> {
-    let finding = |origin: &crate::config::OriginSpec| {
-        let name = format!("origin {}", origin.id);
-        let spec = origin.clone();
-        match paths::in_time(LOOK_LIMIT, move || check::listable(&spec)) {
-            Some(Ok(())) => Finding::ok(name, origin.path.display().to_string()),
-            Some(Err(message)) => Finding::fail(name, message, "look at the disk or the path"),
-            None => Finding::fail(
+/// Checks that the origins answer, each within a limit.
+pub(super) fn origins(cx: &Context, config: &Config) -> Vec<Finding> {
+    let finding = |named: &NamedOrigin| {
+        let name = format!("origin {}", named.id());
+        let look = wiring::build_origin(named, &cx.env, &cx.clock)
+            .and_then(|built| Ok(small_runtime()?.block_on(look::at(named, &built))));
+        let place = named.place();
+        match look {
+            Ok(Look::There) => Finding::ok(name, place),
+            Ok(Look::Wrong(message)) => Finding::fail(
                 name,
-                format!("{} does not answer within {} s", origin.path.display(), LOOK_LIMIT.as_secs()),
-                "look at the server or the disk; what is cached stays readable",
+                format!("{place}: {message}"),
+                "look at the configuration, the disk or the server",
             ),
+            Ok(Look::Silent(message)) => Finding::fail(
+                name,
+                format!("{place}: {message}"),
+                "look at the server or the network; what is cached stays readable",
+            ),
+            Err(error) => {
+                Finding::fail(name, format!("{error:#}"), "correct the origin in the configuration")
+            }
         }
     };
     config.origins.iter().map(finding).collect()

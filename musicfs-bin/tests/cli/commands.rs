@@ -11,7 +11,7 @@ fn wrong_usage_has_its_own_exit_code() {
     bench.run(["search", "x"]).failed_with(2, &["search"]);
     bench.run(["mount"]).failed_with(2, &["MOUNTPOINT"]);
     let at = bench.mountpoint();
-    bench.run([OsStr::new("mount"), at.as_os_str()]).failed_with(2, &["--origin DIR"]);
+    bench.run([OsStr::new("mount"), at.as_os_str()]).failed_with(2, &["--origin PATH|URL"]);
     let music = bench.music();
     let music = music.to_str().unwrap();
     let bad = ["mount", "--origin", music, "--template", "$titel", "--local-deadline", "5", "/mnt"];
