@@ -1,5 +1,6 @@
 //! What is known: files, their tags, and the tree they are shown in.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -67,9 +68,16 @@ pub enum Op {
     /// Shows a file at a path. See the rules of the tree in [`VirtualTree`](crate::VirtualTree). Showing it where
     /// it is already wanted changes nothing but its size and time.
     Place(Placement),
+    /// Records that a file is at another path of its origin now. What is known of it, and where it is shown, stays.
+    Move {
+        /// The file.
+        id: FileId,
+        /// Its new path.
+        path: OriginPath,
+    },
     /// Takes a file out of the tree; what is known of it stays.
     Unplace(FileId),
-    /// Changes whether a file is there.
+    /// Changes whether a file is there. The batch's time is remembered as that of its going.
     SetState(FileId, FileState),
     /// Forgets a file altogether: its row, its place, its manifest.
     Forget(FileId),
@@ -85,7 +93,7 @@ pub enum Op {
     /// Records a small note about the catalogue itself under a key, or removes it.
     SetNote {
         /// The key.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// The text, or `None` to remove the note.
         value: Option<String>,
     },
@@ -188,6 +196,8 @@ pub enum FileQuery {
     Origin(OriginId),
     /// Those directly in one folder of an origin.
     Folder(OriginId, OriginPath),
+    /// Those in one folder of an origin and all below it.
+    Under(OriginId, OriginPath),
     /// Those of one album that have a disc number, in all origins.
     DiscsOf(AlbumKey),
     /// Those that could not be parsed.
@@ -284,6 +294,9 @@ pub trait MetaDb: Send + Sync + 'static {
     /// Visits all files of an origin, in no order, with one query and without holding them all.
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError>;
 
+    /// Returns when a missing file was found to be gone; `None` for one that is not missing.
+    fn missing_since(&self, id: FileId) -> Result<Option<UnixNanos>, MetaError>;
+
     /// Returns the albums of which some file has a disc number above 1.
     fn multi_disc_albums(&self) -> Result<Vec<AlbumKey>, MetaError>;
 
@@ -327,6 +340,9 @@ impl<T: MetaDb + ?Sized> MetaDb for Arc<T> {
     }
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {
         (**self).known(origin, visit)
+    }
+    fn missing_since(&self, id: FileId) -> Result<Option<UnixNanos>, MetaError> {
+        (**self).missing_since(id)
     }
     fn multi_disc_albums(&self) -> Result<Vec<AlbumKey>, MetaError> {
         (**self).multi_disc_albums()

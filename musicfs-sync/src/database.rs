@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use musicfs_core::{
     AlbumKey, Applied, Batch, Changes, ChunkManifest, Clock, Cookie, FileId, FileMeta, FilePage, FileQuery,
-    FileVersion, Ino, KnownFile, MetaDb, MetaError, Node, Op, OriginId, Revision, Totals,
+    FileVersion, Ino, KnownFile, MetaDb, MetaError, Node, Op, OriginId, Revision, Totals, UnixNanos,
 };
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -219,6 +219,10 @@ impl MetaDb for Database {
         visit: &mut dyn FnMut(KnownFile),
     ) -> std::result::Result<(), MetaError> {
         self.read(|db| read::known(db, origin, visit))
+    }
+
+    fn missing_since(&self, id: FileId) -> std::result::Result<Option<UnixNanos>, MetaError> {
+        self.read(|db| read::missing_since(db, id))
     }
 
     fn multi_disc_albums(&self) -> std::result::Result<Vec<AlbumKey>, MetaError> {

@@ -29,6 +29,8 @@ struct State {
     by_path: HashMap<(OriginId, OriginPath), FileId>,
     manifests: HashMap<FileId, (FileVersion, ChunkManifest)>,
     first_seen: HashMap<FileId, UnixNanos>,
+    /// When missing files went.
+    gone: HashMap<FileId, UnixNanos>,
     notes: BTreeMap<String, String>,
     revision: Revision,
     /// The changes of the last revisions, and the revision before the first of them.
@@ -68,6 +70,7 @@ impl State {
         for op in &batch.ops {
             let (Op::Place(Placement { id, .. })
             | Op::Unplace(id)
+            | Op::Move { id, .. }
             | Op::SetState(id, _)
             | Op::Forget(id)
             | Op::PutManifest { id, .. }) = op
@@ -86,6 +89,9 @@ impl State {
             if places.entry(*id).or_insert_with(|| stored(id)).is_none() {
                 return Err(MetaError::UnknownFile(*id));
             }
+            if let (Op::Move { path, .. }, Some(Some((_, at)))) = (op, places.get_mut(id)) {
+                *at = path;
+            }
             if matches!(op, Op::Forget(_)) {
                 places.insert(*id, None);
             }
@@ -99,6 +105,9 @@ impl State {
         assert!(holder.is_none_or(|id| id == file.id), "{}:{} has two ids", file.origin, file.path);
         let new = FileMeta { shown_at: None, ..file.clone() };
         let old = self.files.insert(file.id, new.clone());
+        if new.state == FileState::Missing && old.as_ref().is_some_and(|old| old.state != new.state) {
+            self.gone.insert(file.id, at);
+        }
         self.first_seen.entry(file.id).or_insert(at);
         if old.as_ref() != Some(&new) {
             let content = old.is_none_or(|old| !old.version.is_same(&new.version));
@@ -134,9 +143,24 @@ impl State {
                 }
             }
             Op::Unplace(id) => self.hide(*id, at, changes),
+            Op::Move { id, path } => {
+                if let Some(file) = self.files.get_mut(id) {
+                    let old = std::mem::replace(&mut file.path, path.clone());
+                    let (before, now) = ((file.origin.clone(), old), (file.origin.clone(), path.clone()));
+                    if self.by_path.get(&before) == Some(id) {
+                        self.by_path.remove(&before);
+                    }
+                    let holder = self.by_path.insert(now, *id);
+                    assert!(holder.is_none_or(|other| other == *id), "{path} has two ids");
+                    changes.push(Change::FileChanged { id: *id, content: false });
+                }
+            }
             Op::SetState(id, state) => {
                 if let Some(file) = self.files.get_mut(id).filter(|file| file.state != *state) {
                     file.state = *state;
+                    if *state == FileState::Missing {
+                        self.gone.insert(*id, at);
+                    }
                     changes.push(Change::FileChanged { id: *id, content: false });
                 }
             }
@@ -147,6 +171,7 @@ impl State {
                 }
                 self.manifests.remove(id);
                 self.first_seen.remove(id);
+                self.gone.remove(id);
                 changes.push(Change::FileForgotten { id: *id });
             }
             Op::PutManifest { id, version, manifest } => {
@@ -155,10 +180,10 @@ impl State {
                 self.manifests.insert(*id, (version.clone(), manifest.clone()));
             }
             Op::SetNote { key, value: Some(value) } => {
-                self.notes.insert((*key).to_owned(), value.clone());
+                self.notes.insert(key.to_string(), value.clone());
             }
             Op::SetNote { key, value: None } => {
-                self.notes.remove(*key);
+                self.notes.remove(&**key);
             }
         }
     }
@@ -177,6 +202,7 @@ fn matches(query: &FileQuery, file: &FileMeta) -> bool {
     match query {
         FileQuery::All => true,
         FileQuery::Origin(origin) => file.origin == *origin,
+        FileQuery::Under(origin, folder) => file.origin == *origin && file.path.parent().is_within(folder),
         FileQuery::Folder(origin, folder) => file.origin == *origin && file.path.parent() == *folder,
         FileQuery::DiscsOf(album) => {
             file.album_key() == Some(*album) && file.audio.as_ref().is_some_and(|audio| audio.disc.is_some())
@@ -222,6 +248,12 @@ impl MetaDb for MemoryMetaDb {
             visit(KnownFile { id, version, kind: file.kind, state: file.state });
         }
         Ok(())
+    }
+
+    fn missing_since(&self, id: FileId) -> Result<Option<UnixNanos>, MetaError> {
+        let state = self.state.read();
+        let missing = state.files.get(&id).is_some_and(|file| file.state == FileState::Missing);
+        Ok(missing.then(|| state.gone.get(&id).copied().unwrap_or_default()))
     }
 
     fn multi_disc_albums(&self) -> Result<Vec<AlbumKey>, MetaError> {

@@ -123,6 +123,7 @@ impl Writing<'_> {
         match op {
             Op::PutFile(file) => self.put(file),
             Op::Place(placement) => self.place(placement),
+            Op::Move { id, path } => self.move_to_path(*id, path),
             Op::Unplace(id) => self.unplace(*id),
             Op::SetState(id, state) => self.set_state(*id, *state),
             Op::Forget(id) => self.forget(*id),
@@ -183,6 +184,9 @@ impl Writing<'_> {
             return Err(MetaError::IdTaken { id: file.id, origin, path }.into());
         }
         let new = FileRow { seq: old.seq, place: old.place, ..new };
+        if new.state != old.state {
+            self.remember_going(&new)?;
+        }
         if new == old && stored == *detail {
             return Ok(());
         }
@@ -221,9 +225,29 @@ impl Writing<'_> {
     fn set_state(&mut self, id: FileId, state: FileState) -> Result<()> {
         let row = self.get(id)?;
         if row.state != state {
-            self.set(id, Some(FileRow { state, ..row }));
+            let row = FileRow { state, ..row };
+            self.remember_going(&row)?;
+            self.set(id, Some(row));
             self.tree.log().file_changed(id, false);
         }
+        Ok(())
+    }
+
+    fn remember_going(&mut self, row: &FileRow) -> Result<()> {
+        let gone = (row.state == FileState::Missing).then_some(self.at);
+        self.db.prepare_cached(sql::SET_GONE)?.execute((row.seq, gone))?;
+        Ok(())
+    }
+
+    fn move_to_path(&mut self, id: FileId, path: &OriginPath) -> Result<()> {
+        let row = self.get(id)?;
+        let folder = self.folder_key(row.origin, path.parent())?;
+        self.db.prepare_cached(sql::SET_NAME)?.execute((row.seq, path.file_name()))?;
+        if folder != row.folder {
+            self.emptied.push(row.folder);
+            self.set(id, Some(FileRow { folder, ..row }));
+        }
+        self.tree.log().file_changed(id, false);
         Ok(())
     }
 

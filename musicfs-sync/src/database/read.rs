@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use musicfs_core::{
     AlbumKey, Changes, ChunkManifest, Cookie, FileId, FileMeta, FilePage, FileQuery, FileVersion, Ino,
-    KnownFile, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, VirtualPath,
+    KnownFile, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, UnixNanos, VirtualPath,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
@@ -73,6 +73,15 @@ pub(super) fn files(
         FileQuery::Folder(origin, folder) => {
             reader.page(sql::FILES_OF_FOLDER, (after, most, origin.as_str(), folder.as_bytes()))
         }
+        FileQuery::Under(origin, folder) if folder.is_root() => {
+            reader.page(sql::FILES_OF_ORIGIN, (after, most, origin.as_str()))
+        }
+        FileQuery::Under(origin, folder) => {
+            let path = folder.as_bytes();
+            // '0' is the byte after '/'.
+            let (from, to) = ([path, b"/"].concat(), [path, b"0"].concat());
+            reader.page(sql::FILES_UNDER, (after, most, origin.as_str(), path, from, to))
+        }
         FileQuery::DiscsOf(album) => reader.page(sql::FILES_OF_ALBUM, (after, most, album.raw())),
         FileQuery::Problems => reader.page(sql::FILES_UNPARSED, (after, most)),
         FileQuery::Missing => reader.page(sql::FILES_MISSING, (after, most)),
@@ -95,6 +104,12 @@ pub(super) fn known(db: &Connection, origin: &OriginId, visit: &mut dyn FnMut(Kn
         });
     }
     Ok(())
+}
+
+pub(super) fn missing_since(db: &Connection, id: FileId) -> Result<Option<UnixNanos>> {
+    let gone = db.prepare_cached(sql::GONE)?.query_row([id.raw()], |row| row.get(0)).optional()?;
+    // A row without a time is as good as one of long ago.
+    Ok(gone.map(|gone: Option<i64>| UnixNanos(gone.unwrap_or_default())))
 }
 
 pub(super) fn multi_disc_albums(db: &Connection) -> Result<Vec<AlbumKey>> {

@@ -17,7 +17,8 @@ use super::store::Schema;
 /// "MFSC": tells a catalogue from other SQLite files.
 const APPLICATION_ID: i32 = 0x4d46_5343;
 
-pub(super) const SCHEMA: Schema = Schema { application_id: APPLICATION_ID, migrations: &[FIRST] };
+pub(super) const SCHEMA: Schema =
+    Schema { application_id: APPLICATION_ID, migrations: &[FIRST, TIME_OF_GOING] };
 
 /// How the catalogue is journalled: readers never wait for the writer, and a batch is not synced by itself (a kill
 /// loses nothing, a power cut at most the last batches, never consistency). The log is copied back at 32 MiB, so
@@ -136,6 +137,13 @@ const FIRST: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+/// When a file was found to be missing.
+const TIME_OF_GOING: &str = "
+    ALTER TABLE details ADD COLUMN gone INTEGER;
+    UPDATE details SET gone = CAST(strftime('%s', 'now') AS INTEGER) * 1000000000
+    WHERE seq IN (SELECT seq FROM files WHERE state = 2);
+";
+
 pub(super) const STATE: &str = "SELECT revision, cookie, seq, changes, pruned, files, bytes, tracks, problems, \
      missing, dirs, clean FROM state WHERE id = 1";
 pub(super) const SET_STATE: &str = "UPDATE state SET revision = ?1, cookie = ?2, seq = ?3, changes = ?4, \
@@ -197,6 +205,10 @@ pub(super) const INSERT_DETAIL: &str =
     "INSERT INTO details(seq, name, first_seen, format, problem, audio) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub(super) const UPDATE_DETAIL: &str =
     "UPDATE details SET format = ?2, problem = ?3, audio = ?4 WHERE seq = ?1";
+pub(super) const SET_NAME: &str = "UPDATE details SET name = ?2 WHERE seq = ?1";
+pub(super) const SET_GONE: &str = "UPDATE details SET gone = ?2 WHERE seq = ?1";
+pub(super) const GONE: &str = "SELECT d.gone FROM files f CROSS JOIN details d ON d.seq = f.seq \
+     WHERE f.id = ?1 AND f.state = 2";
 pub(super) const DELETE_DETAIL: &str = "DELETE FROM details WHERE seq = ?1";
 
 macro_rules! files {
@@ -222,6 +234,11 @@ pub(super) const FILES_OF_ORIGIN: &str = page!("f.origin = (SELECT id FROM origi
 pub(super) const FILES_OF_FOLDER: &str = page!(
     "f.folder = (SELECT id FROM folders WHERE path = ?4 AND \
      origin = (SELECT id FROM origins WHERE name = ?3)) AND "
+);
+/// ?4 is the folder, ?5 and ?6 the bounds of what begins with its name and a slash.
+pub(super) const FILES_UNDER: &str = page!(
+    "f.folder IN (SELECT id FROM folders WHERE origin = (SELECT id FROM origins WHERE name = ?3) AND \
+     (path = ?4 OR (path >= ?5 AND path < ?6))) AND "
 );
 pub(super) const FILES_OF_ALBUM: &str = page!("f.album = ?3 AND f.disc IS NOT NULL AND ");
 pub(super) const FILES_UNPARSED: &str = page!("f.kind = 2 AND ");

@@ -30,7 +30,7 @@ pub(super) async fn run(scanner: &Scanner, cancel: &CancellationToken) -> Result
         let looked_at = |files| progress.send_modify(|p| p.listed += files);
         let folders = place_music(&mut writer, &*db, &cancel, looked_at)?;
         place_sidecars(&mut writer, &*db, folders, &cancel)?;
-        writer.push(Op::SetNote { key: NOTE, value: Some(now) });
+        writer.push(Op::SetNote { key: NOTE.into(), value: Some(now) });
         writer.flush()?;
         info!(template = %writer.template(), "tree arranged");
         Ok(true)

@@ -22,8 +22,8 @@ pub use batches::{
 };
 pub use files::{
     file_put_comes_back_whole, forgotten_file_leaves_nothing, id_of_another_path_is_taken,
-    manifest_is_replaced_with_its_version, notes_are_kept_by_key, put_again_keeps_place_and_manifest,
-    state_changes_alone,
+    manifest_is_replaced_with_its_version, moved_file_is_the_same_file, notes_are_kept_by_key,
+    put_again_keeps_place_and_manifest, state_changes_alone, time_of_going_is_remembered,
 };
 pub use model::any_batches_do_what_the_model_does;
 pub use queries::{
@@ -204,6 +204,8 @@ macro_rules! meta_db_conformance {
             forgotten_file_leaves_nothing
             manifest_is_replaced_with_its_version
             notes_are_kept_by_key
+            moved_file_is_the_same_file
+            time_of_going_is_remembered
             root_is_its_own_parent
             placed_file_is_found_every_way
             names_that_are_not_utf8_are_kept

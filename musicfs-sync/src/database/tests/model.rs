@@ -73,7 +73,7 @@ impl Model {
                 self.files.remove(id);
                 changes.push(Change::FileForgotten { id: *id });
             }
-            Op::PutManifest { .. } | Op::SetNote { .. } => unreachable!("not generated"),
+            Op::Move { .. } | Op::PutManifest { .. } | Op::SetNote { .. } => unreachable!("not generated"),
         }
         Ok(())
     }

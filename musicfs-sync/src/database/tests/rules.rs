@@ -145,7 +145,7 @@ fn operation_on_an_unknown_file_fails_the_whole_batch() {
         Op::PutManifest { id: y.id, version, manifest: ChunkManifest::default() },
     ];
     for op in bad {
-        let note = Op::SetNote { key: "k", value: Some("v".into()) };
+        let note = Op::SetNote { key: "k".into(), value: Some("v".into()) };
         let failed = fixture.db.apply(&Batch { at: UnixNanos(1), ops: vec![put(&x), note, op.clone()] });
         assert!(matches!(failed, Err(MetaError::UnknownFile(id)) if id == y.id), "{op:?}: {failed:?}");
     }
@@ -263,9 +263,9 @@ fn changes_of_one_revision_are_never_split_and_go_on_from_upto() {
     let fixture = Fixture::new();
     let files: Vec<FileMeta> = (0..4).map(|n| track(&format!("{n}"))).collect();
     fixture.apply(1, files.iter().map(put).collect());
-    fixture.apply(2, vec![Op::SetNote { key: "k", value: None }]);
+    fixture.apply(2, vec![Op::SetNote { key: "k".into(), value: None }]);
     fixture.apply(3, vec![Op::SetState(files[0].id, FileState::Missing)]);
-    fixture.apply(4, vec![Op::SetNote { key: "k", value: None }]);
+    fixture.apply(4, vec![Op::SetNote { key: "k".into(), value: None }]);
     let first = fixture.db.changes_since(Revision(0), 1).unwrap();
     assert_eq!((first.changes.len(), first.truncated), (4, false));
     let second = fixture.db.changes_since(first.upto, 1).unwrap();
@@ -403,7 +403,7 @@ fn root_is_a_directory_without_a_name_and_not_its_own_entry() {
 fn notes_and_manifests_are_replaced_and_removed() {
     let fixture = Fixture::new();
     let x = track("x");
-    let note = |value: Option<&str>| Op::SetNote { key: "scan", value: value.map(str::to_owned) };
+    let note = |value: Option<&str>| Op::SetNote { key: "scan".into(), value: value.map(str::to_owned) };
     let cached =
         |lens: &[u64]| Op::PutManifest { id: x.id, version: x.version.clone(), manifest: manifest(lens) };
     fixture.apply(1, vec![put(&x), note(Some("a")), cached(&[1])]);

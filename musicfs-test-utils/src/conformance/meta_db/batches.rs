@@ -26,7 +26,7 @@ pub fn failing_batch_changes_nothing(fixture: Fixture) {
         put(&b),
         place(&b, "x/y"),
         place(&a, "z"),
-        Op::SetNote { key: "note", value: Some("text".into()) },
+        Op::SetNote { key: "note".into(), value: Some("text".into()) },
         Op::PutManifest { id: a.id, version: a.version.clone(), manifest: manifest_of(10) },
         place(&unknown, "u"),
     ]);

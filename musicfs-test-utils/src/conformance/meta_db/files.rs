@@ -112,12 +112,54 @@ pub fn state_changes_alone(fixture: Fixture) {
     }
 }
 
+/// The time at which a file was found missing is remembered until it is back.
+pub fn time_of_going_is_remembered(fixture: Fixture) {
+    let a = file("a");
+    fixture.show(1, &[&a]);
+    let since = || fixture.db.missing_since(a.id).expect("an answer");
+    assert_eq!(since(), None);
+    fixture.apply(2, [Op::SetState(a.id, FileState::Missing)]);
+    let gone = since().expect("a time");
+    fixture.apply(3, [Op::SetState(a.id, FileState::Missing)]);
+    assert_eq!(since(), Some(gone), "it was missing already");
+    fixture.apply(4, [put(&a)]);
+    assert_eq!(since(), None);
+    fixture.apply(5, [Op::SetState(a.id, FileState::Missing)]);
+    assert!(since() > Some(gone));
+    assert_eq!(fixture.db.missing_since(file("never put").id).expect("an answer"), None);
+}
+
+/// A file that moved keeps its id, its place and its manifest, and its old path is free for another.
+pub fn moved_file_is_the_same_file(fixture: Fixture) {
+    let (a, b) = (file("d/a"), file("d/b"));
+    fixture.show(1, &[&a, &b]);
+    let (version, manifest) = (a.version.clone(), manifest_of(100));
+    fixture.apply(2, [Op::PutManifest { id: a.id, version: version.clone(), manifest: manifest.clone() }]);
+    let path = musicfs_core::OriginPath::new("elsewhere/b").expect("a legal path");
+    fixture.apply(3, [Op::Move { id: a.id, path: path.clone() }]);
+    let moved = FileMeta { path: path.clone(), shown_at: Some(virtual_path("d/a")), ..a.clone() };
+    assert_eq!(fixture.file(a.id), Some(moved.clone()));
+    assert_eq!(fixture.db.manifest(a.id).expect("an answer"), Some((version, manifest)));
+    let folder = |path: &str| {
+        let folder = musicfs_core::OriginPath::new(path).expect("a legal path");
+        fixture.query(&FileQuery::Folder(a.origin.clone(), folder), 10)
+    };
+    assert_eq!((folder("elsewhere"), folder("d").len()), (vec![moved], 1));
+    // Its old path is another's now, and it goes on at its new one.
+    let other = FileMeta { id: musicfs_core::FileId::derive(&a.origin, &a.path, 1), ..a.clone() };
+    fixture.apply(4, [put(&other), put(&FileMeta { path, ..a.clone() })]);
+    assert_eq!(folder("d").len(), 2);
+    // A file may take the path that another leaves in the same batch.
+    fixture.apply(5, [Op::Forget(b.id), Op::Move { id: a.id, path: b.path.clone() }]);
+    assert_eq!((folder("elsewhere").len(), folder("d").len()), (0, 2));
+}
+
 /// A forgotten file leaves nothing: no row, no place, no manifest; put again, it is new.
 pub fn forgotten_file_leaves_nothing(fixture: Fixture) {
     let (a, b) = (file("d/a"), file("d/b"));
     fixture.show(1, &[&a, &b]);
     let manifest = Op::PutManifest { id: a.id, version: a.version.clone(), manifest: manifest_of(10) };
-    fixture.apply(2, [manifest, Op::SetNote { key: "k", value: Some("v".into()) }]);
+    fixture.apply(2, [manifest, Op::SetNote { key: "k".into(), value: Some("v".into()) }]);
     fixture.apply(3, [Op::Forget(a.id)]);
     assert_eq!((fixture.file(a.id), fixture.node(a.id.ino())), (None, None));
     assert_eq!(fixture.db.manifest(a.id).expect("an answer"), None);
@@ -151,7 +193,10 @@ pub fn manifest_is_replaced_with_its_version(fixture: Fixture) {
 pub fn notes_are_kept_by_key(fixture: Fixture) {
     let note = |key: &str| fixture.db.note(key).expect("an answer");
     assert_eq!(note("k"), None);
-    let set = |key, value: Option<&str>| Op::SetNote { key, value: value.map(str::to_owned) };
+    let set = |key: &'static str, value: Option<&str>| Op::SetNote {
+        key: key.into(),
+        value: value.map(str::to_owned),
+    };
     fixture.apply(1, [set("k", Some("one")), set("other", Some(""))]);
     assert_eq!((note("k").as_deref(), note("other").as_deref()), (Some("one"), Some("")));
     fixture.apply(2, [set("k", Some("two\n日本")), set("other", None), set("never", None)]);

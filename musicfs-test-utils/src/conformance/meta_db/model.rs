@@ -46,7 +46,7 @@ impl Model {
                     self.files.remove(id);
                 }
             }
-            Op::SetState(..) | Op::PutManifest { .. } | Op::SetNote { .. } => {}
+            Op::Move { .. } | Op::SetState(..) | Op::PutManifest { .. } | Op::SetNote { .. } => {}
         }
     }
 

@@ -38,7 +38,10 @@ pub fn queries_give_their_files_in_pages(fixture: Fixture) {
         FileQuery::Folder(origin.clone(), OriginPath::new(path).expect("a legal path"))
     };
     let album = files[0].album_key().expect("an album");
-    let cases: [(FileQuery, &[usize]); 11] = [
+    let under = |origin: &OriginId, path: &str| {
+        FileQuery::Under(origin.clone(), OriginPath::new(path).expect("a legal path"))
+    };
+    let cases: [(FileQuery, &[usize]); 15] = [
         (FileQuery::All, &[0, 1, 2, 3, 4, 5, 6, 7, 8]),
         (FileQuery::Origin(one.clone()), &[0, 1, 2, 4, 5, 6, 7]),
         (FileQuery::Origin(two.clone()), &[3, 8]),
@@ -47,6 +50,10 @@ pub fn queries_give_their_files_in_pages(fixture: Fixture) {
         (folder(&two, "Artist"), &[3, 8]),
         (folder(&one, ""), &[6, 7]),
         (folder(&one, "Art"), &[]),
+        (under(&one, "Artist"), &[0, 1, 2, 5]),
+        (under(&one, "Artist/Album"), &[5]),
+        (under(&one, ""), &[0, 1, 2, 4, 5, 6, 7]),
+        (under(&two, "Art"), &[]),
         (FileQuery::DiscsOf(album), &[0, 1, 3]),
         (FileQuery::Problems, &[6]),
         (FileQuery::Missing, &[7]),
