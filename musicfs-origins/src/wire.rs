@@ -20,7 +20,7 @@ mod walk;
 
 pub(crate) use dial::{connect, within};
 pub(crate) use failure::Failure;
-pub(crate) use mux::{Answer, Frames, Incoming, Mux, Progress, Shared, Sink};
+pub(crate) use mux::{Answer, Frames, Incoming, Mux, Shared, Sink};
 pub(crate) use pool::{Dial, Link, Pool};
 pub(crate) use walk::{Folders, Listed, ListedFile, ListedFolder, scan};
 

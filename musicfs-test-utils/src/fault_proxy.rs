@@ -17,7 +17,7 @@ mod tests;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -91,6 +91,23 @@ struct Counters {
     open: AtomicU64,
     up: AtomicU64,
     down: AtomicU64,
+    turns: AtomicU64,
+    answered: AtomicBool,
+}
+
+impl Counters {
+    /// Counts bytes that were handed on.
+    fn passed(&self, direction: Direction, bytes: usize) {
+        let counter = match direction {
+            Direction::Upstream => &self.up,
+            Direction::Downstream => &self.down,
+        };
+        counter.fetch_add(bytes as u64, Ordering::SeqCst);
+        let was_answer = self.answered.swap(direction == Direction::Downstream, Ordering::SeqCst);
+        if was_answer && direction == Direction::Upstream {
+            self.turns.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 /// What has passed through a proxy.
@@ -104,6 +121,9 @@ pub struct Traffic {
     pub upstream: u64,
     /// Bytes handed to clients.
     pub downstream: u64,
+    /// How often a client spoke after a server had: the round trips of a client that does one thing at a time,
+    /// where answers are late enough ([`Toxic::Latency`]) for questions asked together to precede them all.
+    pub turns: u64,
 }
 
 /// A proxy before one server. Starts without toxics.
@@ -174,6 +194,7 @@ impl FaultProxy {
             open: get(&self.counters.open),
             upstream: get(&self.counters.up),
             downstream: get(&self.counters.down),
+            turns: get(&self.counters.turns),
         }
     }
 }
@@ -248,9 +269,8 @@ async fn connection(
     let (mut client_rx, mut client_tx) = client.into_split();
     let (mut server_rx, mut server_tx) = server.into_split();
     let ended = {
-        let upward = pump(&mut client_rx, &mut server_tx, Direction::Upstream, &state, &counters.up, born);
-        let downward =
-            pump(&mut server_rx, &mut client_tx, Direction::Downstream, &state, &counters.down, born);
+        let upward = pump(&mut client_rx, &mut server_tx, Direction::Upstream, &state, &counters, born);
+        let downward = pump(&mut server_rx, &mut client_tx, Direction::Downstream, &state, &counters, born);
         let mut cuts = state.clone();
         let cut_off = async move {
             // An error is the proxy itself gone.

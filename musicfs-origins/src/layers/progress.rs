@@ -54,7 +54,7 @@ impl Progress {
     }
 
     /// Runs `call` with this as its counter.
-    pub(super) fn scope<F: Future>(&self, call: F) -> impl Future<Output = F::Output> {
+    pub(crate) fn scope<F: Future>(&self, call: F) -> impl Future<Output = F::Output> + use<F> {
         CURRENT.scope(self.clone(), call)
     }
 }

@@ -78,20 +78,30 @@ impl<O: Origin> Timeout<O> {
 impl Watch {
     /// Runs `call` for as long as it is alive. `None` from it would be the end of a stream, which is in time.
     async fn over<T>(&self, path: &OriginPath, call: impl Future<Output = T>) -> Result<T, OriginError> {
-        let progress = Progress::default();
+        self.over_part(&Progress::default(), path, call).await
+    }
+
+    /// As [`Watch::over`] for one of several calls that count on the same counter.
+    async fn over_part<T>(
+        &self,
+        progress: &Progress,
+        path: &OriginPath,
+        call: impl Future<Output = T>,
+    ) -> Result<T, OriginError> {
+        let before = progress.total();
         let mut call = std::pin::pin!(progress.scope(call));
         let start = self.clock.now();
         let first_byte = start.plus(self.limits.first_byte);
         let mut tick = start.plus(self.limits.stall_window);
         let mut seen = 0;
         loop {
-            let next = if progress.total() == 0 { tick.min(first_byte) } else { tick };
+            let next = if progress.total() == before { tick.min(first_byte) } else { tick };
             let look = tokio::select! {
                 biased;
                 result = &mut call => return Ok(result),
                 () = self.clock.sleep_until(next) => self.clock.now(),
             };
-            let total = progress.total();
+            let total = progress.total() - before;
             if total == 0 && look >= first_byte {
                 return Err(self.gave_up(path, GaveUp::Silent(self.limits.first_byte)));
             }
@@ -133,10 +143,12 @@ impl<O: Origin> Origin for Timeout<O> {
     fn scan(&self, request: ScanRequest) -> ScanStream {
         let (watch, under) = (self.watch.clone(), request.under.clone());
         let pages = self.inner.scan(request);
-        stream::unfold(Some((pages, watch, under)), |state| async move {
-            let (mut pages, watch, under) = state?;
-            match watch.over(&under, pages.next()).await {
-                Ok(Some(Ok(page))) => Some((Ok(page), Some((pages, watch, under)))),
+        // One for all pages: what is begun during one of them may bring its bytes during the next.
+        let progress = Progress::default();
+        stream::unfold(Some((pages, watch, under, progress)), |state| async move {
+            let (mut pages, watch, under, progress) = state?;
+            match watch.over_part(&progress, &under, pages.next()).await {
+                Ok(Some(Ok(page))) => Some((Ok(page), Some((pages, watch, under, progress)))),
                 Ok(Some(Err(error))) | Err(error) => Some((Err(error), None)),
                 Ok(None) => None,
             }

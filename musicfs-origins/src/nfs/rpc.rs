@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::xdr::{Reader, Writer};
-use crate::wire::{Answer, Failure, Frames, Incoming, Link, Mux, Progress, Sink};
+use crate::wire::{Answer, Failure, Frames, Incoming, Link, Mux, Shared, Sink};
 
 /// Longest answer that is taken: the longest read that is asked for, with room around it.
 const MAX_RECORD: usize = (1 << 20) + (64 << 10);
@@ -154,27 +154,29 @@ fn accepted(record: Bytes) -> Result<Reader, Failure> {
 struct Records(OwnedReadHalf);
 
 impl Records {
-    /// Fills `bytes`; `false` when the stream ended before them.
-    async fn fill(&mut self, bytes: &mut [u8], progress: &Progress) -> Result<bool, Failure> {
+    /// Fills `bytes`, which are part of the answer to `tag`; `false` when the stream ended before them.
+    async fn fill(&mut self, bytes: &mut [u8], tag: Option<u64>, line: &Shared) -> Result<bool, Failure> {
         let mut filled = 0;
         while filled < bytes.len() {
-            match self.0.read(&mut bytes[filled..]).await.map_err(Failure::of_io)? {
+            let got = self.0.read(&mut bytes[filled..]).await.map_err(Failure::of_io)?;
+            match got {
                 0 if filled == 0 => return Ok(false),
                 0 => return Err(Failure::of_io(std::io::ErrorKind::UnexpectedEof.into())),
                 got => filled += got,
             }
-            progress.made();
+            line.heard(tag, got);
         }
         Ok(true)
     }
 }
 
 impl Frames for Records {
-    async fn next(&mut self, progress: &Progress) -> Result<Option<Incoming>, Failure> {
+    async fn next(&mut self, line: &Shared) -> Result<Option<Incoming>, Failure> {
         let mut record = Vec::new();
+        let mut tag = None;
         loop {
             let mut head = [0; 4];
-            if !self.fill(&mut head, progress).await? {
+            if !self.fill(&mut head, tag, line).await? {
                 return Ok(None);
             }
             let head = u32::from_be_bytes(head);
@@ -184,7 +186,13 @@ impl Frames for Records {
                 return Err(Failure::garbled(format!("the server sent a record of {} bytes", at + len)));
             }
             record.resize(at + len, 0);
-            if len > 0 && !self.fill(&mut record[at..], progress).await? {
+            // The call's number comes first, in all that a server may be expected to send.
+            let named = if tag.is_none() { len.min(4) } else { 0 };
+            if named > 0 && !self.fill(&mut record[at..at + named], tag, line).await? {
+                return Ok(None);
+            }
+            tag = tag.or_else(|| record.first_chunk().map(|xid| u64::from(u32::from_be_bytes(*xid))));
+            if len > named && !self.fill(&mut record[at + named..], tag, line).await? {
                 return Ok(None);
             }
             if head & LAST != 0 {

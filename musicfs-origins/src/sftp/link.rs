@@ -12,7 +12,7 @@ use russh::client::Handle;
 
 use super::login::{Guard, Receiving, Sending, Session};
 use super::packet::{self, Ask, Attrs, Limits, Said};
-use crate::wire::{Answer, Failure, Frames, Incoming, Link, Mux, Progress, Shared, Sink};
+use crate::wire::{Answer, Failure, Frames, Incoming, Link, Mux, Shared, Sink};
 
 /// Longest packet that is taken: OpenSSH's own limit.
 const MAX_PACKET: usize = 256 << 10;
@@ -50,17 +50,19 @@ impl Packets {
         Ok(Some(self.buffer.split_to(len).freeze()))
     }
 
-    async fn packet(&mut self, progress: Option<&Progress>) -> Result<Option<Bytes>, Failure> {
+    async fn packet(&mut self, line: Option<&Shared>) -> Result<Option<Bytes>, Failure> {
         loop {
             if let Some(packet) = self.cut()? {
                 return Ok(Some(packet));
             }
             match self.receiving.wait().await {
                 Some(ChannelMsg::Data { data }) => {
-                    if let Some(progress) = progress {
-                        progress.made();
-                    }
                     self.buffer.extend_from_slice(&data);
+                    if let Some(line) = line {
+                        // Behind the length of the packet.
+                        let id = self.buffer.get(4..).and_then(packet::id_of);
+                        line.heard(id.map(u64::from), data.len());
+                    }
                 }
                 Some(ChannelMsg::Failure) => {
                     return Err(Failure::lost(
@@ -76,8 +78,8 @@ impl Packets {
 }
 
 impl Frames for Packets {
-    async fn next(&mut self, progress: &Progress) -> Result<Option<Incoming>, Failure> {
-        let Some(packet) = self.packet(Some(progress)).await? else { return Ok(None) };
+    async fn next(&mut self, line: &Shared) -> Result<Option<Incoming>, Failure> {
+        let Some(packet) = self.packet(Some(line)).await? else { return Ok(None) };
         match packet::id_of(&packet) {
             Some(id) => Ok(Some(Incoming { tag: u64::from(id), body: Some(packet), permits: 1 })),
             None => Err(Failure::garbled("a packet of the server is cut short")),
@@ -108,7 +110,7 @@ impl Drop for Lent {
         if let Some(mux) = self.mux.upgrade() {
             let handle = self.handle.clone();
             // Where the connection is gone, so is the handle.
-            let _ = mux.post(|id| Ask::Close(&handle).encode(id as u32), |_| {});
+            let _ = mux.say(|id| Ask::Close(&handle).encode(id as u32));
         }
     }
 }

@@ -257,7 +257,7 @@ pub(super) fn version(body: Bytes) -> Result<(), Failure> {
 }
 
 /// Reads the number of the question that a packet answers.
-pub(super) fn id_of(body: &Bytes) -> Option<u32> {
+pub(super) fn id_of(body: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(body.get(1..5)?.try_into().ok()?))
 }
 

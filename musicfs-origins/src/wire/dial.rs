@@ -65,6 +65,8 @@ async fn connect_privileged(address: SocketAddr) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for port in PRIVILEGED.rev() {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A port that an earlier connection of ours lingers on will do, but for the same server.
+        socket.set_reuseaddr(true)?;
         let tried = match socket.bind(SocketAddr::new(any.ip(), port)) {
             Ok(()) => socket.connect(address).await,
             Err(error) => Err(error),

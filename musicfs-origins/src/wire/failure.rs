@@ -62,6 +62,11 @@ impl Failure {
         Self { lost: false, ..self }
     }
 
+    /// Marks that there is no connection.
+    pub(crate) fn unconnected(self) -> Self {
+        Self { lost: true, ..self }
+    }
+
     /// Returns the kind.
     pub(crate) fn kind(&self) -> OriginErrorKind {
         self.kind

@@ -107,6 +107,7 @@ impl<D: Dial> Pool<D> {
                 Ok(link)
             }
             Err(failure) => {
+                let failure = failure.unconnected();
                 let mut slots = self.slots.lock();
                 slots.failed = (slots.failed.0 + 1, Some(failure.clone()));
                 Err(failure)
@@ -134,5 +135,131 @@ impl<D: Dial> Pool<D> {
             });
         }
         best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use musicfs_core::OriginErrorKind;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wire {
+        dead: AtomicBool,
+        load: AtomicUsize,
+    }
+
+    impl Link for Wire {
+        fn is_dead(&self) -> bool {
+            self.dead.load(Ordering::SeqCst)
+        }
+        fn load(&self) -> usize {
+            self.load.load(Ordering::SeqCst)
+        }
+    }
+
+    /// Connects when let, and counts.
+    struct Exchange {
+        dialled: AtomicUsize,
+        let_through: Semaphore,
+        refuses: AtomicBool,
+    }
+
+    impl Dial for Exchange {
+        type Link = Wire;
+
+        fn dial(&self) -> BoxFuture<'_, Result<Wire, Failure>> {
+            Box::pin(async {
+                self.dialled.fetch_add(1, Ordering::SeqCst);
+                self.let_through.acquire().await.unwrap().forget();
+                if self.refuses.load(Ordering::SeqCst) {
+                    return Err(Failure::new(OriginErrorKind::Denied, "no"));
+                }
+                Ok(Wire::default())
+            })
+        }
+    }
+
+    fn pool(let_through: usize) -> Arc<Pool<Exchange>> {
+        let let_through = Semaphore::new(let_through);
+        Pool::new(Exchange { dialled: AtomicUsize::new(0), let_through, refuses: AtomicBool::new(false) }, 2)
+    }
+
+    fn dialled(pool: &Pool<Exchange>) -> usize {
+        pool.dialler().dialled.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn many_calls_wait_for_one_connection() {
+        let pool = pool(0);
+        let mut calls =
+            std::pin::pin!(futures::future::join_all((0..8).map(|_| pool.run(|_| async { Ok(()) }))));
+        assert!(futures::poll!(&mut calls).is_pending());
+        pool.dialler().let_through.add_permits(8);
+        assert!(calls.await.iter().all(Result::is_ok));
+        assert_eq!(dialled(&pool), 1);
+    }
+
+    #[tokio::test]
+    async fn refusal_is_that_of_all_who_waited_and_not_of_the_next() {
+        let pool = pool(0);
+        pool.dialler().refuses.store(true, Ordering::SeqCst);
+        let mut calls =
+            std::pin::pin!(futures::future::join_all((0..8).map(|_| pool.run(|_| async { Ok(()) }))));
+        assert!(futures::poll!(&mut calls).is_pending());
+        pool.dialler().let_through.add_permits(8);
+        for refused in calls.await {
+            let failure = refused.unwrap_err();
+            assert!(failure.kind() == OriginErrorKind::Denied && failure.is_lost());
+        }
+        assert_eq!(dialled(&pool), 1);
+        pool.dialler().refuses.store(false, Ordering::SeqCst);
+        assert!(pool.run(|_| async { Ok(()) }).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn caller_that_gives_up_while_connecting_leaves_it_to_the_next() {
+        let pool = pool(0);
+        {
+            let mut first = std::pin::pin!(pool.link());
+            assert!(futures::poll!(&mut first).is_pending());
+        }
+        pool.dialler().let_through.add_permits(1);
+        assert!(pool.link().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn call_whose_connection_was_lost_is_run_once_more_on_another() {
+        let pool = pool(9);
+        let lose = |link: Arc<Wire>| async move {
+            link.dead.store(true, Ordering::SeqCst);
+            Err::<(), _>(Failure::lost(OriginErrorKind::Unavailable, "gone"))
+        };
+        // A connection made for the call is not doubted.
+        assert!(pool.run(lose).await.is_err());
+        assert_eq!(dialled(&pool), 1);
+        pool.link().await.unwrap();
+        assert!(pool.run(lose).await.is_err());
+        assert_eq!(dialled(&pool), 3);
+        // What came in part is not asked for again.
+        pool.link().await.unwrap();
+        let midway = |_| async { Err::<(), _>(Failure::lost(OriginErrorKind::Unavailable, "gone").midway()) };
+        assert!(pool.run(midway).await.is_err());
+        assert_eq!(dialled(&pool), 4);
+    }
+
+    #[tokio::test]
+    async fn busy_connection_gets_another_beside_it_and_no_more_than_allowed() {
+        let pool = pool(9);
+        for _ in 0..20 {
+            let (link, _) = pool.link().await.unwrap();
+            link.load.store(BUSY, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(dialled(&pool), 2);
     }
 }

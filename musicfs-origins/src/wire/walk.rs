@@ -236,7 +236,8 @@ impl<F: Folders> Walk<F> {
         for node in self.stack.iter_mut().rev().take(AHEAD) {
             if node.task.is_none() {
                 let listing = Arc::clone(&self.folders).list(node.path.clone());
-                node.task = Some(Task(tokio::spawn(listing)));
+                // A task of its own, whose bytes count for the listing as a whole.
+                node.task = Some(Task(tokio::spawn(crate::Progress::current().scope(listing))));
             }
         }
     }

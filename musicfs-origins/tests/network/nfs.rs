@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use musicfs_core::{ByteRange, Clock, Origin, OriginErrorKind, OriginPath, SystemClock};
+use musicfs_core::{ByteRange, Origin, OriginErrorKind, OriginPath};
 use musicfs_origins::{NfsConfig, NfsOrigin};
 use musicfs_test_utils::conformance::origin::{Fixture, sample_files};
 use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
@@ -142,31 +142,14 @@ async fn what_is_not_an_nfs_server_is_said_by_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn distant_server_answers_in_few_round_trips_and_streams_fast() {
-    let tree = Tree::filtered(|_| false);
-    tree.write(b"Artist/Album/big.flac", &content(9, 24 << 20));
+async fn first_read_of_a_listed_file_costs_two_round_trips_and_the_next_one() {
+    let tree = Tree::new(false);
     let server = Rclone::nfs(tree.root());
     let proxy = FaultProxy::start(server.addr()).await.unwrap();
     let origin = NfsOrigin::new("nfs", config(proxy.addr()));
     tree::listing(&origin).await;
-    let file = path("Artist/Album/big.flac");
+    let file = path("long.flac");
     let version = version_of(&origin, &file).await;
-    let clock = SystemClock::new();
-    proxy.set([Toxic::Latency(Duration::from_millis(200))]);
-    let before = clock.now();
-    read(&origin, &file, &version, ByteRange::new(0, 65_536)).await;
-    let first = clock.now().since(before);
-    let before = clock.now();
-    read(&origin, &file, &version, ByteRange::new(65_536, 131_072)).await;
-    let second = clock.now().since(before);
-    let before = clock.now();
-    for n in 0..3u64 {
-        read(&origin, &file, &version, ByteRange::at(n << 23, 1 << 23)).await;
-    }
-    let streamed = clock.now().since(before);
-    let rate = 24.0 * 1.048_576 / streamed.as_secs_f64();
-    eprintln!("at 200 ms: first {first:?}, second {second:?}, stream {rate:.1} MB/s");
-    assert!(first < Duration::from_millis(500), "the first bytes took {first:?}: more than 2.5 round trips");
-    assert!(second < Duration::from_millis(300), "the next bytes took {second:?}: more than 1.5 round trips");
-    assert!(rate > 10.0, "one stream came at {rate:.1} MB/s");
+    let costs = tree::Costs { first: 2, next: 1, long: 1 };
+    tree::reads_in_few_round_trips(&origin, &proxy, &file, &version, costs).await;
 }

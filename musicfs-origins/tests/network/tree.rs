@@ -11,7 +11,7 @@ use futures::StreamExt;
 use musicfs_core::{
     ByteRange, FileVersion, Origin, OriginEntry, OriginErrorKind, OriginPath, ScanPage, ScanRequest,
 };
-use musicfs_test_utils::fault_proxy::Toxic;
+use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
 use tempfile::TempDir;
 
 /// Names that one protocol or another has to escape.
@@ -318,6 +318,40 @@ pub(crate) async fn keeps_the_contract(origin: &dyn Origin, tree: &Tree) {
     refuses_what_is_not_there(origin).await;
     lists_parts(origin).await;
     tells_versions_apart(origin, tree).await;
+}
+
+/// Round trips that reads may cost.
+pub(crate) struct Costs {
+    /// Of the first bytes of a file.
+    pub(crate) first: u64,
+    /// Of the bytes after them.
+    pub(crate) next: u64,
+    /// Of all of [`LONG`].
+    pub(crate) long: u64,
+}
+
+/// Checks how often a read has to wait for the other end of the line.
+pub(crate) async fn reads_in_few_round_trips(
+    origin: &dyn Origin,
+    proxy: &FaultProxy,
+    file: &OriginPath,
+    version: &FileVersion,
+    costs: Costs,
+) {
+    // Late enough for all that is asked at once to be on its way before the first answer.
+    proxy.set([Toxic::Latency(Duration::from_millis(300))]);
+    for (what, range, cost) in [
+        ("first", ByteRange::new(0, 65_536), costs.first),
+        ("next", ByteRange::new(65_536, 131_072), costs.next),
+        ("long", ByteRange::new(0, u64::MAX), costs.long),
+    ] {
+        let before = proxy.traffic().turns;
+        let clamped = range.clamp_to(LONG as u64);
+        let expected = &content(5, LONG)[clamped.start() as usize..clamped.end() as usize];
+        assert!(read(origin, file, version, range).await == expected);
+        let turns = proxy.traffic().turns - before;
+        assert!(turns <= cost, "the {what} read cost {turns} round trips");
+    }
 }
 
 /// Writes files into a folder of their own.

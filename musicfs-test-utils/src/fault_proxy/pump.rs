@@ -2,7 +2,6 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Direction, IN_FLIGHT, State, Toxic};
+use super::{Counters, Direction, IN_FLIGHT, State, Toxic};
 
 /// Most that is read at once.
 const PIECE: usize = 64 << 10;
@@ -35,7 +34,7 @@ pub(super) async fn pump(
     tx: &mut OwnedWriteHalf,
     direction: Direction,
     state: &watch::Receiver<State>,
-    counter: &AtomicU64,
+    counters: &Counters,
     born: Instant,
 ) -> Result<(), Reset> {
     let (line, mut arriving) = mpsc::channel::<(Instant, Bytes)>(IN_FLIGHT / PIECE);
@@ -58,7 +57,7 @@ pub(super) async fn pump(
             }
         }
     };
-    let mut writer = Writer { tx, direction, state: state.clone(), counter, moved: 0 };
+    let mut writer = Writer { tx, direction, state: state.clone(), counters, moved: 0 };
     let writing = async move {
         while let Some((due, piece)) = arriving.recv().await {
             sleep_until(due).await;
@@ -111,7 +110,7 @@ struct Writer<'a> {
     tx: &'a mut OwnedWriteHalf,
     direction: Direction,
     state: watch::Receiver<State>,
-    counter: &'a AtomicU64,
+    counters: &'a Counters,
     moved: u64,
 }
 
@@ -185,7 +184,7 @@ impl Writer<'_> {
             let part = piece.split_to(next.len);
             self.tx.write_all(&part).await?;
             self.moved += part.len() as u64;
-            self.counter.fetch_add(part.len() as u64, Ordering::SeqCst);
+            self.counters.passed(self.direction, part.len());
             match next.after {
                 After::GoOn => {}
                 After::End => return Ok(std::ops::ControlFlow::Break(())),

@@ -151,6 +151,23 @@ async fn stall_holds_back_until_it_is_healed() {
 }
 
 #[tokio::test]
+async fn turns_are_counted_when_the_client_speaks_again() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let proxy = FaultProxy::start(listener.local_addr().unwrap()).await.unwrap();
+    let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    for turns in 0..3 {
+        client.write_u32(1).await.unwrap();
+        server.read_u32().await.unwrap();
+        client.write_u32(2).await.unwrap();
+        server.read_u32().await.unwrap();
+        assert_eq!(proxy.traffic().turns, turns);
+        server.write_u32(3).await.unwrap();
+        client.read_u32().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn timeout_lets_nothing_through_and_ends() {
     let proxy = proxy().await;
     proxy.set([Toxic::Timeout(Duration::from_millis(50))]);

@@ -47,9 +47,9 @@ impl Samba {
                  private dir = {at}/private\nlock directory = {at}/lock\nstate directory = {at}/state\n\
                  cache directory = {at}/cache\npid directory = {at}/pid\nncalrpc dir = {at}/ncalrpc\n\
                  log file = {at}/log/%m\nserver role = standalone server\nmap to guest = Bad User\n\
-                 guest account = {user}\ndisable spoolss = yes\nload printers = no\n\
+                 guest account = nobody\ndisable spoolss = yes\nload printers = no\n\
                  printcap name = /dev/null\n{global}\n\
-                 [music]\npath = {folder}\nread only = yes\nguest ok = yes\n\
+                 [music]\npath = {folder}\nread only = yes\nguest ok = yes\nforce user = {user}\n\
                  [sealed]\npath = {folder}\nread only = yes\nsmb encrypt = required\n",
                 folder = folder.display(),
             );
@@ -58,7 +58,7 @@ impl Samba {
             file.display().to_string()
         };
         let twice = format!("{PASSWORD}\n{PASSWORD}\n");
-        run(&find("pdbedit"), &["-s", &config(0), "-a", "-u", &user, "-t"], &twice);
+        run(&find("pdbedit"), &["-s", &config(445), "-a", "-u", &user, "-t"], &twice);
         let process = ServerProcess::start(&program, own.join("printed"), |port| {
             vec!["-F".to_owned(), "--no-process-group".to_owned(), "-s".to_owned(), config(port)]
         });

@@ -23,6 +23,24 @@ impl Sshd {
     /// # Panics
     /// When it is not installed or does not start.
     pub fn start() -> Self {
+        Self::serving("internal-sftp")
+    }
+
+    /// As [`Sshd::start`], but files are served with the rights of `nobody`, where the test itself may do
+    /// everything.
+    ///
+    /// # Panics
+    /// When it is not installed or does not start.
+    pub fn start_without_rights() -> Self {
+        if is_root() {
+            let server = "/usr/lib/openssh/sftp-server";
+            Self::serving(&format!("/usr/bin/setpriv --reuid=65534 --regid=65534 --clear-groups {server}"))
+        } else {
+            Self::start()
+        }
+    }
+
+    fn serving(subsystem: &str) -> Self {
         let program = find("sshd");
         let dir = TempDir::new().unwrap_or_else(|e| panic!("no folder: {e}"));
         let keygen = find("ssh-keygen");
@@ -50,7 +68,7 @@ impl Sshd {
             let config = format!(
                 "Port {port}\nListenAddress 127.0.0.1\nHostKey {at}/host\nAuthorizedKeysFile {at}/authorized\n\
                  UsePAM no\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n\
-                 MaxStartups 200\nMaxSessions 100\nPidFile {at}/pid\nSubsystem sftp internal-sftp\n"
+                 MaxStartups 200\nMaxSessions 100\nPidFile {at}/pid\nSubsystem sftp {subsystem}\n"
             );
             let file = root.join("config");
             write(&file, &config);
