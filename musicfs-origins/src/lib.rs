@@ -1,7 +1,8 @@
 //! Where music comes from: the origins of MusicFS.
 //!
 //! * [`LocalOrigin`] is a folder of this machine, on a disk or mounted from a network.
-//! * [`SftpOrigin`] and [`NfsOrigin`] are folders on servers, spoken to directly (features `sftp`, `nfs`).
+//! * [`SftpOrigin`], [`SmbOrigin`] and [`NfsOrigin`] are folders on servers, spoken to directly (features `sftp`,
+//!   `smb`, `nfs`).
 //! * [`OriginRegistry`] holds the origins of a library, by id and by preference.
 //! * [`OriginReader`] delivers the bytes of files straight from their origins, each call by a deadline, so that
 //!   one file or one origin that hangs harms no other. It is the whole of reading when there is no cache.
@@ -42,6 +43,8 @@ mod remote;
 mod secret;
 #[cfg(feature = "sftp")]
 mod sftp;
+#[cfg(feature = "smb")]
+mod smb;
 mod spec;
 #[cfg(feature = "wire")]
 mod wire;
@@ -70,6 +73,8 @@ pub use remote::{WebError, WebOptions};
 pub use secret::Secret;
 #[cfg(feature = "sftp")]
 pub use sftp::{SftpAuth, SftpConfig, SftpOrigin};
+#[cfg(feature = "smb")]
+pub use smb::{SmbConfig, SmbOrigin};
 pub use spec::{
     BuiltOrigin, Environment, LocalSpec, NfsSpec, OpendalSpec, OriginKind, OriginSpec, S3Spec, SecretCommand,
     SecretSource, SftpSpec, SmbSpec, SpecError, WebSpec, build,

@@ -8,5 +8,8 @@ mod nfs;
 #[cfg(feature = "sftp")]
 #[path = "network/sftp.rs"]
 mod sftp;
+#[cfg(feature = "smb")]
+#[path = "network/smb.rs"]
+mod smb;
 #[path = "network/tree.rs"]
 mod tree;

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "web")]
 mod web;
-#[cfg(any(feature = "sftp", feature = "nfs"))]
+#[cfg(any(feature = "nfs", feature = "sftp", feature = "smb"))]
 mod wire;
 
 use std::ffi::OsString;
@@ -111,11 +111,14 @@ impl Making<'_> {
             }
             #[cfg(feature = "sftp")]
             OriginKind::Sftp(sftp) => self.sftp(sftp)?,
+            #[cfg(feature = "smb")]
+            OriginKind::Smb(smb) => self.smb(smb)?,
             #[cfg(feature = "nfs")]
             OriginKind::Nfs(nfs) => self.nfs(nfs),
             #[cfg(feature = "opendal")]
             OriginKind::Opendal(service) => self.opendal(service)?,
-            // SMB, and whatever was left out of the build.
+            // Whatever was left out of the build.
+            #[allow(unreachable_patterns, reason = "there is nothing left out of a full build")]
             other => return Err(SpecError::NotBuiltIn(other.name())),
         })
     }

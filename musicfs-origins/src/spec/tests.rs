@@ -191,7 +191,7 @@ fn local_origin_is_built_with_its_layers() {
     assert_eq!(built.metrics.snapshot().reads, 0);
 }
 
-#[cfg(all(feature = "s3", feature = "webdav", feature = "http", feature = "nfs"))]
+#[cfg(all(feature = "s3", feature = "webdav", feature = "http", feature = "nfs", feature = "smb"))]
 #[test]
 fn every_kind_is_built_of_its_address() {
     for address in [
@@ -200,10 +200,14 @@ fn every_kind_is_built_of_its_address() {
         "webdav+https://host/music",
         "https://host/music/",
         "nfs://host/export",
+        "smb://nas/music/albums",
     ] {
         let built = build(&argument(address).unwrap(), &nothing, &clock()).expect(address);
         assert!(built.origin.caps().remote, "{address}");
     }
+    let half = table("type='smb'\nhost='nas'\nshare='music'\nuser='me'").unwrap();
+    let error = build(&half, &nothing, &clock()).unwrap_err().to_string();
+    assert!(error.contains("password_env"), "{error}");
     let half = table("type='webdav'\nurl='http://h/'\nusername='me'").unwrap();
     let error = build(&half, &nothing, &clock()).unwrap_err();
     assert!(matches!(error, SpecError::Value { .. }), "{error}");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use musicfs_core::Origin;
 
 use super::Making;
-#[cfg(feature = "sftp")]
+#[cfg(any(feature = "sftp", feature = "smb"))]
 use crate::spec::{SpecError, keys};
 
 /// Names of private keys that are tried where none is given, in `~/.ssh`.
@@ -66,6 +66,32 @@ impl Making<'_> {
             return Err(keys::wrong("key_file", reason));
         }
         Ok(Arc::new(SftpOrigin::new(self.id(), config)))
+    }
+
+    #[cfg(feature = "smb")]
+    pub(super) fn smb(&self, smb: &crate::spec::SmbSpec) -> Result<Arc<dyn Origin>, SpecError> {
+        use crate::{SmbConfig, SmbOrigin};
+        let mut config = SmbConfig::new(&smb.host, &smb.share);
+        if let Some(port) = smb.port {
+            config.port = port;
+        }
+        config.root = musicfs_core::OriginPath::new(smb.path.trim_matches('/'))
+            .map_err(|e| keys::wrong("path", e.to_string()))?;
+        match (&smb.user, &smb.password) {
+            (None, None) => {}
+            (Some(user), Some(password)) => {
+                config.user.clone_from(user);
+                config.password = Some(password.get("password", self.env)?);
+            }
+            (Some(_), None) => {
+                return Err(keys::wrong("user", "it needs password_env, password_file or password_command"));
+            }
+            (None, Some(_)) => return Err(keys::wrong("user", "it is missing beside the password")),
+        }
+        config.domain = smb.domain.clone().unwrap_or_default();
+        config.connect_timeout = self.connect_timeout();
+        config.clock = Arc::clone(self.clock);
+        Ok(Arc::new(SmbOrigin::new(self.id(), config)))
     }
 
     #[cfg(feature = "nfs")]
