@@ -45,6 +45,7 @@ mod metadb;
 mod name;
 mod origin;
 mod path;
+mod pin;
 mod range;
 mod supervisor;
 mod template;
@@ -65,7 +66,7 @@ pub use ids::{FileId, Ino, OriginId, ROOT_INODE};
 pub use layout::VirtualPath;
 pub use metadb::{
     Applied, Batch, Change, Changes, Cookie, FilePage, FileQuery, KnownFile, MetaDb, MetaError, Node,
-    NodeKind, Op, Placement, Revision, Suffixed, Totals,
+    NodeKind, Op, Placement, Revision, SavedManifest, Suffixed, Totals,
 };
 pub use name::{InvalidName, Name};
 pub use origin::{
@@ -73,6 +74,7 @@ pub use origin::{
     Retry, ScanCursor, ScanPage, ScanRequest, ScanStream, UnlistedFolder,
 };
 pub use path::{InvalidPath, OriginPath};
+pub use pin::{Pin, PinSet};
 pub use range::ByteRange;
 pub use supervisor::{TaskReport, TaskStatus, TaskSupervisor, install_panic_hook};
 pub use template::{Template, TemplateError};

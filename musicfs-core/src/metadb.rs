@@ -187,6 +187,17 @@ pub struct KnownFile {
     pub state: FileState,
 }
 
+/// What is cached of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedManifest {
+    /// The file.
+    pub id: FileId,
+    /// The version that the chunks belong to.
+    pub version: FileVersion,
+    /// The stretches.
+    pub manifest: ChunkManifest,
+}
+
 /// Which files to go through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileQuery {
@@ -303,6 +314,9 @@ pub trait MetaDb: Send + Sync + 'static {
     /// Returns the cached stretches of a file with the version they belong to.
     fn manifest(&self, id: FileId) -> Result<Option<(FileVersion, ChunkManifest)>, MetaError>;
 
+    /// Returns the cached stretches of at most `limit` files with ids above `after`, in order of id.
+    fn manifests(&self, after: Option<FileId>, limit: usize) -> Result<Vec<SavedManifest>, MetaError>;
+
     /// Returns a note.
     fn note(&self, key: &str) -> Result<Option<String>, MetaError>;
 
@@ -349,6 +363,9 @@ impl<T: MetaDb + ?Sized> MetaDb for Arc<T> {
     }
     fn manifest(&self, id: FileId) -> Result<Option<(FileVersion, ChunkManifest)>, MetaError> {
         (**self).manifest(id)
+    }
+    fn manifests(&self, after: Option<FileId>, limit: usize) -> Result<Vec<SavedManifest>, MetaError> {
+        (**self).manifests(after, limit)
     }
     fn note(&self, key: &str) -> Result<Option<String>, MetaError> {
         (**self).note(key)

@@ -34,7 +34,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use musicfs_core::{
     AlbumKey, Applied, Batch, Changes, ChunkManifest, Clock, Cookie, FileId, FileMeta, FilePage, FileQuery,
-    FileVersion, Ino, KnownFile, MetaDb, MetaError, Node, Op, OriginId, Revision, Totals, UnixNanos,
+    FileVersion, Ino, KnownFile, MetaDb, MetaError, Node, Op, OriginId, Revision, SavedManifest, Totals,
+    UnixNanos,
 };
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -231,6 +232,14 @@ impl MetaDb for Database {
 
     fn manifest(&self, id: FileId) -> std::result::Result<Option<(FileVersion, ChunkManifest)>, MetaError> {
         self.read(|db| read::manifest(db, id))
+    }
+
+    fn manifests(
+        &self,
+        after: Option<FileId>,
+        limit: usize,
+    ) -> std::result::Result<Vec<SavedManifest>, MetaError> {
+        self.read(|db| read::manifests(db, after, limit))
     }
 
     fn note(&self, key: &str) -> std::result::Result<Option<String>, MetaError> {

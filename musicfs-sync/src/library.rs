@@ -1,8 +1,9 @@
 //! What the user means: `library.db`.
 //!
 //! **Purpose.** [`Library`] keeps what can be had from nowhere else: so far the ids of files whose path does not
-//! give it (they moved, or two paths hash alike), the numbers that files took because their names were taken, and
-//! the origins that there ever were. A scan may add to it; nothing in it is ever rebuilt, guessed or dropped.
+//! give it (they moved, or two paths hash alike), the numbers that files took because their names were taken, the
+//! origins that there ever were, and what is pinned. A scan may add to it; nothing in it is ever rebuilt, guessed
+//! or dropped.
 //!
 //! **Invariants.** Every change is on the disk when its call returns. At rest the library is one file (a rollback
 //! journal, no write-ahead log), so that a copy of that file is a copy of everything. The newest three backups
@@ -15,13 +16,14 @@
 //! **Not here.** What is observed of origins and can be observed again is in [`Database`](crate::Database).
 
 mod backup;
+mod pins;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use musicfs_core::{Clock, FileId, OriginId, OriginPath, Suffixed, UnixNanos, VirtualPath};
+use musicfs_core::{Clock, FileId, OriginId, OriginPath, Pin, Suffixed, UnixNanos, VirtualPath};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 
@@ -31,7 +33,7 @@ use crate::database::store::{self, Look, Schema};
 /// "MFSL": tells a library from other SQLite files.
 const APPLICATION_ID: i32 = 0x4d46_534c;
 
-const SCHEMA: Schema = Schema { application_id: APPLICATION_ID, migrations: &[FIRST] };
+const SCHEMA: Schema = Schema { application_id: APPLICATION_ID, migrations: &[FIRST, PINS] };
 
 /// One file at rest, and nothing acknowledged that a power cut could take back (`EXTRA` is `FULL` and syncs the
 /// directory when the journal goes).
@@ -63,6 +65,16 @@ const FIRST: &str = "
     CREATE TABLE origins(
         name TEXT PRIMARY KEY,
         first_seen INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// What is to be kept in the cache: a file by its id, a directory by its path, an origin by its name.
+const PINS: &str = "
+    CREATE TABLE pins(
+        kind INTEGER NOT NULL CHECK (kind IN (0, 1, 2)),
+        key BLOB NOT NULL,
+        since INTEGER NOT NULL,
+        PRIMARY KEY(kind, key)
     ) STRICT, WITHOUT ROWID;
 ";
 
@@ -264,6 +276,30 @@ impl Library {
             .prepare_cached("INSERT INTO origins(name, first_seen) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
             .execute((origin.as_str(), at.0))?;
         if added == 0 { Ok(()) } else { commit(tx) }
+    }
+
+    /// Returns what is pinned.
+    ///
+    /// # Errors
+    /// As [`Library::identities`].
+    pub fn pins(&self) -> Result<Vec<Pin>> {
+        pins::all(&self.db.lock())
+    }
+
+    /// Remembers a pin; tells whether it is new.
+    ///
+    /// # Errors
+    /// As [`Library::identities`].
+    pub fn pin(&self, pin: &Pin, at: UnixNanos) -> Result<bool> {
+        pins::add(&self.db.lock(), pin, at)
+    }
+
+    /// Forgets a pin; tells whether it was there.
+    ///
+    /// # Errors
+    /// As [`Library::identities`].
+    pub fn unpin(&self, pin: &Pin) -> Result<bool> {
+        pins::remove(&self.db.lock(), pin)
     }
 
     /// Takes a backup when anything changed since the last one, and returns its path; drops all but the newest

@@ -1,11 +1,12 @@
 //! A catalogue in memory: maps, and the model of the tree.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use musicfs_core::{
     AlbumKey, Applied, Batch, Change, Changes, ChunkManifest, Cookie, FileId, FileKind, FileMeta, FilePage,
     FileQuery, FileState, FileVersion, Ino, KnownFile, MetaDb, MetaError, Node, Op, OriginId, OriginPath,
-    Placement, Revision, Suffixed, Totals, TreeChange, UnixNanos, VirtualPath, VirtualTree,
+    Placement, Revision, SavedManifest, Suffixed, Totals, TreeChange, UnixNanos, VirtualPath, VirtualTree,
 };
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -27,7 +28,7 @@ struct State {
     files: BTreeMap<FileId, FileMeta>,
     wanted: HashMap<FileId, VirtualPath>,
     by_path: HashMap<(OriginId, OriginPath), FileId>,
-    manifests: HashMap<FileId, (FileVersion, ChunkManifest)>,
+    manifests: BTreeMap<FileId, (FileVersion, ChunkManifest)>,
     first_seen: HashMap<FileId, UnixNanos>,
     /// When missing files went.
     gone: HashMap<FileId, UnixNanos>,
@@ -266,6 +267,18 @@ impl MetaDb for MemoryMetaDb {
 
     fn manifest(&self, id: FileId) -> Result<Option<(FileVersion, ChunkManifest)>, MetaError> {
         Ok(self.state.read().manifests.get(&id).cloned())
+    }
+
+    fn manifests(&self, after: Option<FileId>, limit: usize) -> Result<Vec<SavedManifest>, MetaError> {
+        let state = self.state.read();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let page = state.manifests.range((from, Bound::Unbounded)).take(limit);
+        let saved = page.map(|(id, (version, manifest))| SavedManifest {
+            id: *id,
+            version: version.clone(),
+            manifest: manifest.clone(),
+        });
+        Ok(saved.collect())
     }
 
     fn note(&self, key: &str) -> Result<Option<String>, MetaError> {

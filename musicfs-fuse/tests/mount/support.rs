@@ -13,7 +13,7 @@ use musicfs_core::{
     AlbumKey, Applied, Batch, ByteRange, Changes, ChunkHash, ChunkManifest, ContentReader, Cookie, FileId,
     FileKind, FileMeta, FilePage, FileQuery, FileState, FileVersion, Format, Ino, KnownFile, MetaDb,
     MetaError, Node, Op, OriginError, OriginErrorKind, OriginId, OriginPath, Placement, ReadError, ReadPlan,
-    Refreshed, Refresher, Revision, SystemClock, Totals, UnixNanos, VirtualPath,
+    Refreshed, Refresher, Revision, SavedManifest, SystemClock, Totals, UnixNanos, VirtualPath,
 };
 use musicfs_fuse::{FsOptions, MountOptions, MusicFs, Parts, Session};
 use musicfs_test_utils::MemoryMetaDb;
@@ -68,6 +68,9 @@ impl MetaDb for TreeDb {
     }
     fn manifest(&self, id: FileId) -> Result<Option<(FileVersion, ChunkManifest)>, MetaError> {
         self.db.manifest(id)
+    }
+    fn manifests(&self, after: Option<FileId>, limit: usize) -> Result<Vec<SavedManifest>, MetaError> {
+        self.db.manifests(after, limit)
     }
     fn note(&self, key: &str) -> Result<Option<String>, MetaError> {
         self.db.note(key)

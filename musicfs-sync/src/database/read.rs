@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use musicfs_core::{
     AlbumKey, Changes, ChunkManifest, Cookie, FileId, FileMeta, FilePage, FileQuery, FileVersion, Ino,
-    KnownFile, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, UnixNanos, VirtualPath,
+    KnownFile, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, SavedManifest, UnixNanos, VirtualPath,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
@@ -124,6 +124,17 @@ pub(super) fn manifest(db: &Connection, id: FileId) -> Result<Option<(FileVersio
     let Some(row) = rows.next()? else { return Ok(None) };
     let manifest = manifest_of(row.get_ref(3)?.as_blob().map_err(damaged)?)?;
     Ok(Some((version_of(row, 0)?, manifest)))
+}
+
+pub(super) fn manifests(db: &Connection, after: Option<FileId>, limit: usize) -> Result<Vec<SavedManifest>> {
+    let mut statement = db.prepare_cached(sql::MANIFESTS)?;
+    let mut rows = statement.query((after.map_or(-1, FileId::raw), sql_limit(limit)))?;
+    let mut saved = Vec::new();
+    while let Some(row) = rows.next()? {
+        let manifest = manifest_of(row.get_ref(3)?.as_blob().map_err(damaged)?)?;
+        saved.push(SavedManifest { id: file_id_of(row.get(4)?)?, version: version_of(row, 0)?, manifest });
+    }
+    Ok(saved)
 }
 
 pub(super) fn note(db: &Connection, key: &str) -> Result<Option<String>> {

@@ -250,6 +250,8 @@ pub(super) const MULTI_DISC: &str = "SELECT DISTINCT album FROM files WHERE disc
 // What is remembered beside.
 
 pub(super) const MANIFEST: &str = "SELECT size, mtime, etag, data FROM manifests WHERE id = ?1";
+pub(super) const MANIFESTS: &str =
+    "SELECT size, mtime, etag, data, id FROM manifests WHERE id > ?1 ORDER BY id LIMIT ?2";
 pub(super) const PUT_MANIFEST: &str =
     "INSERT OR REPLACE INTO manifests(id, size, mtime, etag, data) VALUES (?1, ?2, ?3, ?4, ?5)";
 pub(super) const DELETE_MANIFEST: &str = "DELETE FROM manifests WHERE id = ?1";

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use musicfs_core::{FileId, OriginId, OriginPath, Suffixed, UnixNanos, VirtualPath};
+use musicfs_core::{FileId, OriginId, OriginPath, Pin, Suffixed, UnixNanos, VirtualPath};
 use musicfs_test_utils::ManualClock;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -242,4 +242,20 @@ fn library_of_a_later_version_is_refused_and_not_restored() {
     let refused = Library::open(&path, &ManualClock::new());
     assert!(matches!(refused, Err(LibraryError::Open(DatabaseError::Newer { found: 99, .. }))));
     assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn pins_are_kept_until_they_are_taken_back() {
+    let (_dir, path, library) = new();
+    let file = Pin::File(identity("a", 0).id);
+    let folder = Pin::Folder(VirtualPath::from_text("Björk/Post").unwrap());
+    let origin = Pin::Origin(OriginId::from("nas"));
+    for pin in [&file, &folder, &origin] {
+        assert!(library.pin(pin, UnixNanos(1)).unwrap());
+        assert!(!library.pin(pin, UnixNanos(2)).unwrap());
+    }
+    assert!(library.unpin(&origin).unwrap());
+    assert!(!library.unpin(&origin).unwrap());
+    drop(library);
+    assert_eq!(sound(&path).pins().unwrap(), [file, folder]);
 }

@@ -2,7 +2,7 @@
 
 use musicfs_core::{
     AudioMeta, ChunkManifest, Codec, FileKind, FileMeta, FileQuery, FileState, FileVersion, Format,
-    MetaError, Op, ROOT_INODE, UnixNanos,
+    MetaError, Op, ROOT_INODE, SavedManifest, UnixNanos,
 };
 
 use super::{Fixture, file, file_on, manifest_of, put, virtual_path};
@@ -187,6 +187,31 @@ pub fn manifest_is_replaced_with_its_version(fixture: Fixture) {
         assert_eq!(fixture.db.manifest(a.id).expect("an answer"), Some((version, manifest)));
         assert_eq!(fixture.file(a.id).expect("the file"), a);
     }
+}
+
+/// Manifests come in pages, each once, in order of id.
+pub fn manifests_come_in_pages(fixture: Fixture) {
+    let mut expected = Vec::new();
+    for n in 0..7u64 {
+        let a = file(&format!("{n}"));
+        let manifest = manifest_of(10 + n);
+        let version = FileVersion { size: 10 + n, ..a.version.clone() };
+        let op = Op::PutManifest { id: a.id, version: version.clone(), manifest: manifest.clone() };
+        fixture.apply(1, [put(&a), op]);
+        expected.push(SavedManifest { id: a.id, version, manifest });
+    }
+    expected.sort_by_key(|saved| saved.id);
+    let page = |after| fixture.db.manifests(after, 3).expect("a page");
+    let mut found = page(None);
+    while let Some(last) = found.last().map(|saved| saved.id) {
+        let more = page(Some(last));
+        if more.is_empty() {
+            break;
+        }
+        assert!(more.len() <= 3);
+        found.extend(more);
+    }
+    assert_eq!(found, expected);
 }
 
 /// Notes are kept, replaced and removed by key.
