@@ -69,6 +69,9 @@ impl MetaDb for TreeDb {
     fn manifest(&self, id: FileId) -> Result<Option<(FileVersion, ChunkManifest)>, MetaError> {
         self.db.manifest(id)
     }
+    fn missing_since(&self, id: FileId) -> Result<Option<UnixNanos>, MetaError> {
+        self.db.missing_since(id)
+    }
     fn manifests(&self, after: Option<FileId>, limit: usize) -> Result<Vec<SavedManifest>, MetaError> {
         self.db.manifests(after, limit)
     }
