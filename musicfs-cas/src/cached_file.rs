@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use musicfs_core::{ByteRange, ChunkExtent, ChunkManifest, ReadError};
+use musicfs_core::{ByteRange, ChunkExtent, ChunkHash, ChunkManifest, ReadError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::chunker::{Chunker, Cut};
@@ -19,7 +19,9 @@ const BLOCK: u64 = 64 << 10;
 /// Longest fetch: what comes in one request is what its first byte may have to wait for.
 const PIECE: u64 = 1 << 20;
 /// What may have arrived and not been stored, per file, while the store takes nothing.
-const MAX_UNSTORED: u64 = 8 << 20;
+const MAX_UNSTORED: u64 = 2 << 20;
+/// A track counts as being played when this much of it was read forward.
+const PLAYED: u64 = 1 << 20;
 
 /// What came of a fetch.
 pub(crate) type Fetched = Result<Bytes, Arc<ReadError>>;
@@ -64,6 +66,13 @@ pub(crate) struct CachedFile {
     flights: BTreeMap<u64, Flight>,
     chunker: Chunker,
     ahead: ReadAhead,
+    /// Up to where chunks were loaded ahead of the reader who was there last.
+    loaded_to: u64,
+    /// Up to where it was played.
+    played_to: u64,
+    /// Raised by every seek: who follows a reader stops then.
+    round: u64,
+    followed: bool,
 }
 
 impl CachedFile {
@@ -76,6 +85,10 @@ impl CachedFile {
             flights: BTreeMap::new(),
             chunker: Chunker::new(fences),
             ahead: ReadAhead::default(),
+            loaded_to: 0,
+            played_to: 0,
+            round: 0,
+            followed: false,
         }
     }
 
@@ -84,9 +97,59 @@ impl CachedFile {
         &self.manifest
     }
 
-    /// Takes note of a read and returns what to read ahead of it.
-    pub(crate) fn note_read(&mut self, range: ByteRange) -> ByteRange {
-        self.ahead.on_read(range, self.size)
+    /// Takes note of a read; returns what to read ahead of it, and whether the file is being played.
+    pub(crate) fn note_read(&mut self, range: ByteRange) -> (ByteRange, bool) {
+        let (ahead, forward) = self.ahead.on_read(range, self.size);
+        if forward == 0 {
+            // Somebody reads elsewhere: what was ahead of the reader before may not be wanted any more.
+            self.round += 1;
+            self.followed = false;
+            self.loaded_to = 0;
+        }
+        let plays = forward >= PLAYED;
+        if plays {
+            self.played_to = ahead.end();
+        }
+        (ahead, plays)
+    }
+
+    /// Returns up to where the file was played.
+    pub(crate) fn played_to(&self) -> u64 {
+        self.played_to
+    }
+
+    /// Begins to fetch ahead of a reader; `None` when that was begun since the last seek.
+    pub(crate) fn begin_following(&mut self) -> Option<u64> {
+        let begins = !self.followed;
+        self.followed = true;
+        begins.then_some(self.round)
+    }
+
+    /// Tells whether there was no seek since.
+    pub(crate) fn is_followed(&self, round: u64) -> bool {
+        self.round == round
+    }
+
+    /// Returns the first gap that begins at `from` or later, or contains it.
+    pub(crate) fn next_gap(&self, from: u64) -> Option<ByteRange> {
+        self.gaps(ByteRange::new(from.min(self.size), self.size)).into_iter().next()
+    }
+
+    /// Returns what is being fetched of a range.
+    pub(crate) fn outcomes(&self, range: ByteRange) -> Vec<watch::Receiver<Option<Fetched>>> {
+        let touching = self.flights.values().filter(|flight| flight.range.intersect(&range).is_some());
+        touching.map(|flight| flight.outcome.clone()).collect()
+    }
+
+    /// Returns the chunks of a range that were not asked for yet, to be loaded ahead of the reader.
+    pub(crate) fn take_to_load(&mut self, range: ByteRange) -> Vec<ChunkHash> {
+        let from = range.start().max(self.loaded_to);
+        self.loaded_to = self.loaded_to.max(range.end());
+        let extents = self.manifest.extents();
+        let first = extents.partition_point(|extent| extent.range.end() <= from);
+        let near = extents[first..].iter().take_while(|extent| extent.range.start() < range.end());
+        let fresh = near.filter(|extent| extent.range.start() >= from || from == range.start());
+        fresh.map(|extent| extent.hash).collect()
     }
 
     /// Tells where the byte at `offset` is.
@@ -225,7 +288,6 @@ fn pieces(range: ByteRange) -> impl Iterator<Item = ByteRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use musicfs_core::ChunkHash;
 
     const MIB: u64 = 1 << 20;
 

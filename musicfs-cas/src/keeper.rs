@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use musicfs_core::{ChunkError, ChunkHash, Clock, PinSet};
+use musicfs_core::{ChunkError, ChunkHash, Clock, MonoTime, PinSet};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -33,6 +33,8 @@ use victims::Victims;
 const PAGE: usize = 1024;
 /// Time between two rounds of [`CacheKeeper::run`].
 const ROUND: Duration = Duration::from_secs(30);
+/// For how long it is not tried again to make room after there was nothing to evict: looking takes time.
+const FUTILE: Duration = Duration::from_secs(10);
 /// Heads and tails are evicted last while they take no more than this part of the room, in percent. The tags of
 /// 10,000 files are some 2 GB at the most.
 const EDGE_SHARE: u64 = 20;
@@ -56,6 +58,8 @@ struct Inner {
     marked: AtomicBool,
     /// Held by the marking under way.
     marking: Mutex<()>,
+    /// Until when it is not tried to make room, as there was nothing to evict.
+    futile_until: Mutex<Option<MonoTime>>,
     evicted_chunks: AtomicU64,
     evicted_bytes: AtomicU64,
     undeletable: AtomicU64,
@@ -125,6 +129,7 @@ impl CacheKeeper {
             round: AtomicU8::new(1),
             marked: AtomicBool::new(false),
             marking: Mutex::default(),
+            futile_until: Mutex::default(),
             evicted_chunks: AtomicU64::new(0),
             evicted_bytes: AtomicU64::new(0),
             undeletable: AtomicU64::new(0),
@@ -206,7 +211,13 @@ impl CacheKeeper {
             level::surplus(taken.saturating_add(needed), keeper.room(taken))
         });
         let goal = goal.await;
-        self.evict_oldest(goal, u64::MAX).await
+        let now = self.inner.clock.now();
+        if goal == 0 || self.inner.futile_until.lock().is_some_and(|until| now < until) {
+            return Evicted::default();
+        }
+        let done = self.evict_oldest(goal, u64::MAX).await;
+        *self.inner.futile_until.lock() = (done.bytes == 0).then(|| now.plus(FUTILE));
+        done
     }
 
     /// Removes what was used longest ago, until `bytes` are free or there is nothing left that may go. Cancel safe:

@@ -5,6 +5,7 @@
 //! <chunks_dir>/aa/bb/<64 hex>     a chunk; aa and bb are the first two bytes of its hash
 //! <chunks_dir>/tmp/               chunks being written; swept at start
 //! <chunks_dir>/quarantine/<hash>  damaged chunks, for a person to look at; never read, may be deleted
+//! <chunks_dir>/index-1/           a copy of the index; may be deleted
 //! ```
 //!
 //! A chunk file describes itself: its name is the BLAKE3 hash of its bytes, in lower-case hexadecimal digits.
@@ -16,12 +17,14 @@ use std::path::{Path, PathBuf};
 use musicfs_core::ChunkHash;
 
 use crate::durable;
-use crate::index::Index;
+use crate::index::disk;
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT: &str = "musicfs chunks 1\n";
 /// Longest chunk, by the contract of a chunk store.
 pub(crate) const MAX_CHUNK: usize = 16 * 1024 * 1024;
+/// Damaged chunks that are kept for a person to look at; beyond, the oldest goes.
+const KEPT_IN_QUARANTINE: usize = 16;
 
 /// The folders of a store.
 #[derive(Debug)]
@@ -34,38 +37,56 @@ impl Layout {
         Self { chunks: chunks_dir }
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.chunks
+    }
+
     pub(crate) fn chunk(&self, hash: &ChunkHash) -> PathBuf {
         let name = hash.to_string();
         self.chunks.join(&name[..2]).join(&name[2..4]).join(name)
+    }
+
+    /// Returns the folder of the chunks whose hashes begin with a byte.
+    pub(crate) fn folder(&self, first: u8) -> PathBuf {
+        self.chunks.join(format!("{first:02x}"))
+    }
+
+    pub(crate) fn index(&self) -> PathBuf {
+        self.chunks.join(disk::FOLDER)
     }
 
     pub(crate) fn temporary(&self, name: &str) -> PathBuf {
         self.chunks.join("tmp").join(name)
     }
 
-    pub(crate) fn quarantined(&self, hash: &ChunkHash) -> PathBuf {
-        self.chunks.join("quarantine").join(hash.to_string())
+    /// Moves a damaged chunk's file into quarantine, and drops the oldest there when there are many.
+    pub(crate) fn quarantine(&self, hash: &ChunkHash) -> io::Result<()> {
+        let folder = self.chunks.join("quarantine");
+        fs::rename(self.chunk(hash), folder.join(hash.to_string()))?;
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            kept.push((entry.metadata()?.modified()?, entry.path()));
+        }
+        kept.sort();
+        let surplus = kept.len().saturating_sub(KEPT_IN_QUARANTINE);
+        kept.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
     }
 
-    /// Makes the folders, checks the format, sweeps what a stop left half done, and counts the chunks.
-    pub(crate) fn open(&self) -> io::Result<Index> {
-        for folder in ["tmp", "quarantine"] {
-            durable::create_folder(&self.chunks.join(folder))?;
-        }
+    /// Makes the folders, checks the format, and sweeps what a stop left half done.
+    pub(crate) fn open(&self) -> io::Result<()> {
+        self.make_folders()?;
         self.check_format()?;
         for entry in fs::read_dir(self.chunks.join("tmp"))? {
             let path = entry?.path();
             fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path))?;
         }
-        let mut index = Index::default();
-        for (first, outer) in byte_folders(&self.chunks)? {
-            for (second, inner) in byte_folders(&outer)? {
-                for entry in fs::read_dir(inner)? {
-                    self.count(&entry?, [first, second], &mut index)?;
-                }
-            }
-        }
-        Ok(index)
+        Ok(())
+    }
+
+    /// Makes the folders that every store has.
+    pub(crate) fn make_folders(&self) -> io::Result<()> {
+        ["tmp", "quarantine"].iter().try_for_each(|folder| durable::create_folder(&self.chunks.join(folder)))
     }
 
     fn check_format(&self) -> io::Result<()> {
@@ -89,37 +110,4 @@ impl Layout {
             Err(error) => Err(error),
         }
     }
-
-    /// Counts one file, when it is a chunk in its place.
-    fn count(&self, entry: &fs::DirEntry, place: [u8; 2], index: &mut Index) -> io::Result<()> {
-        let metadata = entry.metadata()?;
-        let hash = entry.file_name().to_str().and_then(|name| name.parse::<ChunkHash>().ok());
-        match hash.filter(|hash| metadata.is_file() && hash.as_bytes()[..2] == place) {
-            Some(hash) if (1..=MAX_CHUNK as u64).contains(&metadata.len()) => {
-                index.insert(hash, metadata.len());
-            }
-            Some(hash) => {
-                tracing::warn!(chunk = %hash, bytes = metadata.len(), "chunk of an impossible length put into quarantine");
-                fs::rename(entry.path(), self.quarantined(&hash))?;
-            }
-            None => tracing::warn!(file = %entry.path().display(), "not a chunk; left alone"),
-        }
-        Ok(())
-    }
-}
-
-/// Returns the folders that are named by two hexadecimal digits.
-fn byte_folders(folder: &Path) -> io::Result<Vec<(u8, PathBuf)>> {
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let digits = name.to_str().filter(|n| n.len() == 2 && !n.contains(|c: char| c.is_ascii_uppercase()));
-        if let Some(byte) = digits.and_then(|n| u8::from_str_radix(n, 16).ok())
-            && entry.file_type()?.is_dir()
-        {
-            folders.push((byte, entry.path()));
-        }
-    }
-    Ok(folders)
 }

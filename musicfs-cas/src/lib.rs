@@ -4,8 +4,7 @@
 //! * [`FileReader`] reads files through it: what is in chunks comes from there, verified; what is not comes through
 //!   a [`ContentFetcher`], is served as it arrives, cut into chunks, stored, and found again after a restart.
 //!
-//! Which chunks go when room is needed is not decided here yet, nor is there an index on disk: when there is no
-//! room, a `put` says so, and reading goes on without storing.
+//! * [`CacheKeeper`] decides what stays: it evicts what was used longest ago, and knows what is pinned.
 //!
 //! # Example
 //!
@@ -29,11 +28,15 @@ mod durable;
 mod fetcher;
 mod hot;
 mod index;
+mod keeper;
 mod layout;
 mod reader;
+mod space;
 mod store;
 mod window;
 
 pub use fetcher::ContentFetcher;
+pub use index::ChunkClass;
+pub use keeper::{CacheKeeper, CacheLevel, CacheStats, Evicted, Verified};
 pub use reader::{FileReader, ReaderStats, WorthCaching};
 pub use store::{CasConfig, CasStore};

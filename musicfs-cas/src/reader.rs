@@ -11,55 +11,50 @@
 //!   a store that fails turns reads into reads of the source, and is tried again after a while.
 //! * Never a whole file in memory: what is ahead of all readers fits one budget.
 //!
+//! What is fetched is in `reader/flights.rs`, what is fetched though nobody asked in `reader/prefetch.rs`.
+//!
 //! Locks: `files`, and each file's state, held for a few lines, the second inside the first never, neither across
 //! an await. A file's `saving` is held while its manifest is written, so that none overtakes another.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod flights;
+mod prefetch;
+mod stats;
+mod table;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use musicfs_core::{
-    Batch, ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, Clock, ContentReader,
-    FileId, FileMeta, FileVersion, MetaDb, MonoTime, Op, OriginId, ReadError, ReadPlan,
+    ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, Clock, ContentReader, FileId,
+    FileMeta, FileVersion, MetaDb, MonoTime, OriginId, ReadError, ReadPlan,
 };
 use parking_lot::Mutex;
-use serde::Serialize;
-use tracing::{error, warn};
+use tokio::sync::{Semaphore, watch};
+use tracing::warn;
 
-use crate::cached_file::{CachedFile, Launch, Place};
+use crate::cached_file::{CachedFile, Place};
 use crate::fetcher::{ContentFetcher, same_error};
 use crate::hot::HotChunks;
+use crate::index::Known;
+use crate::keeper::CacheKeeper;
+use flights::{Asked, Counted};
+use stats::Counters;
+pub use stats::ReaderStats;
+use table::{Files, Shared};
 
 /// Verified chunks kept in memory for all files together.
-const HOT_BYTES: usize = 32 << 20;
-/// Files whose state is kept in memory; beyond, the one opened longest ago is loaded again when it is next read.
-const MAX_FILES: usize = 512;
-/// A manifest is saved when this much of its file has come, and when nothing more is coming: what a kill loses.
-const SAVE_EVERY: u64 = 8 << 20;
+const HOT_BYTES: usize = 64 << 20;
 /// A store that failed is left alone for this long.
 const RETRY_STORE: Duration = Duration::from_secs(60);
 /// How often one byte of a read is tried: a chunk may be damaged, then its fetch ahead may fail, then its own.
 const MAX_TRIES: usize = 4;
-
-/// What a reader counts, since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ReaderStats {
-    /// Bytes served from chunks.
-    pub from_cache: u64,
-    /// Bytes served as they came from an origin.
-    pub from_origins: u64,
-    /// Bytes fetched, read-ahead included.
-    pub fetched: u64,
-    /// Chunks that were damaged or gone, and were fetched again.
-    pub repaired: u64,
-    /// Chunks that could not be stored.
-    pub not_stored: u64,
-    /// Whether the store is left alone because it failed a short while ago.
-    pub passing_through: bool,
-}
+/// How far to read ahead while nothing can be stored: what came is kept for as long as it is ahead only.
+const AHEAD_WITHOUT_STORE: u64 = 1 << 20;
+/// How far ahead of a reader cached chunks are loaded: enough to have several hashed at once.
+const WARM_AHEAD: u64 = 2 << 20;
 
 /// Reads files through a chunk store. Cloning gives another handle on the same reader.
 #[derive(Clone)]
@@ -72,6 +67,7 @@ pub type WorthCaching = dyn Fn(&OriginId) -> bool + Send + Sync;
 
 struct Inner {
     store: Arc<dyn ChunkStore>,
+    keeper: OnceLock<CacheKeeper>,
     fetcher: ContentFetcher,
     db: Arc<dyn MetaDb>,
     clock: Arc<dyn Clock>,
@@ -79,31 +75,12 @@ struct Inner {
     hot: HotChunks,
     files: Mutex<Files>,
     store_down_until: Mutex<Option<MonoTime>>,
-    from_cache: AtomicU64,
-    from_origins: AtomicU64,
-    repaired: AtomicU64,
-    not_stored: AtomicU64,
-}
-
-type Shared = Arc<Tracked>;
-
-/// A file's state, with the turn of those who save it: what is saved last must be what was known last.
-#[derive(Debug)]
-struct Tracked {
-    state: Mutex<CachedFile>,
-    saving: tokio::sync::Mutex<()>,
-}
-
-impl Tracked {
-    fn lock(&self) -> parking_lot::MutexGuard<'_, CachedFile> {
-        self.state.lock()
-    }
-}
-
-#[derive(Default)]
-struct Files {
-    by_version: HashMap<(FileId, FileVersion), (Shared, u64)>,
-    opens: u64,
+    counters: Counters,
+    /// Readers that wait for an origin, and fetches for them: prefetching waits until there are none.
+    reading: watch::Sender<usize>,
+    prefetch: AtomicBool,
+    /// One permit for each track that is fetched ahead.
+    tracks: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for FileReader {
@@ -124,6 +101,7 @@ impl FileReader {
     ) -> Self {
         let inner = Inner {
             store,
+            keeper: OnceLock::new(),
             fetcher,
             db,
             clock,
@@ -131,60 +109,82 @@ impl FileReader {
             hot: HotChunks::new(HOT_BYTES),
             files: Mutex::default(),
             store_down_until: Mutex::default(),
-            from_cache: AtomicU64::new(0),
-            from_origins: AtomicU64::new(0),
-            repaired: AtomicU64::new(0),
-            not_stored: AtomicU64::new(0),
+            counters: Counters::default(),
+            reading: watch::channel(0).0,
+            prefetch: AtomicBool::new(true),
+            tracks: Arc::new(Semaphore::new(prefetch::MAX_TRACKS)),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Has `keeper` make room in the store, which must be its own: without one, a full store stays full.
+    pub fn with_keeper(self, keeper: CacheKeeper) -> Self {
+        // The first stays; a second would be of another store.
+        let _ = self.inner.keeper.set(keeper);
+        self
     }
 
     /// Returns what was counted so far.
     pub fn stats(&self) -> ReaderStats {
         let inner = &*self.inner;
-        ReaderStats {
-            from_cache: inner.from_cache.load(Ordering::Relaxed),
-            from_origins: inner.from_origins.load(Ordering::Relaxed),
-            fetched: inner.fetcher.fetched(),
-            repaired: inner.repaired.load(Ordering::Relaxed),
-            not_stored: inner.not_stored.load(Ordering::Relaxed),
-            passing_through: inner.store_is_down(),
-        }
+        inner.counters.read(inner.fetcher.fetched(), inner.store_is_down())
     }
 }
 
 impl Inner {
-    fn store_is_down(&self) -> bool {
-        self.store_down_until.lock().is_some_and(|until| self.clock.now() < until)
-    }
-
-    fn store_failed(&self, error: &ChunkError) {
-        let until = self.clock.now().plus(RETRY_STORE);
-        let before = self.store_down_until.lock().replace(until);
-        if before.is_none_or(|before| before < self.clock.now()) {
-            error!(
-                error = error as &dyn std::error::Error,
-                "the cache fails; reading from origins, trying again in {} s",
-                RETRY_STORE.as_secs()
-            );
-        }
-    }
-
     /// Returns the state of a file, loading its manifest when it is not in memory.
-    async fn file(&self, id: FileId, version: &FileVersion) -> Result<Shared, ReadError> {
+    async fn file(
+        &self,
+        id: FileId,
+        version: &FileVersion,
+        meta: Option<&FileMeta>,
+    ) -> Result<Shared, ReadError> {
         let key = (id, version.clone());
         if let Some(file) = self.files.lock().get(&key) {
             return Ok(file);
         }
-        let db = self.db.clone();
-        let saved = blocking(move || db.manifest(id)).await?;
+        let (db, known) = (self.db.clone(), meta.cloned());
+        let (saved, meta) = blocking(move || {
+            let meta = known.map_or_else(|| db.file(id), |meta| Ok(Some(meta)))?;
+            Ok((db.manifest(id)?, meta.map(Box::new)))
+        })
+        .await?;
         let manifest = saved.filter(|(of, _)| of.is_same(version)).map(|(_, manifest)| manifest);
-        let fresh = CachedFile::new(version.size, manifest.unwrap_or_default(), Vec::new());
-        Ok(self.files.lock().insert(key, fresh))
+        let mut fresh =
+            CachedFile::new(version.size, manifest.unwrap_or_default(), fences(meta.as_deref(), version));
+        self.drop_evicted(&mut fresh);
+        Ok(self.files.lock().insert(key, fresh, meta))
+    }
+
+    /// Takes out of a file's manifest the chunks that have been evicted.
+    fn forget_evicted(&self, file: &Shared) {
+        self.drop_evicted(&mut file.lock());
+    }
+
+    fn drop_evicted(&self, file: &mut CachedFile) {
+        let gone: Vec<ChunkExtent> = file
+            .manifest()
+            .extents()
+            .iter()
+            .filter(|extent| self.is_evicted(&extent.hash))
+            .copied()
+            .collect();
+        gone.iter().for_each(|extent| file.lost(extent));
+    }
+
+    fn is_evicted(&self, hash: &ChunkHash) -> bool {
+        self.keeper.get().is_some_and(|keeper| keeper.store().files.known(hash) == Known::Absent)
+    }
+
+    /// Returns how much of a manifest is there.
+    fn covered(&self, manifest: &ChunkManifest) -> u64 {
+        let there = manifest.extents().iter().filter(|extent| !self.is_evicted(&extent.hash));
+        there.map(|extent| extent.range.len()).sum()
     }
 
     /// Loads the part of a chunk that a read wants; `None` when the chunk is of no use.
     async fn load_part(&self, file: &Shared, extent: &ChunkExtent, want: ByteRange) -> Option<Bytes> {
+        let evicted = self.is_evicted(&extent.hash);
         let loaded = match self.hot.get(&*self.store, &extent.hash).await {
             Ok(bytes) => bytes.filter(|bytes| bytes.len() as u64 == extent.range.len()),
             Err(error @ ChunkError::Corrupt(_)) => {
@@ -198,85 +198,35 @@ impl Inner {
         };
         let Some(bytes) = loaded else {
             file.lock().lost(extent);
-            self.repaired.fetch_add(1, Ordering::Relaxed);
+            self.counters.repaired.fetch_add(u64::from(!evicted), Ordering::Relaxed);
             return None;
         };
         let part = extent.range.intersect(&want)?;
         let from = usize::try_from(part.start() - extent.range.start()).ok()?;
         let len = usize::try_from(part.len()).ok()?;
-        self.from_cache.fetch_add(part.len(), Ordering::Relaxed);
+        self.counters.from_cache.fetch_add(part.len(), Ordering::Relaxed);
         Some(bytes.slice(from..from + len))
     }
 
-    fn start(self: &Arc<Self>, file: &Shared, plan: &ReadPlan, launches: Vec<Launch>) {
-        for launch in launches {
-            let (inner, file, plan) = (self.clone(), file.clone(), plan.clone());
-            tokio::spawn(async move { inner.fly(&file, &plan, launch).await });
-        }
-    }
-
-    /// One fetch, from the request to the manifest.
-    async fn fly(&self, file: &Shared, plan: &ReadPlan, launch: Launch) {
-        let Launch { range, outcome } = launch;
-        let cuts = match self.fetcher.fetch(plan, range).await {
-            Ok(bytes) => {
-                outcome.send_replace(Some(Ok(bytes.clone())));
-                file.lock().arrived(range, bytes)
-            }
-            Err(error) => {
-                let cuts = file.lock().failed(range);
-                outcome.send_replace(Some(Err(Arc::new(error))));
-                cuts
-            }
-        };
-        for cut in cuts {
-            if self.store_is_down() {
-                file.lock().not_stored();
-                continue;
-            }
-            match self.store.put(cut.bytes.clone()).await {
-                Ok(hash) => {
-                    self.hot.insert(&hash, cut.bytes);
-                    file.lock().stored(ChunkExtent { range: cut.range, hash });
-                }
-                Err(error) => {
-                    self.store_failed(&error);
-                    self.not_stored.fetch_add(1, Ordering::Relaxed);
-                    file.lock().not_stored();
-                }
-            }
-        }
-        if !self.store_is_down() {
-            let _turn = file.saving.lock().await;
-            let unsaved = file.lock().take_unsaved(SAVE_EVERY);
-            if let Some(manifest) = unsaved {
-                self.save(plan, manifest).await;
-            }
-        }
-    }
-
-    async fn save(&self, plan: &ReadPlan, manifest: ChunkManifest) {
-        let (db, at) = (self.db.clone(), self.clock.unix());
-        let op = Op::PutManifest { id: plan.file(), version: plan.version().clone(), manifest };
-        let saved = blocking(move || db.apply(&Batch { at, ops: vec![op] })).await;
-        if let Err(error) = saved {
-            warn!(file = %plan.file(), error = &error as &dyn std::error::Error, "what is cached could not be recorded");
-        }
-    }
-
     async fn read(self: &Arc<Self>, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
-        let file = self.file(plan.file(), plan.version()).await?;
-        let ahead = {
+        let file = self.file(plan.file(), plan.version(), None).await?;
+        let (ahead, plays) = {
             let mut state = file.lock();
-            let ahead = state.note_read(range);
+            let (mut ahead, plays) = state.note_read(range);
+            if self.store_is_down() {
+                ahead = ByteRange::at(ahead.start(), ahead.len().min(AHEAD_WITHOUT_STORE));
+            }
             let demand = state.launch_demand(range);
             let ahead_launches = state.launch_ahead(ahead, |bytes| self.fetcher.share(bytes));
             drop(state);
-            self.start(&file, plan, demand);
-            self.start(&file, plan, ahead_launches);
-            ahead
+            self.start(&file, plan, demand, Asked::Reader);
+            self.start(&file, plan, ahead_launches, Asked::Reader);
+            (ahead, plays)
         };
-        self.warm(&file, ahead);
+        self.load_ahead(&file, ahead);
+        if plays {
+            self.follow(&file, plan);
+        }
         let mut parts: Vec<Bytes> = Vec::new();
         let (mut at, mut tries) = (range.start(), 0);
         while at < range.end() {
@@ -285,13 +235,14 @@ impl Inner {
             let part = match place {
                 Place::Chunk(extent) => self.load_part(&file, &extent, want).await,
                 Place::Flight(of, mut outcome) => {
+                    let _waiting = Counted::new(&self.reading);
                     match outcome.wait_for(Option::is_some).await.map(|o| o.clone()) {
                         Ok(Some(Ok(bytes))) => {
                             let part = of.intersect(&want).map_or(0..0, |part| {
                                 let from = (part.start() - of.start()) as usize;
                                 from..from + part.len() as usize
                             });
-                            self.from_origins.fetch_add(part.len() as u64, Ordering::Relaxed);
+                            self.counters.from_origins.fetch_add(part.len() as u64, Ordering::Relaxed);
                             Some(bytes.slice(part))
                         }
                         Ok(Some(Err(error))) if tries > 0 || !may_pass(&error) => {
@@ -312,7 +263,7 @@ impl Inner {
                 None if tries < MAX_TRIES => {
                     tries += 1;
                     let demand = file.lock().launch_demand(want);
-                    self.start(&file, plan, demand);
+                    self.start(&file, plan, demand, Asked::Reader);
                 }
                 // The cache loses what is put into it as fast as it is read.
                 None => {
@@ -326,14 +277,17 @@ impl Inner {
     }
 
     /// Loads the chunks that a forward reader comes to next.
-    fn warm(self: &Arc<Self>, file: &Shared, ahead: ByteRange) {
+    fn load_ahead(self: &Arc<Self>, file: &Shared, ahead: ByteRange) {
         if ahead.is_empty() {
             return;
         }
-        let Place::Chunk(next) = file.lock().place(ahead.start()) else { return };
-        let inner = self.clone();
-        // What fails here fails again, and is mended, when it is read.
-        tokio::spawn(async move { inner.hot.get(&*inner.store, &next.hash).await.is_ok() });
+        let near = ByteRange::at(ahead.start(), ahead.len().min(WARM_AHEAD));
+        let chunks = file.lock().take_to_load(near);
+        for hash in chunks {
+            let inner = self.clone();
+            // What fails here fails again, and is mended, when it is read.
+            tokio::spawn(async move { inner.hot.get(&*inner.store, &hash).await.is_ok() });
+        }
     }
 }
 
@@ -344,7 +298,7 @@ impl ContentReader for FileReader {
         if !(inner.worth_caching)(&file.origin) {
             return inner.fetcher.source().open(file).await;
         }
-        inner.file(file.id, &file.version).await?;
+        inner.file(file.id, &file.version, Some(file)).await?;
         Ok(ReadPlan::verbatim(file))
     }
 
@@ -371,9 +325,12 @@ impl ContentReader for FileReader {
         }
         let in_memory = inner.files.lock().get(&(file.id, file.version.clone()));
         let covered = match in_memory {
-            Some(state) => state.lock().manifest().covered(),
+            Some(state) => {
+                let manifest = state.lock().manifest().clone();
+                inner.covered(&manifest)
+            }
             None => match inner.db.manifest(file.id) {
-                Ok(Some((version, manifest))) if version.is_same(&file.version) => manifest.covered(),
+                Ok(Some((version, manifest))) if version.is_same(&file.version) => inner.covered(&manifest),
                 _ => 0,
             },
         };
@@ -385,33 +342,12 @@ impl ContentReader for FileReader {
     }
 }
 
-impl Files {
-    fn get(&mut self, key: &(FileId, FileVersion)) -> Option<Shared> {
-        self.opens += 1;
-        let (file, used) = self.by_version.get_mut(key)?;
-        *used = self.opens;
-        Some(file.clone())
-    }
-
-    /// Adds a file, unless another was quicker; makes room by forgetting files that nobody reads.
-    fn insert(&mut self, key: (FileId, FileVersion), file: CachedFile) -> Shared {
-        self.opens += 1;
-        if self.by_version.len() >= MAX_FILES {
-            let idle =
-                |(_, (file, _)): &(&(FileId, FileVersion), &(Shared, u64))| Arc::strong_count(file) == 1;
-            let oldest = self.by_version.iter().filter(idle).min_by_key(|(_, (_, used))| *used);
-            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
-                self.by_version.remove(&key);
-            }
-        }
-        let opens = self.opens;
-        let (file, used) = self.by_version.entry(key).or_insert_with(|| {
-            let tracked = Tracked { state: Mutex::new(file), saving: tokio::sync::Mutex::default() };
-            (Arc::new(tracked), opens)
-        });
-        *used = opens;
-        file.clone()
-    }
+/// Returns where a file's tags end and its audio begins, and the other way round: so that a change of the tags
+/// leaves the chunks of the audio as they are.
+fn fences(meta: Option<&FileMeta>, version: &FileVersion) -> Vec<u64> {
+    let audio = meta.filter(|meta| meta.version.is_same(version)).and_then(|meta| meta.audio.as_ref());
+    let region = audio.and_then(|audio| audio.audio_region);
+    region.map_or_else(Vec::new, |region| vec![region.start(), region.end()])
 }
 
 /// Whether it makes sense to try again at once what failed for another.

@@ -7,40 +7,48 @@
 //!   whatever happens to its file, and taken off the sum once.
 //! * Nothing read is trusted: it is hashed before it is handed out. A chunk that fails goes into quarantine and
 //!   is no longer counted.
+//! * Limits hold when a chunk is written: the size of all, and what is left free on the disk. Nothing is evicted
+//!   here; see [`CacheKeeper`](crate::CacheKeeper).
 //! * One store per folder: another process that writes there is not noticed.
+//!
+//! # Starting
+//! What is there is known from a copy of the index on disk, or where there is none from the files; either way the
+//! files are compared with it (`index/sweep.rs`). [`CasStore::open`] waits for all of it. [`CasStore::open_at_once`]
+//! does it behind: until it is done chunks are looked for as files, so that what is cached can be read at once.
 //!
 //! # Locking
 //! Changes to one chunk take turns: there are some turns, and a chunk's hash says which is its own. A turn, like
 //! the permit that bounds the number of blocking threads, is held by the closure that does the work, to its end,
 //! also when its caller is gone. The index has a lock of its own that is held for a look-up, never over I/O.
 
-use std::fs;
+pub(crate) mod files;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use musicfs_core::{ChunkError, ChunkHash, ChunkStore};
-use parking_lot::Mutex;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use musicfs_core::{ChunkError, ChunkHash, ChunkStore, Clock, SystemClock};
+use tokio::sync::Semaphore;
 
-use crate::durable;
-use crate::index::Index;
+use crate::index::{Entry, Known, disk, sweep};
 use crate::layout::{Layout, MAX_CHUNK};
+use crate::space::Space;
+use files::{Counting, Files, Held};
 
 /// Blocking threads that a store uses at once: enough for any disk, few enough that a dead one leaves most of
 /// the pool to others.
 const THREADS: usize = 32;
-/// Turns for changes; chunks that share one wait for each other.
-const TURNS: usize = 256;
 /// Longest chunk in bytes that is hashed without leaving the caller's thread: some 100 microseconds.
 const QUICK_HASH: usize = 512 * 1024;
 /// Chunks that a listing takes from the index at a time.
 const LIST_PAGE: usize = 1024;
+/// Changes after which the index is written to disk without being told to.
+const SAVE_AFTER: usize = 4096;
 
 /// Where a store is, and how large it may become.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +59,15 @@ pub struct CasConfig {
     /// Most bytes that all chunks together may have. A `put` that would exceed it fails with
     /// [`ChunkError::Full`].
     pub max_size: u64,
+    /// How much of the disk is left free for others, in percent; 0 for none. A `put` that would need it fails with
+    /// [`ChunkError::Full`].
+    pub min_free_percent: u8,
 }
 
 impl CasConfig {
     /// Takes a folder, without a limit.
     pub fn new(chunks_dir: impl Into<PathBuf>) -> Self {
-        Self { chunks_dir: chunks_dir.into(), max_size: u64::MAX }
+        Self { chunks_dir: chunks_dir.into(), max_size: u64::MAX, min_free_percent: 0 }
     }
 
     /// Sets [`CasConfig::max_size`].
@@ -64,37 +75,28 @@ impl CasConfig {
         self.max_size = bytes;
         self
     }
+
+    /// Sets [`CasConfig::min_free_percent`].
+    pub fn with_min_free_percent(mut self, percent: u8) -> Self {
+        self.min_free_percent = percent.min(100);
+        self
+    }
 }
 
 /// Keeps chunks in files; see [`ChunkStore`] for what it promises. Clones are the same store.
 #[derive(Clone)]
 pub struct CasStore {
-    inner: Arc<Inner>,
-    turns: Arc<[Arc<tokio::sync::Mutex<()>>]>,
+    pub(crate) files: Arc<Files>,
     threads: Arc<Semaphore>,
-}
-
-struct Inner {
-    layout: Layout,
-    max_size: u64,
-    index: Mutex<Index>,
-    temporaries: AtomicU64,
 }
 
 impl std::fmt::Debug for CasStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CasStore")
-            .field("layout", &self.inner.layout)
+            .field("layout", &self.files.layout)
             .field("current_size", &self.current_size())
             .finish_non_exhaustive()
     }
-}
-
-/// What reading a chunk file gave.
-enum Found {
-    Good(Bytes),
-    Damaged,
-    Missing,
 }
 
 impl CasStore {
@@ -103,17 +105,69 @@ impl CasStore {
     /// # Errors
     /// [`ChunkError::Io`] when the folder cannot be made, read or written, or holds chunks of another format.
     pub async fn open(config: CasConfig) -> Result<Self, ChunkError> {
+        Self::open_with_clock(config, Arc::new(SystemClock::new())).await
+    }
+
+    /// As [`CasStore::open`], with a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`CasStore::open`].
+    pub async fn open_with_clock(config: CasConfig, clock: Arc<dyn Clock>) -> Result<Self, ChunkError> {
+        let store = Self::unloaded(config, clock).await?;
+        let files = store.files.clone();
+        joined(tokio::task::spawn_blocking(move || load(&files)).await)?.map_err(ChunkError::Io)?;
+        Ok(store)
+    }
+
+    /// Opens the store and returns at once; its chunks are counted behind. Until [`CasStore::counted`] the size
+    /// is that of the chunks known so far, and a `put` waits when there is a limit to keep. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`CasStore::open`], but for what is found while counting: that is logged, and counting begins anew with
+    /// the next [`CasStore::recount`].
+    pub async fn open_at_once(config: CasConfig, clock: Arc<dyn Clock>) -> Result<Self, ChunkError> {
+        let store = Self::unloaded(config, clock).await?;
+        let files = store.files.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = load(&files) {
+                tracing::warn!(%error, "the chunk files cannot be counted");
+            }
+        });
+        Ok(store)
+    }
+
+    async fn unloaded(config: CasConfig, clock: Arc<dyn Clock>) -> Result<Self, ChunkError> {
         let layout = Layout::new(config.chunks_dir);
-        let opened = tokio::task::spawn_blocking(move || layout.open().map(|index| (layout, index)));
-        let (layout, index) = joined(opened.await)?.map_err(ChunkError::Io)?;
-        let inner = Inner {
-            layout,
-            max_size: config.max_size,
-            index: Mutex::new(index),
-            temporaries: AtomicU64::new(0),
-        };
-        let turns = std::iter::repeat_with(|| Arc::new(tokio::sync::Mutex::new(()))).take(TURNS).collect();
-        Ok(Self { inner: Arc::new(inner), turns, threads: Arc::new(Semaphore::new(THREADS)) })
+        let opened = tokio::task::spawn_blocking(move || layout.open().map(|()| layout));
+        let layout = joined(opened.await)?.map_err(ChunkError::Io)?;
+        let space = Space::new(layout.root().to_owned(), config.min_free_percent);
+        let files = Files::new(layout, config.max_size, space, clock);
+        Ok(Self { files: Arc::new(files), threads: Arc::new(Semaphore::new(THREADS)) })
+    }
+
+    /// Waits until all chunks are counted, and tells whether they could be. Cancel safe.
+    pub async fn counted(&self) -> bool {
+        let mut counting = self.files.counting.subscribe();
+        let end = counting.wait_for(|counting| *counting != Counting::UnderWay).await;
+        end.is_ok_and(|end| *end == Counting::Done)
+    }
+
+    /// Compares what is counted with the files again. Cancel safe.
+    ///
+    /// # Errors
+    /// [`ChunkError::Io`] when the files cannot be listed; what was counted stays.
+    pub async fn recount(&self) -> Result<(), ChunkError> {
+        let files = self.files.clone();
+        let swept = tokio::task::spawn_blocking(move || compare(&files));
+        joined(swept.await)?.map_err(ChunkError::Io)
+    }
+
+    /// Writes to disk what is known of the chunks, so that the next start need not find it out. Cancel safe.
+    pub async fn save_index(&self) {
+        let files = self.files.clone();
+        if let Err(error) = joined(tokio::task::spawn_blocking(move || files.save()).await) {
+            tracing::warn!(%error, "the chunk index could not be written");
+        }
     }
 
     /// Stores `bytes` and returns their hash. Cancel safe: see [`ChunkStore`].
@@ -134,32 +188,39 @@ impl CasStore {
 
     /// Returns where the chunk's file is, or would be.
     pub fn chunk_path(&self, hash: &ChunkHash) -> PathBuf {
-        self.inner.layout.chunk(hash)
+        self.files.layout.chunk(hash)
     }
 
     /// Returns the sum of the lengths of all chunks.
     pub fn current_size(&self) -> u64 {
-        self.inner.index.lock().stored()
-    }
-
-    async fn turn(&self, hash: &ChunkHash) -> OwnedMutexGuard<()> {
-        let at = usize::from(hash.as_bytes()[0]) % self.turns.len();
-        Arc::clone(&self.turns[at]).lock_owned().await
+        self.files.index.lock().sums().all.bytes
     }
 
     /// Runs `work` where blocking is allowed. What it needs to hold until it is done, it takes with it.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<T, ChunkError> + Send + 'static,
+        work: impl FnOnce(&Files) -> Result<T, ChunkError> + Send + 'static,
     ) -> Result<T, ChunkError> {
         let closed = |e| ChunkError::Io(io::Error::other(e));
         let permit = Arc::clone(&self.threads).acquire_owned().await.map_err(closed)?;
-        let inner = Arc::clone(&self.inner);
+        let files = Arc::clone(&self.files);
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            work(&inner)
+            work(&files)
         });
         joined(done.await)?
+    }
+
+    /// Has the index written when much of it changed.
+    fn save_if_due(&self) {
+        if self.files.index.lock().unsaved() < SAVE_AFTER || self.files.saving.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let files = self.files.clone();
+        tokio::task::spawn_blocking(move || {
+            files.save();
+            files.saving.store(false, Ordering::Release);
+        });
     }
 }
 
@@ -167,126 +228,44 @@ fn joined<T>(done: Result<T, tokio::task::JoinError>) -> Result<T, ChunkError> {
     done.map_err(|error| ChunkError::Io(io::Error::other(error)))
 }
 
-/// Room kept for a chunk, given back when dropped.
-struct Reserved<'a> {
-    inner: &'a Inner,
-    len: u64,
+/// Fills the index. Blocks.
+fn load(files: &Arc<Files>) -> io::Result<()> {
+    let opened = disk::open(&files.layout.index(), &mut |hash, entry| {
+        let mut index = files.index.lock();
+        // What was put meanwhile is known better.
+        if index.entry(&hash).is_none() {
+            index.load(hash, entry);
+        }
+    });
+    *files.disk.lock() = opened.disk;
+    if opened.trusted {
+        complete(files);
+    }
+    compare(files)
 }
 
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.inner.index.lock().release(self.len);
-    }
+fn complete(files: &Files) {
+    files.index.lock().set_complete();
+    files.counting.send_replace(Counting::Done);
 }
 
-impl Inner {
-    fn put(&self, hash: ChunkHash, bytes: &[u8]) -> Result<(), ChunkError> {
-        let path = self.layout.chunk(&hash);
-        let len = bytes.len() as u64;
-        if let Some(known) = self.counted(&hash) {
-            if fs::metadata(&path).is_ok_and(|found| found.len() == known && known == len) {
-                return Ok(());
+/// Makes the index say what the files say. Blocks.
+fn compare(files: &Arc<Files>) -> io::Result<()> {
+    let swept = match sweep::sweep(&Arc::downgrade(files)) {
+        Ok(swept) => swept,
+        Err(error) => {
+            if !files.index.lock().is_complete() {
+                files.counting.send_replace(Counting::Failed);
             }
-            // Its file was lost or cut behind our back: it is written again, over what is left of it.
-            self.index.lock().remove(&hash);
+            return Err(error);
         }
-        if !self.index.lock().reserve(len, self.max_size) {
-            return Err(ChunkError::Full { needed: len });
-        }
-        let _reserved = Reserved { inner: self, len };
-        fail::fail_point!("cas-put-before-write", |_| Err(
-            self.failed(io::ErrorKind::StorageFull.into(), len)
-        ));
-        let written = self.write(&hash, &path, bytes);
-        if let Err(error) = written {
-            // It may have taken its name before it failed; nothing of it may be found by the next start.
-            let _ = fs::remove_file(&path);
-            return Err(self.failed(error, len));
-        }
-        self.index.lock().insert(hash, len);
-        Ok(())
+    };
+    complete(files);
+    if swept != sweep::Swept::default() {
+        tracing::debug!(found = swept.found, lost = swept.lost, "the chunk index was put right");
+        files.save();
     }
-
-    fn write(&self, hash: &ChunkHash, path: &std::path::Path, bytes: &[u8]) -> io::Result<()> {
-        if let Some(folder) = path.parent() {
-            durable::create_folder(folder)?;
-        }
-        durable::write(&self.temporary(hash), path, bytes)?;
-        fail::fail_point!("cas-put-after-write-before-index", |_| Err(io::Error::other("injected")));
-        Ok(())
-    }
-
-    /// Returns a path for a temporary file that no other has.
-    fn temporary(&self, hash: &ChunkHash) -> PathBuf {
-        let n = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        self.layout.temporary(&format!("{hash}.{}.{n}", std::process::id()))
-    }
-
-    fn failed(&self, error: io::Error, needed: u64) -> ChunkError {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ChunkError::Full { needed },
-            _ => ChunkError::Io(error),
-        }
-    }
-
-    fn counted(&self, hash: &ChunkHash) -> Option<u64> {
-        self.index.lock().get(hash)
-    }
-
-    /// Reads a chunk's file. One of another length is damaged, and is not read at all.
-    fn read(&self, hash: &ChunkHash, len: u64) -> io::Result<Found> {
-        use std::io::Read;
-        let file = match fs::File::open(self.layout.chunk(hash)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
-            Err(error) => return Err(error),
-        };
-        let metadata = file.metadata()?;
-        if !metadata.is_file() || metadata.len() != len {
-            return Ok(Found::Damaged);
-        }
-        let mut bytes = Vec::with_capacity(len as usize);
-        file.take(len + 1).read_to_end(&mut bytes)?;
-        let good = bytes.len() as u64 == len && ChunkHash::of(&bytes) == *hash;
-        Ok(if good { Found::Good(bytes.into()) } else { Found::Damaged })
-    }
-
-    /// Looks again at a chunk that was not as it should be, in its turn: whoever changed it meanwhile is done.
-    fn judge(&self, hash: &ChunkHash) -> Result<Option<Bytes>, ChunkError> {
-        let Some(len) = self.counted(hash) else { return Ok(None) };
-        match self.read(hash, len).map_err(ChunkError::Io)? {
-            Found::Good(bytes) => Ok(Some(bytes)),
-            Found::Missing => {
-                tracing::warn!(chunk = %hash, "the file of a chunk is gone; it is no longer counted");
-                self.index.lock().remove(hash);
-                Ok(None)
-            }
-            Found::Damaged => {
-                let path = self.layout.chunk(hash);
-                if let Err(error) = fs::rename(&path, self.layout.quarantined(hash)) {
-                    tracing::warn!(chunk = %hash, %error, "a damaged chunk cannot be put into quarantine");
-                    match fs::remove_file(&path) {
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                            return Err(ChunkError::Io(error));
-                        }
-                        _ => {}
-                    }
-                }
-                self.index.lock().remove(hash);
-                Err(ChunkError::Corrupt(*hash))
-            }
-        }
-    }
-
-    fn remove(&self, hash: &ChunkHash) -> Result<Option<u64>, ChunkError> {
-        if self.counted(hash).is_none() {
-            return Ok(None);
-        }
-        match fs::remove_file(self.layout.chunk(hash)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ChunkError::Io(error)),
-            _ => Ok(self.index.lock().remove(hash)),
-        }
-    }
+    Ok(())
 }
 
 #[async_trait]
@@ -296,56 +275,89 @@ impl ChunkStore for CasStore {
             let message = format!("a chunk of {} bytes (1 to {MAX_CHUNK} are allowed)", bytes.len());
             return Err(ChunkError::Io(io::Error::new(io::ErrorKind::InvalidInput, message)));
         }
+        if self.files.max_size != u64::MAX && !self.counted().await {
+            let message = "the chunks could not be counted, so the limit of their size cannot be kept";
+            return Err(ChunkError::Io(io::Error::other(message)));
+        }
         let hash = if bytes.len() <= QUICK_HASH {
             ChunkHash::of(&bytes)
         } else {
             let hashed = bytes.clone();
             self.blocking(move |_| Ok(ChunkHash::of(&hashed))).await?
         };
-        let turn = self.turn(&hash).await;
-        self.blocking(move |inner| {
+        let turn = self.files.turn(&hash).await;
+        self.blocking(move |files| {
             let _turn = turn;
-            inner.put(hash, &bytes)
+            files.put(hash, &bytes)
         })
         .await?;
+        self.save_if_due();
         Ok(hash)
     }
 
     async fn get(&self, hash: &ChunkHash) -> Result<Option<Bytes>, ChunkError> {
         let hash = *hash;
-        let Some(len) = self.inner.counted(&hash) else { return Ok(None) };
-        let read = self.blocking(move |inner| inner.read(&hash, len).map_err(ChunkError::Io)).await?;
-        if let Found::Good(bytes) = read {
-            return Ok(Some(bytes));
+        let (held, known) = Held::new(&self.files, hash);
+        let read = match known {
+            Known::Absent => return Ok(None),
+            Known::Unsure => None,
+            Known::There(len) => {
+                self.blocking(move |files| {
+                    let _held = held;
+                    files.read_good(&hash, len).map_err(ChunkError::Io)
+                })
+                .await?
+            }
+        };
+        let found = match read {
+            Some(bytes) => Some(bytes),
+            None => {
+                let turn = self.files.turn(&hash).await;
+                self.blocking(move |files| {
+                    let _turn = turn;
+                    files.judge(&hash)
+                })
+                .await?
+            }
+        };
+        if found.is_some() {
+            self.files.used(&hash);
+            self.save_if_due();
         }
-        let turn = self.turn(&hash).await;
-        self.blocking(move |inner| {
-            let _turn = turn;
-            inner.judge(&hash)
-        })
-        .await
+        Ok(found)
     }
 
     async fn contains(&self, hash: &ChunkHash) -> Result<bool, ChunkError> {
-        Ok(self.inner.counted(hash).is_some())
+        match self.files.known(hash) {
+            Known::There(_) => Ok(true),
+            Known::Absent => Ok(false),
+            Known::Unsure => {
+                let path = self.chunk_path(hash);
+                self.blocking(move |_| path.try_exists().map_err(ChunkError::Io)).await
+            }
+        }
     }
 
     async fn remove(&self, hash: &ChunkHash) -> Result<Option<u64>, ChunkError> {
         let hash = *hash;
-        let turn = self.turn(&hash).await;
-        self.blocking(move |inner| {
+        let turn = self.files.turn(&hash).await;
+        self.blocking(move |files| {
             let _turn = turn;
-            inner.remove(&hash)
+            files.remove(&hash)
         })
         .await
     }
 
     fn list(&self) -> BoxStream<'static, Result<(ChunkHash, u64), ChunkError>> {
-        let inner = Arc::clone(&self.inner);
-        let pages = stream::unfold(None, move |after| {
-            let page = inner.index.lock().page(after, LIST_PAGE);
-            let last = page.last().map(|(hash, _)| *hash);
-            async move { last.map(|last| (stream::iter(page).map(Ok), Some(last))) }
+        let store = self.clone();
+        let pages = stream::unfold((store, None), |(store, after)| async move {
+            let _ = store.counted().await;
+            let page = store.files.index.lock().page(after, LIST_PAGE);
+            let last = page.last().map(|(hash, _)| *hash)?;
+            Some((
+                stream::iter(page).map(|(hash, Entry { len, .. })| Ok((hash, u64::from(len)))),
+                (store, Some(last)),
+            ))
         });
         pages.flatten().boxed()
     }

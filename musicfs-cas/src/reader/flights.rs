@@ -94,17 +94,20 @@ impl Inner {
     async fn keep(&self, file: &Shared, plan: &ReadPlan, cut: Cut, asked: Asked) {
         let len = cut.bytes.len() as u64;
         let keeper = self.keeper.get();
-        let admitted = match keeper {
-            _ if self.store_is_down() => false,
-            Some(keeper) => keeper.admit(len).await,
-            None => true,
-        };
-        if !admitted {
+        if self.store_is_down() {
             file.lock().not_stored();
             return;
         }
-        let mut stored = self.store.put(cut.bytes.clone()).await;
+        let admitted = match keeper {
+            Some(keeper) => keeper.admit(len).await,
+            None => true,
+        };
+        let mut stored = match admitted {
+            true => self.store.put(cut.bytes.clone()).await,
+            false => Err(ChunkError::Full { needed: len }),
+        };
         if let (Err(ChunkError::Full { .. }), Some(keeper)) = (&stored, keeper)
+            && admitted
             && keeper.make_room(len).await
         {
             stored = self.store.put(cut.bytes.clone()).await;

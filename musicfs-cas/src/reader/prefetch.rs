@@ -41,7 +41,9 @@ impl FileReader {
         inner.forget_evicted(&shared);
         let mut fetched = 0;
         let mut at = 0;
-        while let Some(gap) = shared.lock().next_gap(at) {
+        loop {
+            let gap = shared.lock().next_gap(at);
+            let Some(gap) = gap else { break };
             let stretch = ByteRange::new(gap.start(), gap.end().min(gap.start() + AT_ONCE * PIECE));
             inner.fetch_stretch(&shared, &plan, stretch).await?;
             at = stretch.end();
@@ -76,10 +78,10 @@ impl Inner {
         };
         self.start(file, plan, launches, Asked::Prefetch);
         for outcome in &mut outcomes {
-            match outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone()) {
-                Ok(Some(Err(error))) => return Err(same_error(&error)),
-                // One whose sender is gone has been dropped with its task; whoever reads it asks again.
-                Ok(_) | Err(_) => {}
+            // One whose sender is gone has been dropped with its task; whoever reads it asks again.
+            let done = outcome.wait_for(Option::is_some).await.map(|outcome| outcome.clone());
+            if let Ok(Some(Err(error))) = done {
+                return Err(same_error(&error));
             }
         }
         Ok(())
@@ -102,7 +104,6 @@ impl Inner {
             {
                 inner.fetch_quietly(&next, &its_plan, 0, &wanted).await;
             }
-            file.lock().end_following(round);
         });
     }
 
@@ -122,7 +123,8 @@ impl Inner {
             if !wanted() || !self.may_prefetch() {
                 return false;
             }
-            let Some(gap) = file.lock().next_gap(at) else { return true };
+            let gap = file.lock().next_gap(at);
+            let Some(gap) = gap else { return true };
             let piece = ByteRange::new(gap.start(), gap.end().min(gap.start() + PIECE));
             let Some(_share) = self.fetcher.share(piece.len()) else { return false };
             if self.fetch_stretch(file, plan, piece).await.is_err() {
