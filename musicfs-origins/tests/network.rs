@@ -2,6 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(all(
+    feature = "http",
+    feature = "nfs",
+    feature = "s3",
+    feature = "sftp",
+    feature = "smb",
+    feature = "webdav"
+))]
+#[path = "network/faults.rs"]
+mod faults;
 #[cfg(feature = "nfs")]
 #[path = "network/nfs.rs"]
 mod nfs;

@@ -6,9 +6,6 @@
 #[cfg(feature = "webdav")]
 #[path = "servers/dav.rs"]
 mod dav;
-#[cfg(feature = "webdav")]
-#[path = "servers/faults.rs"]
-mod faults;
 #[cfg(feature = "http")]
 #[path = "servers/index.rs"]
 mod index;

@@ -13,7 +13,7 @@ use musicfs_test_utils::origin_conformance;
 
 use crate::tree::{self, LONG, Tree, chain, content, path, read, version_of};
 
-fn config(addr: SocketAddr) -> NfsConfig {
+pub(crate) fn config(addr: SocketAddr) -> NfsConfig {
     let mut config = NfsConfig::new(addr.ip().to_string(), "/");
     config.mount_port = Some(addr.port());
     config.nfs_port = Some(addr.port());

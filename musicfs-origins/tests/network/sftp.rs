@@ -18,7 +18,7 @@ fn config(sshd: &Sshd, addr: SocketAddr, tree: &Tree) -> SftpConfig {
     at(sshd, addr, tree.root())
 }
 
-fn at(sshd: &Sshd, addr: SocketAddr, root: &Path) -> SftpConfig {
+pub(crate) fn at(sshd: &Sshd, addr: SocketAddr, root: &Path) -> SftpConfig {
     let mut config = SftpConfig::new(addr.ip().to_string(), sshd.user());
     config.port = addr.port();
     config.root = root.as_os_str().as_encoded_bytes().to_vec();

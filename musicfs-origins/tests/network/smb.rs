@@ -14,7 +14,7 @@ use musicfs_test_utils::origin_conformance;
 
 use crate::tree::{self, LONG, Tree, chain, content, path, read, version_of};
 
-fn config(samba: &Samba, addr: SocketAddr) -> SmbConfig {
+pub(crate) fn config(samba: &Samba, addr: SocketAddr) -> SmbConfig {
     let mut config = SmbConfig::new(addr.ip().to_string(), "music");
     config.port = addr.port();
     config.user = samba.user().to_owned();

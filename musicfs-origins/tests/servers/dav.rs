@@ -12,7 +12,7 @@ use musicfs_test_utils::origin_conformance;
 
 use crate::{Files, Served, clock, content, list, path, printable, read, said};
 
-pub(crate) fn origin(addr: SocketAddr) -> WebdavOrigin {
+fn origin(addr: SocketAddr) -> WebdavOrigin {
     WebdavOrigin::new("dav", &WebConfig::new(format!("http://{addr}/")), clock()).unwrap()
 }
 

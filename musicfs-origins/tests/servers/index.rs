@@ -1,11 +1,12 @@
 //! Directory indexes, over nginx, Apache and Python's server.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use musicfs_core::{Origin, OriginErrorKind};
 use musicfs_origins::{HttpOrigin, WebConfig};
 use musicfs_test_utils::conformance::origin::{Fixture, sample_files, sample_files_utf8};
-use musicfs_test_utils::fault_proxy::FaultProxy;
+use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
 use musicfs_test_utils::file_servers::WebServer;
 use musicfs_test_utils::origin_conformance;
 
@@ -35,9 +36,18 @@ fn nginx_json(files: Files) -> Fixture {
     fixture(not_hidden(files), |served| WebServer::nginx(served.root(), true))
 }
 
+async fn proxied(files: Files) -> Fixture {
+    let served = Served::new(&files);
+    let server = WebServer::nginx(served.root(), false);
+    let proxy = FaultProxy::start(server.addr()).await.unwrap();
+    proxy.set([Toxic::Slicer { size: 700, delay: Duration::ZERO }, Toxic::Latency(Duration::from_millis(2))]);
+    Fixture::new(origin(proxy.addr()), files).keeping((proxy, server, served))
+}
+
 origin_conformance!(index_of_nginx, nginx_html(sample_files()));
 origin_conformance!(index_of_nginx_in_json, nginx_json(sample_files_utf8()));
 origin_conformance!(index_of_apache, fixture(sample_files(), |served| WebServer::apache(served.root())));
+origin_conformance!(index_through_a_network_in_slices, proxied(not_hidden(sample_files())).await);
 // Python's server has other names for what is not UTF-8.
 origin_conformance!(index_of_python, fixture(sample_files_utf8(), |served| WebServer::python(served.root())));
 
