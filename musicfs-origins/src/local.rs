@@ -3,7 +3,7 @@
 //! # Invariants
 //! * Nothing outside the root is read, whatever links and renames there are; see `open.rs`.
 //! * A root that is missing is an origin that is not there (`Unavailable`), never an empty one, and a file below
-//!   it is not gone.
+//!   it is not gone. So is one that was mounted from a network and no longer is.
 //! * Nothing is kept open between calls. Every call opens the root anew: a disk mounted later is seen, and one
 //!   in use can be unmounted.
 //! * No method blocks its thread. All work runs in the runtime's blocking pool under one of `caps().concurrency`
@@ -79,7 +79,24 @@ impl std::fmt::Debug for LocalOrigin {
 
 impl Place {
     fn error(&self, path: &OriginPath, error: OpenError) -> OriginError {
-        OriginError::new(&self.id, path, error.kind()).with_source(error)
+        let kind = error.kind();
+        // An empty folder where a share was mounted holds none of its files; they are not gone.
+        if kind == OriginErrorKind::NotFound
+            && let Err(unmounted) = self.check_mounted()
+        {
+            return OriginError::new(&self.id, path, unmounted.kind()).with_source(unmounted);
+        }
+        OriginError::new(&self.id, path, kind).with_source(error)
+    }
+
+    /// Fails when the root was on a network and no longer is: what is there now is not the origin.
+    fn check_mounted(&self) -> Result<(), OpenError> {
+        match self.backing() {
+            FsBacking::Remote if backing::backing_of(&self.root) == FsBacking::Local => {
+                Err(OpenError::Unmounted(self.root.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn changed(&self, path: &OriginPath) -> OriginError {
@@ -139,6 +156,7 @@ impl Place {
 
     fn health(&self) -> Result<OriginHealth, OriginError> {
         let fail = |error| self.error(&OriginPath::root(), error);
+        self.check_mounted().map_err(fail)?;
         let root = open::open_root(&self.root).map_err(fail)?;
         let stat = rustix::fs::fstat(&root).map_err(|e| fail(e.into()))?;
         let on = rustix::fs::fstatvfs(&root).map_err(|e| fail(e.into()))?;

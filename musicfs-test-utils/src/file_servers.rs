@@ -5,6 +5,7 @@
 //! the way to install it.
 
 mod moto;
+mod mounted;
 mod process;
 mod rclone;
 mod samba;
@@ -12,6 +13,7 @@ mod sshd;
 mod web;
 
 pub use moto::Moto;
+pub use mounted::RcloneMount;
 pub use process::ServerProcess;
 pub use rclone::Rclone;
 pub use samba::Samba;

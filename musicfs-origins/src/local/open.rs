@@ -32,6 +32,9 @@ pub(crate) enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// What was mounted there from a network is not mounted any more.
+    #[error("nothing is mounted at {} any more", .0.display())]
+    Unmounted(PathBuf),
     /// The path leads out of the root.
     #[error("it is a link that leads out of the origin")]
     Outside,
@@ -52,7 +55,7 @@ impl OpenError {
             Self::Io(error) => {
                 matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
             }
-            Self::Root { .. } | Self::NotAFile => false,
+            Self::Root { .. } | Self::Unmounted(_) | Self::NotAFile => false,
         }
     }
 
@@ -68,6 +71,7 @@ impl OpenError {
                 OriginErrorKind::Invalid
             }
             Self::Root { source, .. } => OriginErrorKind::of_io(source),
+            Self::Unmounted(_) => OriginErrorKind::Unavailable,
             Self::Outside | Self::NotAFile => OriginErrorKind::Invalid,
             Self::Io(error) => OriginErrorKind::of_io(error),
         }

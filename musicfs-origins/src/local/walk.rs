@@ -56,7 +56,11 @@ pub(super) fn walk(place: &Place, request: &ScanRequest, tx: &mpsc::Sender<Sent>
         clock: Arc::clone(&place.clock),
         buffer: vec![MaybeUninit::uninit(); DIR_BUFFER],
     };
-    match walker.run(request) {
+    let walked = walker.run(request).and_then(|()| {
+        // Unmounted on the way, the rest would have been an empty folder.
+        place.check_mounted().map_err(|error| Stop::Failed(place.error(&request.under, error)))
+    });
+    match walked {
         Ok(()) => {
             walker.page.complete = true;
             walker.page.cursor = walker.at.as_ref().map(Cursor::to_text);
@@ -127,6 +131,7 @@ impl Walker<'_> {
                 || Stop::Failed(OriginError::new(&self.place.id, &request.under, OriginErrorKind::Invalid));
             self.resume = Some(cursor.ok_or_else(invalid)?);
         }
+        self.place.check_mounted().map_err(failed)?;
         let root = open::open_root(&self.place.root).map_err(failed)?;
         if !request.under.is_root() {
             let stat = open::look(root.as_fd(), &self.place.root, &request.under).map_err(failed)?;
