@@ -165,6 +165,24 @@ impl Home {
         run::succeed(command)
     }
 
+    /// Writes the configuration of whoever lives here.
+    ///
+    /// # Panics
+    /// When the disk refuses.
+    pub fn configure(&self, toml: &str) {
+        make_dir(&self.folder("config/musicfs"));
+        let path = self.folder("config/musicfs/config.toml");
+        fs::write(&path, toml).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// Mounts what is configured and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not mount.
+    pub fn mount_configured(&self) -> Mount<'_> {
+        Mount::start_configured(self, &[])
+    }
+
     /// Mounts `origin` at [`Home::mountpoint`] and waits until all of it has been scanned.
     ///
     /// # Panics

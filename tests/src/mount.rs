@@ -45,6 +45,16 @@ impl<'a> Mount<'a> {
     /// # Panics
     /// When it ends instead, or takes too long.
     pub fn start(home: &'a Home, origin: &Path, args: &[&str]) -> Self {
+        let mut all = vec!["--origin".into(), origin.as_os_str().to_owned()];
+        all.extend(args.iter().map(OsString::from));
+        Self::start_configured(home, &all)
+    }
+
+    /// As [`Mount::start`], with the origins that the home's configuration names.
+    ///
+    /// # Panics
+    /// When it ends instead, or takes too long.
+    pub fn start_configured(home: &'a Home, args: &[OsString]) -> Self {
         let log =
             home.folder(&format!("daemon-{}.log", fs::read_dir(home.path()).map_or(0, Iterator::count)));
         let file = fs::File::create(&log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
@@ -62,7 +72,7 @@ impl<'a> Mount<'a> {
             }
         };
         home.surround(&mut command);
-        command.arg("mount").arg("--origin").arg(origin).args(args).arg(home.mountpoint());
+        command.arg("mount").args(args).arg(home.mountpoint());
         let twin = file.try_clone().unwrap_or_else(|error| panic!("{error}"));
         command.stdin(Stdio::null()).stdout(file).stderr(twin);
         let daemon = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));

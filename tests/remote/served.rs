@@ -1,0 +1,163 @@
+//! Folders of music behind servers, with the configuration that finds them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use musicfs_core::AudioMeta;
+use musicfs_test_utils::fault_proxy::FaultProxy;
+use musicfs_test_utils::file_servers::{Rclone, Samba, ServerProcess, Sshd, WebServer};
+use musicfs_test_utils::library::{library_of_every_format, noise_flac};
+use tempfile::TempDir;
+
+/// Name of the bucket, the share or whatever stands for them.
+const NAME: &str = "music";
+const KEY_ID: &str = "ACCESSKEY12345";
+const SECRET: &str = "SECRETKEY1234567890";
+
+/// Kinds of servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    S3,
+    Sftp,
+    Smb,
+    Nfs,
+    Webdav,
+    Http,
+}
+
+enum Server {
+    Rclone(Rclone),
+    Sshd(Sshd),
+    Samba(Samba),
+    Web(WebServer),
+}
+
+/// A served folder.
+pub(crate) struct Served {
+    dir: TempDir,
+    kind: Kind,
+    server: Server,
+    proxy: Option<(FaultProxy, tokio::runtime::Runtime)>,
+}
+
+impl Served {
+    /// Serves a folder that is empty yet.
+    pub(crate) fn empty(kind: Kind) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let music = dir.path().join(NAME);
+        fs::create_dir(&music).unwrap();
+        let server = match kind {
+            Kind::S3 => Server::Rclone(Rclone::s3(dir.path(), KEY_ID, SECRET)),
+            Kind::Sftp => Server::Sshd(Sshd::start()),
+            Kind::Smb => Server::Samba(Samba::start(&music)),
+            Kind::Nfs => Server::Rclone(Rclone::nfs(&music)),
+            Kind::Webdav => Server::Rclone(Rclone::webdav(&music, Some(("me", SECRET)))),
+            Kind::Http => Server::Web(WebServer::nginx(&music, false)),
+        };
+        fs::write(dir.path().join("secret"), SECRET).unwrap();
+        Self { dir, kind, server, proxy: None }
+    }
+
+    /// Serves music of every format, and one large file, `long.flac`, of about `large` bytes.
+    pub(crate) fn library(kind: Kind, large: usize) -> Self {
+        let served = Self::empty(kind);
+        library_of_every_format(&served.music()).unwrap();
+        served.add("long.flac", "Long", large);
+        served
+    }
+
+    /// Adds a file of noise of about `len` bytes, by the artist Noise.
+    pub(crate) fn add(&self, path: &str, title: &str, len: usize) -> Vec<u8> {
+        let audio =
+            AudioMeta { title: Some(title.into()), artists: vec!["Noise".into()], ..AudioMeta::default() };
+        let mut bytes = noise_flac(&audio, len);
+        // The same noise for all would make their chunks the same.
+        let own = title.bytes().fold(len as u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte)) | 1;
+        bytes.iter_mut().skip(64 << 10).step_by(997).for_each(|byte| *byte = byte.wrapping_add(own));
+        fs::write(self.music().join(path), &bytes).unwrap();
+        bytes
+    }
+
+    /// Puts a proxy that can misbehave in front of the server.
+    pub(crate) fn behind_proxy(mut self) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let proxy = runtime.block_on(FaultProxy::start(self.server_addr())).unwrap();
+        self.proxy = Some((proxy, runtime));
+        self
+    }
+
+    /// Returns the proxy.
+    pub(crate) fn proxy(&self) -> &FaultProxy {
+        &self.proxy.as_ref().unwrap().0
+    }
+
+    /// Returns the folder that is served.
+    pub(crate) fn music(&self) -> PathBuf {
+        self.dir.path().join(NAME)
+    }
+
+    fn server_addr(&self) -> SocketAddr {
+        match &self.server {
+            Server::Rclone(server) => server.addr(),
+            Server::Sshd(server) => server.addr(),
+            Server::Samba(server) => server.addr(),
+            Server::Web(server) => server.addr(),
+        }
+    }
+
+    fn process(&mut self) -> &mut ServerProcess {
+        match &mut self.server {
+            Server::Rclone(server) => server.process(),
+            Server::Sshd(server) => server.process(),
+            Server::Samba(server) => server.process(),
+            Server::Web(server) => server.process(),
+        }
+    }
+
+    /// Kills the server.
+    pub(crate) fn kill(&mut self) {
+        self.process().kill();
+    }
+
+    /// Returns the `[[origins]]` table, with more keys.
+    pub(crate) fn table(&self, id: &str, more: &str) -> String {
+        let addr = self.proxy.as_ref().map_or_else(|| self.server_addr(), |(proxy, _)| proxy.addr());
+        let secret = self.dir.path().join("secret");
+        let secret = secret.display();
+        let own = match (self.kind, &self.server) {
+            (Kind::S3, _) => format!(
+                "url = \"s3://{KEY_ID}@{NAME}?endpoint=http://{addr}&region=us-east-1\"\n\
+                 secret_access_key_file = \"{secret}\"\n"
+            ),
+            (Kind::Sftp, Server::Sshd(server)) => format!(
+                "type = \"sftp\"\nhost = \"{}\"\nport = {}\nuser = \"{}\"\npath = \"{}\"\nkey_file = \"{}\"\n\
+                 known_hosts = \"{}\"\n",
+                addr.ip(),
+                addr.port(),
+                server.user(),
+                self.music().display(),
+                server.key().display(),
+                server.known_hosts(addr, false).display(),
+            ),
+            (Kind::Smb, Server::Samba(server)) => {
+                fs::write(self.dir.path().join("secret"), server.password()).unwrap();
+                format!("url = \"smb://{}@{addr}/{NAME}\"\npassword_file = \"{secret}\"\n", server.user())
+            }
+            (Kind::Nfs, _) => format!("url = \"nfs://{addr}/\"\nmount_port = {}\n", addr.port()),
+            (Kind::Webdav, _) => {
+                format!("url = \"webdav+http://me@{addr}/\"\npassword_file = \"{secret}\"\n")
+            }
+            (Kind::Http, _) => format!("url = \"http://{addr}/\"\n"),
+            (kind, _) => panic!("{kind:?} is served by another"),
+        };
+        format!("[[origins]]\nid = \"{id}\"\n{own}{more}\n")
+    }
+}
+
+/// Returns the file on the server that a file in the mount shows.
+pub(crate) fn original(served: &Served, path: &Path) -> PathBuf {
+    let origin = musicfs_tests::files::attribute(path, "user.musicfs.path").unwrap();
+    served.music().join(origin)
+}
