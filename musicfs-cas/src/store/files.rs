@@ -142,18 +142,22 @@ impl Files {
     pub(crate) fn put(&self, hash: ChunkHash, bytes: &[u8]) -> Result<(), ChunkError> {
         let path = self.layout.chunk(&hash);
         let len = bytes.len() as u64;
-        let as_long = || fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() == len);
+        // Whoever puts a chunk that is there may be mending it: its bytes are compared, not only their number.
+        let same = || {
+            fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() == len)
+                && fs::read(&path).is_ok_and(|found| found == bytes)
+        };
         let before = self.index.lock().entry(&hash);
         match before {
-            Some(entry) if u64::from(entry.len) == len && as_long() => {
+            Some(entry) if u64::from(entry.len) == len && same() => {
                 self.used(&hash);
                 return Ok(());
             }
             Some(_) => {
-                // Its file was lost or cut behind our back: it is written again, over what is left of it.
+                // Its file was lost, cut or damaged behind our back: it is written again, over what is left of it.
                 self.index.lock().remove(&hash);
             }
-            None if self.known(&hash) == Known::Unsure && as_long() => {
+            None if self.known(&hash) == Known::Unsure && same() => {
                 self.index.lock().insert(hash, Entry::new(len, self.now()));
                 return Ok(());
             }
@@ -236,9 +240,11 @@ impl Files {
             Known::There(len) => Some(len),
             Known::Unsure => None,
         };
-        match self.read(hash, len).map_err(ChunkError::Io)? {
+        // The name says what belongs in the file; an index that is older than the file may know another length.
+        match self.read(hash, None).map_err(ChunkError::Io)? {
             Found::Good(bytes) => {
-                if len.is_none() {
+                if len != Some(bytes.len() as u64) {
+                    self.index.lock().remove(hash);
                     self.index.lock().insert(*hash, Entry::new(bytes.len() as u64, self.now()));
                 }
                 Ok(Some(bytes))
