@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Bring the catalogue up to date with the origins
     Scan(ScanArgs),
+    /// Tell what happens, as it happens
+    Events(EventsArgs),
     /// Say why a file has the name and the state that it has
     Explain(ExplainArgs),
     /// Look at the configuration
@@ -238,6 +240,23 @@ pub(crate) struct ScanArgs {
     /// Ids or directories of the origins to scan; all when none is named
     #[arg(value_name = "ORIGIN")]
     pub(crate) only: Vec<OsString>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EventsArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Print a JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only these: names such as file_added, or families such as file_*; may be given several times
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub(crate) types: Vec<String>,
+    /// End after this many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Where it is mounted; may be left out when there is one mount only
+    pub(crate) mountpoint: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

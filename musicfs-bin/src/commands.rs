@@ -2,6 +2,7 @@
 
 mod completions;
 mod config;
+mod events;
 mod explain;
 mod man;
 mod mounts;
@@ -20,6 +21,7 @@ pub(crate) fn run(cx: &Context, command: &Command) -> anyhow::Result<Outcome> {
         Command::Mounts(args) => mounts::run(cx, args),
         Command::Status(args) => status::run(cx, args),
         Command::Scan(args) => scan::run(cx, args),
+        Command::Events(args) => events::run(cx, args),
         Command::Explain(args) => explain::run(cx, args),
         Command::Config(command) => config::run(cx, command),
         Command::Doctor(args) => crate::doctor::run(cx, args),

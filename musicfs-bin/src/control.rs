@@ -6,6 +6,8 @@
 
 pub(crate) mod api;
 pub(crate) mod client;
+mod events;
+pub(crate) mod follow;
 pub(crate) mod percent;
 
 use std::io;
@@ -43,6 +45,8 @@ pub(crate) trait Controlled: Send + Sync + 'static {
     async fn job(&self, job: u64) -> Option<ScanJob>;
     /// Explains what is at a path; `None` when nothing is there.
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String>;
+    /// Listens to what happens from now on.
+    fn events(&self) -> musicfs_core::EventStream;
     /// Begins to stop.
     fn stop(&self) -> Stopping;
 }
@@ -105,6 +109,7 @@ pub(crate) async fn serve(
         .route("/v1/scan", post(scan))
         .route("/v1/scan/progress", get(progress))
         .route("/v1/explain", get(explain))
+        .route("/v1/events", get(events::stream))
         .route("/v1/stop", post(stop))
         .fallback(unknown)
         .with_state(controlled);

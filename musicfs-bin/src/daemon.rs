@@ -207,6 +207,7 @@ impl Plan {
         daemon.spawn_control(listener);
         daemon.spawn_origins();
         daemon.spawn_watchdog();
+        daemon.spawn_events();
         daemon.spawn_scans();
         daemon.spawn_progress(Progress::new(
             clock.clone(),

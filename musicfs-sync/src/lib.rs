@@ -6,16 +6,19 @@
 //! * [`tags`] recognises and parses audio files, asking for as few bytes as it can.
 //! * [`Scanner`] compares an origin's listing with the catalogue ([`DeltaDetector`]), parses what is new and applies
 //!   it in batches, so that what is found is seen in the tree while the scan goes on.
+//! * [`publish_file_events`] tells those who listen what happens to files.
 //!
 //! This crate knows origins, stores and clocks through core's traits only.
 
 mod arrange;
 mod database;
+mod file_events;
 mod library;
 mod scan;
 pub mod tags;
 
 pub use database::{Database, DatabaseError};
+pub use file_events::{file_events, publish_file_events};
 pub use library::{Identity, Library, LibraryError, Restored};
 pub use scan::{
     Delta, DeltaDetector, Listed, ScanError, ScanPhase, ScanProgress, ScanReport, Scanner, ScannerConfig,

@@ -48,6 +48,12 @@ pub(crate) enum ClientError {
         /// The socket.
         socket: PathBuf,
     },
+    /// It went away in the middle.
+    #[error("the daemon at {} ended without a word", socket.display())]
+    Ended {
+        /// The socket.
+        socket: PathBuf,
+    },
     /// It refused, and said why.
     #[error("{0}")]
     Refused(String),
@@ -127,6 +133,24 @@ impl Client {
         self.call(Method::POST, "/v1/stop", None::<&()>).await
     }
 
+    /// Connects to the daemon.
+    pub(super) async fn connect(&self) -> Result<UnixStream, ClientError> {
+        let socket = || self.socket.clone();
+        UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                ClientError::Absent { socket: socket() }
+            }
+            io::ErrorKind::ConnectionRefused => ClientError::Stale { socket: socket() },
+            io::ErrorKind::PermissionDenied => ClientError::Denied { socket: socket() },
+            _ => self.broken(error),
+        })
+    }
+
+    /// Returns the socket.
+    pub(super) fn place(&self) -> PathBuf {
+        self.socket.clone()
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(Method::GET, path, None::<&()>).await
     }
@@ -149,15 +173,7 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
-        let socket = || self.socket.clone();
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                ClientError::Absent { socket: socket() }
-            }
-            io::ErrorKind::ConnectionRefused => ClientError::Stale { socket: socket() },
-            io::ErrorKind::PermissionDenied => ClientError::Denied { socket: socket() },
-            _ => self.broken(error),
-        })?;
+        let stream = self.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
         let body = body.map(serde_json::to_vec).transpose().map_err(|e| self.broken(e))?;
@@ -180,7 +196,7 @@ impl Client {
             answer = asked => answer.map_err(|e| self.broken(e))?,
             ended = connection => {
                 let error = ended.err().map_or_else(|| "the connection was closed".into(), Into::into);
-                return Err(ClientError::Broken { socket: socket(), source: error });
+                return Err(ClientError::Broken { socket: self.socket.clone(), source: error });
             }
         };
         if status.is_success() {
@@ -193,7 +209,7 @@ impl Client {
         })
     }
 
-    fn broken(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
+    pub(super) fn broken(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
         ClientError::Broken { socket: self.socket.clone(), source: error.into() }
     }
 }

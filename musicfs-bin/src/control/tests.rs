@@ -25,6 +25,9 @@ impl Controlled for Fake {
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String> {
         Ok((path == b"A\xff &/x").then(|| Explanation { inode: 5, ..Explanation::default() }))
     }
+    fn events(&self) -> musicfs_core::EventStream {
+        musicfs_core::EventBus::new(Arc::new(musicfs_core::SystemClock::new())).subscribe()
+    }
     fn stop(&self) -> Stopping {
         Stopping { pid: 1, limit_s: 10 }
     }

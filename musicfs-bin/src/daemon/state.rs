@@ -336,6 +336,10 @@ impl Controlled for Daemon {
         blocking(move || crate::explain::explain(&*db, &|file| reader.cached(file), &template, &path)).await
     }
 
+    fn events(&self) -> musicfs_core::EventStream {
+        self.engine.events.subscribe()
+    }
+
     fn stop(&self) -> Stopping {
         self.stop.cancel();
         let limit = self.config().drain_limit + super::stop::BESIDE_DRAIN;

@@ -12,7 +12,7 @@ use musicfs_fuse::{MountError, Session};
 use tracing::{error, info, warn};
 
 use super::state::Daemon;
-use super::tasks::{CONTROL_TASK, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, WATCHDOG_TASK};
+use super::tasks::{CONTROL_TASK, EVENTS_TASK, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, WATCHDOG_TASK};
 use super::{EndSignals, chain};
 use crate::context::Outcome;
 use crate::{control, notify};
@@ -49,7 +49,7 @@ impl Daemon {
 
     async fn steps(self: Arc<Self>) -> Outcome {
         let clock = self.engine.clock.clone();
-        for task in [SCAN_TASK, PROGRESS_TASK, ORIGINS_TASK, WATCHDOG_TASK] {
+        for task in [SCAN_TASK, PROGRESS_TASK, EVENTS_TASK, ORIGINS_TASK, WATCHDOG_TASK] {
             self.supervisor.stop(task, clock.now().plus(TASK_LIMIT)).await;
         }
         let drain = self.config().drain_limit;
@@ -87,6 +87,7 @@ impl Daemon {
 
     /// Lets the answers under way go out: the one to whoever asked to stop may be among them.
     async fn close_control(&self, clock: &dyn Clock) {
+        self.engine.events.close();
         self.closing.cancel();
         let deadline = clock.now().plus(ANSWER_LIMIT);
         while self.supervisor.task_status(CONTROL_TASK) == TaskStatus::Running && clock.now() < deadline {

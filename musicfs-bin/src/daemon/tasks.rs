@@ -16,6 +16,8 @@ pub(super) const SCAN_TASK: &str = "scan";
 pub(super) const ORIGINS_TASK: &str = "origins";
 pub(super) const CONTROL_TASK: &str = "control";
 pub(super) const WATCHDOG_TASK: &str = "watchdog";
+/// Tells what happens to files.
+pub(super) const EVENTS_TASK: &str = "events";
 pub(super) const PROGRESS_TASK: &str = "progress";
 
 impl Daemon {
@@ -73,6 +75,13 @@ impl Daemon {
                 notify::status(&daemon.status_line());
                 clock.sleep_until(clock.now().plus(STEP)).await;
             }
+        });
+    }
+
+    pub(super) fn spawn_events(self: &Arc<Self>) {
+        let (db, events) = (self.engine.db.clone(), self.engine.events.clone());
+        self.supervisor.spawn_critical(EVENTS_TASK, move || {
+            musicfs_sync::publish_file_events(db.clone(), events.clone())
         });
     }
 
