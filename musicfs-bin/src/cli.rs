@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Bring the catalogue up to date with the origins
     Scan(ScanArgs),
+    /// Find tracks by their tags
+    Search(SearchArgs),
     /// Tell what happens, as it happens
     Events(EventsArgs),
     /// Say why a file has the name and the state that it has
@@ -240,6 +242,38 @@ pub(crate) struct ScanArgs {
     /// Ids or directories of the origins to scan; all when none is named
     #[arg(value_name = "ORIGIN")]
     pub(crate) only: Vec<OsString>,
+}
+
+const SEARCH_HELP: &str = "\
+A query is words, all of which a track must have; the last may be the beginning of one. Case and diacritics do not
+matter. Beside words there are:
+  \"dark side\"            words one after the other
+  artist:floyd           in one field: title, artist, album, albumartist, genre, composer, path, format, origin
+  year:1980..1989        years; either end may be left out
+  moonn~1                with one letter wrong; ~2 with two
+  a OR b, NOT a, -a, (…) alternatives, exclusions, groups
+What is none of these is taken as words.";
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = SEARCH_HELP)]
+pub(crate) struct SearchArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Search the catalogue in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<OsString>,
+    /// Search this mount
+    #[arg(long, value_name = "MOUNTPOINT", conflicts_with = "cache_dir")]
+    pub(crate) mount: Option<PathBuf>,
+    /// Most results
+    #[arg(long, value_name = "N", default_value_t = crate::search::LIMIT)]
+    pub(crate) limit: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What to look for; several words need no quotes
+    #[arg(required = true, allow_hyphen_values = true)]
+    pub(crate) query: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]

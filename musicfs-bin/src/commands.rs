@@ -7,6 +7,7 @@ mod explain;
 mod man;
 mod mounts;
 mod scan;
+mod search;
 mod status;
 mod umount;
 
@@ -21,6 +22,7 @@ pub(crate) fn run(cx: &Context, command: &Command) -> anyhow::Result<Outcome> {
         Command::Mounts(args) => mounts::run(cx, args),
         Command::Status(args) => status::run(cx, args),
         Command::Scan(args) => scan::run(cx, args),
+        Command::Search(args) => search::run(cx, args),
         Command::Events(args) => events::run(cx, args),
         Command::Explain(args) => explain::run(cx, args),
         Command::Config(command) => config::run(cx, command),

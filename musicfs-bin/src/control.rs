@@ -25,6 +25,7 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::search::{Answer, SearchError};
 use api::{Explanation, Failure, Health, ScanJob, ScanOrder, Status, Stopping};
 
 /// Longest path that a socket's address holds (`sun_path` without its final NUL).
@@ -45,6 +46,8 @@ pub(crate) trait Controlled: Send + Sync + 'static {
     async fn job(&self, job: u64) -> Option<ScanJob>;
     /// Explains what is at a path; `None` when nothing is there.
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String>;
+    /// Finds at most `limit` tracks.
+    async fn search(&self, query: String, limit: usize) -> Result<Answer, SearchError>;
     /// Listens to what happens from now on.
     fn events(&self) -> musicfs_core::EventStream;
     /// Begins to stop.
@@ -109,6 +112,7 @@ pub(crate) async fn serve(
         .route("/v1/scan", post(scan))
         .route("/v1/scan/progress", get(progress))
         .route("/v1/explain", get(explain))
+        .route("/v1/search", get(search))
         .route("/v1/events", get(events::stream))
         .route("/v1/stop", post(stop))
         .fallback(unknown)
@@ -155,6 +159,21 @@ async fn explain(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {
         let path = path.ok_or_else(|| bad_request("path=… is missing".into()))?;
         let found = daemon.explain(&path).await.map_err(internal)?;
         found.ok_or_else(|| not_found(format!("nothing is at {}", String::from_utf8_lossy(&path))))
+    })
+    .await
+}
+
+async fn search(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {
+    let parameter = |name| query.as_deref().and_then(|query| percent::parameter(query, name));
+    let text = parameter("q").map(|text| String::from_utf8_lossy(&text).into_owned());
+    let limit = parameter("limit").map(|limit| String::from_utf8_lossy(&limit).parse());
+    answer(async move {
+        let text = text.ok_or_else(|| bad_request("q=… is missing".into()))?;
+        let limit = limit.transpose().map_err(|error| bad_request(format!("limit: {error}")))?;
+        daemon.search(text, limit.unwrap_or(crate::search::LIMIT)).await.map_err(|error| match error {
+            SearchError::Refused(error) => bad_request(error),
+            SearchError::Failed(error) => internal(error),
+        })
     })
     .await
 }

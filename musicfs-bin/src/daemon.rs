@@ -224,6 +224,8 @@ impl Plan {
         } else {
             cx.output.note(text);
         }
+        // Last: nothing waits for it.
+        daemon.spawn_search();
         daemon.serve_until_stopped(&mut signals).await;
         Ok(daemon.stop_in_order(&mut signals.end).await)
     }

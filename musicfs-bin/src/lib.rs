@@ -30,6 +30,7 @@ mod paths;
 mod process;
 mod progress;
 mod retire;
+mod search;
 mod wiring;
 
 use std::ffi::OsString;

@@ -9,7 +9,7 @@ use musicfs_cas::{CasConfig, CasStore, ContentFetcher, FileReader};
 use musicfs_core::{Clock, ContentReader, EventBus, MetaDb, OriginId, SystemClock};
 use musicfs_fuse::{FsOptions, MusicFs, Parts};
 use musicfs_origins::{BuiltOrigin, OriginMetrics, OriginReader, OriginRegistry, ReadLimits};
-use musicfs_sync::{Database, Library, Scanner, ScannerConfig};
+use musicfs_sync::{Database, Library, Scanner, ScannerConfig, Search};
 use parking_lot::Mutex;
 
 use crate::config::{Config, NamedOrigin};
@@ -78,6 +78,11 @@ pub(crate) fn open_stores(config: &Config, clock: &SystemClock) -> anyhow::Resul
     Ok(Stores { db: Arc::new(db), library: Arc::new(library), notices })
 }
 
+/// Where the search index is.
+pub(crate) fn search_dir(config: &Config) -> PathBuf {
+    config.cache_dir.join("search")
+}
+
 /// Builds an origin. Asks nothing of it; reads files and runs commands that its secrets come from, and blocks for
 /// as long as they do.
 pub(crate) fn build_origin(
@@ -117,6 +122,8 @@ pub(crate) struct Engine {
     pub(crate) cache: Option<(CasStore, FileReader)>,
     /// What keeps the catalogue true.
     pub(crate) scanner: Arc<Scanner>,
+    /// What finds tracks.
+    pub(crate) search: Arc<Search>,
     /// Tells what happens: `engine.events.publish(EventKind::…)`.
     pub(crate) events: EventBus,
     /// The time.
@@ -164,6 +171,7 @@ impl Engine {
             Some((_, cached)) => Arc::new(cached.clone()),
             None => direct.clone(),
         };
+        let search = Search::new(&search_dir(config), db.clone(), shared.clone());
         let scanner = Scanner::new(
             db,
             stores.library.clone(),
@@ -180,6 +188,7 @@ impl Engine {
             reader,
             cache,
             scanner: Arc::new(scanner),
+            search: Arc::new(search),
             events: EventBus::new(clock.clone()),
             clock,
         };
@@ -194,7 +203,7 @@ impl Engine {
             refresher: self.scanner.clone(),
             clock: self.clock.clone(),
         };
-        MusicFs::new(parts, FsOptions::default())
+        MusicFs::new(parts, FsOptions::default()).with_search(self.search.clone())
     }
 
     /// Takes over a configuration's origins: those that are `gone` leave, the `new` ones come, the others stay.

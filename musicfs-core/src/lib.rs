@@ -8,7 +8,8 @@
 //! * **Four contracts**: [`Origin`] (where music comes from), [`ChunkStore`] (where its bytes are cached),
 //!   [`MetaDb`] (what is known of it), [`Clock`] (what time it is). Each is object-safe, has a blanket
 //!   implementation for `Arc<T>`, and a conformance suite in `musicfs-test-utils`.
-//! * **Seams** by which the kernel's side stays free of stores: [`ContentReader`], [`Refresher`].
+//! * **Seams** by which the kernel's side stays free of stores: [`ContentReader`], [`Refresher`],
+//!   [`Searcher`].
 //! * **Pure logic**: [`Template`] and [`layout`] (tags → path), [`VirtualTree`] (the rules of the tree),
 //!   [`ReadPlan`] (offsets → sources), [`FileVersion`] (is it still the same file).
 //! * **Running**: [`TaskSupervisor`], [`install_panic_hook`], [`EventBus`] (what happens, for those who listen).
@@ -47,6 +48,7 @@ mod origin;
 mod path;
 mod pin;
 mod range;
+mod search;
 mod supervisor;
 mod template;
 mod tree;
@@ -76,6 +78,7 @@ pub use origin::{
 pub use path::{InvalidPath, OriginPath};
 pub use pin::{Pin, PinSet};
 pub use range::ByteRange;
+pub use search::{Found, SearchFailure, Searcher};
 pub use supervisor::{TaskReport, TaskStatus, TaskSupervisor, install_panic_hook};
 pub use template::{Template, TemplateError};
 pub use tree::{TreeChange, VirtualTree};

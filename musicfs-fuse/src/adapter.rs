@@ -44,6 +44,8 @@ use crate::passthrough::Granted;
 use crate::stats::count;
 use crate::{Backends, FsError, MusicFs};
 
+/// How long the kernel keeps what a search found: as long as it is taken to be so.
+const SEARCH_TTL: Duration = Duration::from_secs(1);
 /// Requests that may be in work on the runtime at once. Each holds at most one reply of 1 MiB; others wait in
 /// line. More than [`BACKGROUND`], so that reading ahead cannot keep programs from opening files.
 const ASYNC_REQUESTS: usize = 320;
@@ -251,7 +253,13 @@ impl<B: Backends> Filesystem for Adapter<B> {
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.answer("lookup", |fs| match fs.lookup(ino(parent), name.as_bytes()) {
+            Ok(attr) if fs.is_search(ino(parent)) || fs.is_search(attr.ino) => {
+                let attr_ttl = if fs.is_search(attr.ino) { SEARCH_TTL } else { self.ttl };
+                reply.entry_with_ttls(&attr_ttl, &SEARCH_TTL, &attr.to_kernel(), GENERATION);
+            }
             Ok(attr) => reply.entry(&self.ttl, &attr.to_kernel(), GENERATION),
+            // What a search finds may change at any time, and nothing announces it.
+            Err(FsError::NotFound) if fs.is_search(ino(parent)) => reply.error(Errno::ENOENT),
             // Cached as "there is none", which an error would not be.
             Err(FsError::NotFound) => reply.entry(&self.ttl, &negative(), GENERATION),
             Err(error) => reply.error(errno(error)),
@@ -262,6 +270,7 @@ impl<B: Backends> Filesystem for Adapter<B> {
 
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         self.answer("getattr", |fs| match fs.getattr(ino(number)) {
+            Ok(attr) if fs.is_search(attr.ino) => reply.attr(&SEARCH_TTL, &attr.to_kernel()),
             Ok(attr) => reply.attr(&self.ttl, &attr.to_kernel()),
             Err(error) => reply.error(errno(error)),
         });
@@ -298,11 +307,13 @@ impl<B: Backends> Filesystem for Adapter<B> {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.answer("readdirplus", |fs| {
+            let searched = fs.is_search(ino(dir));
             let listed = fs.readdir(ino(dir), from, Listing::Attributes, &mut |entry| {
                 let name = OsStr::from_bytes(entry.name);
                 let number = INodeNo(entry.attr.ino.raw());
                 let attr = entry.attr.to_kernel();
-                emitted(reply.add(number, entry.next, name, &self.ttl, &attr, GENERATION))
+                let ttl = if searched { &SEARCH_TTL } else { &self.ttl };
+                emitted(reply.add(number, entry.next, name, ttl, &attr, GENERATION))
             });
             match listed {
                 Ok(()) => reply.ok(),

@@ -41,6 +41,9 @@ pub enum FsError {
     /// that program has closed it.
     #[error("the old version of the file is still being read")]
     Busy,
+    /// A name is longer than names can be.
+    #[error("the name is too long")]
+    NameTooLong,
     /// Anything else that went wrong.
     #[error("input/output error")]
     Io,
@@ -61,6 +64,7 @@ impl FsError {
             Self::TimedOut => Errno::ETIMEDOUT,
             Self::BadHandle => Errno::EBADF,
             Self::Busy => Errno::EBUSY,
+            Self::NameTooLong => Errno::ENAMETOOLONG,
             Self::Io => Errno::EIO,
         }
     }

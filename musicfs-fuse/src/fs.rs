@@ -18,11 +18,12 @@
 mod failures;
 mod open;
 mod open_files;
+mod search;
 mod xattr;
 
 use std::time::Duration;
 
-use musicfs_core::{Clock, Cookie, Ino, MetaDb, MetaError, MonoTime, Node, NodeKind, Totals};
+use musicfs_core::{Clock, Cookie, Ino, MetaDb, MetaError, MonoTime, Node, NodeKind, ROOT_INODE, Totals};
 use parking_lot::Mutex;
 
 use crate::attr::BLOCK;
@@ -103,6 +104,7 @@ pub struct MusicFs<B: Backends> {
     pub(crate) kernel: KernelView,
     pub(crate) files: OpenFiles,
     totals: Mutex<Option<(MonoTime, Totals)>>,
+    searches: search::Searches,
     pub(crate) counters: Counters,
 }
 
@@ -115,6 +117,7 @@ impl<B: Backends> MusicFs<B> {
             kernel: KernelView::new(),
             files: OpenFiles::new(),
             totals: Mutex::new(None),
+            searches: search::Searches::default(),
             counters: Counters::default(),
         }
     }
@@ -141,6 +144,11 @@ impl<B: Backends> MusicFs<B> {
     /// [`FsError::NotFound`] when there is none.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
         count(&self.counters.lookups);
+        if parent != ROOT_INODE
+            && let Some(found) = self.search_lookup(parent, name)
+        {
+            return found;
+        }
         match name {
             b"." => self.attr_of(parent),
             b".." => {
@@ -154,8 +162,13 @@ impl<B: Backends> MusicFs<B> {
                     || self.backends.meta().lookup(parent, name),
                     |found| found.iter().for_each(|node| self.kernel.note_inode(node.ino)),
                 );
-                let node = found.map_err(|e| self.failed("lookup", &e))?.ok_or(FsError::NotFound)?;
-                Ok(self.attr(&node))
+                match found.map_err(|e| self.failed("lookup", &e))? {
+                    Some(node) => Ok(self.attr(&node)),
+                    None if parent == ROOT_INODE => {
+                        self.search_lookup(parent, name).unwrap_or(Err(FsError::NotFound))
+                    }
+                    None => Err(FsError::NotFound),
+                }
             }
         }
     }
@@ -166,6 +179,9 @@ impl<B: Backends> MusicFs<B> {
     /// [`FsError::Stale`] when the inode is not in the tree.
     pub fn getattr(&self, ino: Ino) -> Result<Attr, FsError> {
         count(&self.counters.getattrs);
+        if let Some(found) = self.search_getattr(ino) {
+            return found;
+        }
         match self.attr_of(ino) {
             Err(FsError::Stale) => self.open_file_attr(ino).ok_or(FsError::Stale),
             answer => answer,
@@ -185,6 +201,9 @@ impl<B: Backends> MusicFs<B> {
         emit: &mut dyn FnMut(DirEntry<'_>) -> Emitted,
     ) -> Result<(), FsError> {
         count(&self.counters.readdirs);
+        if let Some(listed) = self.search_readdir(dir, from, emit) {
+            return listed;
+        }
         self.kernel.note_inode(dir);
         if from < FIRST_COOKIE {
             let node = self.node(dir)?;
@@ -261,6 +280,9 @@ impl<B: Backends> MusicFs<B> {
     pub fn access(&self, ino: Ino, mask: i32) -> Result<(), FsError> {
         if mask & nix::libc::W_OK != 0 {
             return Err(FsError::ReadOnly);
+        }
+        if self.is_search(ino) {
+            return Ok(());
         }
         match self.node(ino)?.kind {
             NodeKind::File if mask & nix::libc::X_OK != 0 => Err(FsError::Denied),

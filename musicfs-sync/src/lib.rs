@@ -6,6 +6,7 @@
 //! * [`tags`] recognises and parses audio files, asking for as few bytes as it can.
 //! * [`Scanner`] compares an origin's listing with the catalogue ([`DeltaDetector`]), parses what is new and applies
 //!   it in batches, so that what is found is seen in the tree while the scan goes on.
+//! * [`SearchIndex`] finds tracks by their tags; [`Search`] keeps it up to date.
 //! * [`publish_file_events`] tells those who listen what happens to files.
 //!
 //! This crate knows origins, stores and clocks through core's traits only.
@@ -15,6 +16,7 @@ mod database;
 mod file_events;
 mod library;
 mod scan;
+mod search;
 pub mod tags;
 
 pub use database::{Database, DatabaseError};
@@ -22,4 +24,7 @@ pub use file_events::{file_events, publish_file_events};
 pub use library::{Identity, Library, LibraryError, Restored};
 pub use scan::{
     Delta, DeltaDetector, Listed, ScanError, ScanPhase, ScanProgress, ScanReport, Scanner, ScannerConfig,
+};
+pub use search::{
+    CatchUp, Caught, Opened, Search, SearchError, SearchIndex, SearchPhase, SearchStatus, TooLarge,
 };

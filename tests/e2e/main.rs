@@ -12,6 +12,7 @@ mod identity;
 mod lifecycle;
 mod read_only;
 mod reading;
+mod search;
 mod tree;
 mod users;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use musicfs_fuse::Os;
+use musicfs_sync::{SearchPhase, SearchStatus};
 
 use crate::cli::StatusArgs;
 use crate::context::{Context, Outcome, small_runtime};
@@ -133,6 +134,8 @@ fn print(cx: &Context, status: &Status, all_problems: bool) {
     if let Some(next) = status.scan.next_in_s {
         out.line(format!("  next in {}", output::duration(Duration::from_secs(next))));
     }
+    out.line(out.paint(Style::Bold, "Search"));
+    out.line(format!("  {}", search(&status.search)));
     if totals.problems > 0 {
         out.line(out.paint(Style::Bold, format!("Could not be parsed: {}", output::count(totals.problems))));
         for problem in &status.problems {
@@ -141,6 +144,17 @@ fn print(cx: &Context, status: &Status, all_problems: bool) {
         let more = totals.problems.saturating_sub(status.problems.len() as u64);
         if more > 0 && !all_problems {
             out.line(format!("  … and {} more: musicfs status --problems", output::count(more)));
+        }
+    }
+}
+
+fn search(search: &SearchStatus) -> String {
+    match (search.phase, &search.reason) {
+        (SearchPhase::Opening, _) => "being opened".to_owned(),
+        (SearchPhase::Building, _) => format!("being built: {} files done", output::count(search.done)),
+        (SearchPhase::Ready, _) => "up to date".to_owned(),
+        (SearchPhase::Failed, reason) => {
+            format!("not up to date: {}", reason.as_deref().unwrap_or("no reason given"))
         }
     }
 }

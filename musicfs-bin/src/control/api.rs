@@ -49,6 +49,9 @@ pub(crate) struct Status {
     pub(crate) totals: Totals,
     pub(crate) problems: Vec<ProblemFile>,
     pub(crate) scan: ScanStatus,
+    /// The search index.
+    #[serde(default)]
+    pub(crate) search: musicfs_sync::SearchStatus,
     pub(crate) tasks: Vec<Task>,
     /// Counters of the filesystem, by name.
     pub(crate) fuse: serde_json::Value,

@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 
 use super::api::{Explanation, Failure, Health, ScanJob, ScanOrder, Status, Stopping};
 use super::percent;
+use crate::search::Answer;
 
 /// Wait for an answer: a little longer than the server gives itself, so that its own message arrives.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -126,6 +127,11 @@ impl Client {
     /// Asks why something is as it is.
     pub(crate) async fn explain(&self, path: &[u8]) -> Result<Explanation, ClientError> {
         self.get(&format!("/v1/explain?path={}", percent::encode(path))).await
+    }
+
+    /// Asks for tracks.
+    pub(crate) async fn search(&self, query: &str, limit: usize) -> Result<Answer, ClientError> {
+        self.get(&format!("/v1/search?limit={limit}&q={}", percent::encode(query.as_bytes()))).await
     }
 
     /// Asks the daemon to unmount and end.

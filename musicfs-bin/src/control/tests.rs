@@ -25,6 +25,12 @@ impl Controlled for Fake {
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String> {
         Ok((path == b"A\xff &/x").then(|| Explanation { inode: 5, ..Explanation::default() }))
     }
+    async fn search(&self, query: String, limit: usize) -> Result<Answer, SearchError> {
+        match query.as_str() {
+            "bad" => Err(SearchError::Refused("too long".into())),
+            _ => Ok(Answer { query: format!("{query} {limit}"), ..Answer::default() }),
+        }
+    }
     fn events(&self) -> musicfs_core::EventStream {
         musicfs_core::EventBus::new(Arc::new(musicfs_core::SystemClock::new())).subscribe()
     }
@@ -57,6 +63,8 @@ async fn requests_are_answered_and_refusals_keep_their_reason() {
     assert!(
         matches!(client.explain(b"B").await, Err(ClientError::NotFound(why)) if why.contains("nothing is at B"))
     );
+    assert_eq!(client.search("a & b=ö?", 7).await.unwrap().query, "a & b=ö? 7");
+    assert!(matches!(client.search("bad", 7).await, Err(ClientError::Refused(why)) if why == "too long"));
     assert_eq!(client.stop().await.unwrap().pid, 1);
     assert!(matches!(client.status(true).await, Err(ClientError::Refused(why)) if why.contains("catalogue")));
 }

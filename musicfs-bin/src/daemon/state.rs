@@ -28,6 +28,7 @@ use crate::control::api::{
 };
 use crate::env::Env;
 use crate::log::LogControl;
+use crate::search::{Answer, SearchError};
 use crate::wiring::Engine;
 
 /// Problems that a status names when not all are asked for.
@@ -262,6 +263,7 @@ impl Controlled for Daemon {
             },
             problems,
             scan: self.scans.status(),
+            search: self.engine.search.status(),
             tasks: self.tasks(),
             fuse: serde_json::to_value(fuse).unwrap_or_default(),
             cache: self.cache_status(),
@@ -334,6 +336,14 @@ impl Controlled for Daemon {
         let (db, reader) = (self.engine.db.clone(), self.engine.reader.clone());
         let (template, path) = (self.config().template.clone(), path.to_vec());
         blocking(move || crate::explain::explain(&*db, &|file| reader.cached(file), &template, &path)).await
+    }
+
+    async fn search(&self, query: String, limit: usize) -> Result<Answer, SearchError> {
+        let (db, search) = (self.engine.db.clone(), self.engine.search.clone());
+        let asked = tokio::task::spawn_blocking(move || crate::search::ask(&*search, &*db, &query, limit));
+        let mut answer = asked.await.map_err(|error| SearchError::Failed(error.to_string()))??;
+        answer.mountpoint = Some(self.mountpoint.display().to_string());
+        Ok(answer)
     }
 
     fn events(&self) -> musicfs_core::EventStream {

@@ -12,7 +12,9 @@ use musicfs_fuse::{MountError, Session};
 use tracing::{error, info, warn};
 
 use super::state::Daemon;
-use super::tasks::{CONTROL_TASK, EVENTS_TASK, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, WATCHDOG_TASK};
+use super::tasks::{
+    CONTROL_TASK, EVENTS_TASK, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, SEARCH_TASK, WATCHDOG_TASK,
+};
 use super::{EndSignals, chain};
 use crate::context::Outcome;
 use crate::{control, notify};
@@ -49,7 +51,10 @@ impl Daemon {
 
     async fn steps(self: Arc<Self>) -> Outcome {
         let clock = self.engine.clock.clone();
-        for task in [SCAN_TASK, PROGRESS_TASK, EVENTS_TASK, ORIGINS_TASK, WATCHDOG_TASK] {
+        self.supervisor.stop(SCAN_TASK, clock.now().plus(TASK_LIMIT)).await;
+        // It commits what it has.
+        self.engine.search.wait_ended(clock.now().plus(TASK_LIMIT)).await;
+        for task in [SEARCH_TASK, PROGRESS_TASK, EVENTS_TASK, ORIGINS_TASK, WATCHDOG_TASK] {
             self.supervisor.stop(task, clock.now().plus(TASK_LIMIT)).await;
         }
         let drain = self.config().drain_limit;

@@ -18,6 +18,8 @@ pub(super) const CONTROL_TASK: &str = "control";
 pub(super) const WATCHDOG_TASK: &str = "watchdog";
 /// Tells what happens to files.
 pub(super) const EVENTS_TASK: &str = "events";
+/// Keeps the search index up to date.
+pub(super) const SEARCH_TASK: &str = "search";
 pub(super) const PROGRESS_TASK: &str = "progress";
 
 impl Daemon {
@@ -83,6 +85,11 @@ impl Daemon {
         self.supervisor.spawn_critical(EVENTS_TASK, move || {
             musicfs_sync::publish_file_events(db.clone(), events.clone())
         });
+    }
+
+    pub(super) fn spawn_search(self: &Arc<Self>) {
+        let search = self.engine.search.clone().run(self.cancel.clone());
+        self.supervisor.spawn_supervised(SEARCH_TASK, search);
     }
 
     pub(super) fn spawn_watchdog(self: &Arc<Self>) {

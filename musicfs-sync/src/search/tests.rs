@@ -1,0 +1,297 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use musicfs_core::{
+    AudioMeta, Batch, FileId, FileMeta, MetaDb, Name, Op, Placement, Revision, Searcher, SystemClock,
+    UnixNanos, VirtualPath,
+};
+use musicfs_test_utils::{MemoryMetaDb, eventually, make_file_meta};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+fn track(id: i64, audio: AudioMeta) -> FileMeta {
+    let mut file = make_file_meta(id, &format!("Artist/Album/{id}.flac"), 5);
+    file.audio = Some(Box::new(audio));
+    file
+}
+
+fn audio(artist: &str, album: &str, title: &str, date: &str) -> AudioMeta {
+    AudioMeta {
+        title: Some(title.into()),
+        artists: vec![artist.into()],
+        album: Some(album.into()),
+        date: Some(date.into()),
+        ..AudioMeta::default()
+    }
+}
+
+fn put(db: &MemoryMetaDb, file: FileMeta) {
+    let path = VirtualPath::new(vec![Name::new(format!("{}.flac", file.id)).unwrap()]).unwrap();
+    let place = Op::Place(Placement { id: file.id, path, prefer: 0 });
+    db.apply(&Batch { at: UnixNanos(0), ops: vec![Op::PutFile(Box::new(file)), place] }).unwrap();
+}
+
+fn id(n: i64) -> FileId {
+    FileId::from_raw(n).unwrap()
+}
+
+fn catch_up(index: &SearchIndex, db: &MemoryMetaDb) -> Caught {
+    let cancel = CancellationToken::new();
+    let how = CatchUp { db, clock: &SystemClock::new(), cancel: &cancel, opened_at: None, progress: &|_| {} };
+    index.catch_up(&how).unwrap()
+}
+
+fn library() -> MemoryMetaDb {
+    let db = MemoryMetaDb::new();
+    put(&db, track(1, audio("Björk", "Post", "Army of Me", "1995")));
+    put(&db, track(2, audio("Pink Floyd", "The Dark Side of the Moon", "Time", "1973-03-01")));
+    put(&db, track(3, audio("Pink Floyd", "Animals", "Dogs", "1977")));
+    put(&db, track(4, audio("Floyd Cramer", "Last Date", "Moonlight", "1960")));
+    put(&db, track(5, audio("サカナクション", "新宝島", "多分、風。", "2016")));
+    put(&db, track(6, audio("!!!", "Strange Weather", "One Boy", "2013")));
+    put(&db, track(7, AudioMeta::default()));
+    db
+}
+
+fn built(dir: &Path) -> (SearchIndex, MemoryMetaDb) {
+    let db = library();
+    let index = SearchIndex::open(dir).unwrap();
+    assert_eq!(catch_up(&index, &db), Caught { built: true, files: 7 });
+    (index, db)
+}
+
+/// Returns what a query finds, sorted.
+fn found(index: &SearchIndex, query: &str) -> Vec<i64> {
+    let mut ids: Vec<i64> = index.search(query, 100).unwrap().into_iter().map(FileId::raw).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn query_finds_what_its_words_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, _db) = built(dir.path());
+    for (query, expected) in [
+        ("bjork", &[1][..]),
+        ("BJÖRK", &[1]),
+        ("floyd", &[2, 3, 4]),
+        ("pink floyd ", &[2, 3]),
+        ("artist:floyd album:animals", &[3]),
+        ("\"dark side\"", &[2]),
+        ("\"side dark\"", &[]),
+        ("\"floyd animals\"", &[]),
+        ("mo", &[2, 4]),
+        ("mo ", &[]),
+        ("moonn~1", &[2]),
+        ("moonn ", &[]),
+        ("flyd~ ", &[2, 3, 4]),
+        ("year:1970..1979", &[2, 3]),
+        ("year:..1973", &[2, 4]),
+        ("floyd year:1977", &[3]),
+        ("floyd 1977", &[3]),
+        ("floyd NOT pink", &[4]),
+        ("floyd -pink ", &[4]),
+        ("bjork OR dogs ", &[1, 3]),
+        ("(bjork OR pink) year:1990..", &[1]),
+        ("新宝島", &[5]),
+        ("宝島", &[5]),
+        ("島宝", &[]),
+        ("!!!", &[6]),
+        ("title:animals", &[]),
+        ("path:5.flac", &[]),
+        ("", &[]),
+        ("nothing of the kind", &[]),
+    ] {
+        assert_eq!(found(&index, query), expected, "{query}");
+    }
+    assert_eq!(found(&index, "NOT floyd "), [1, 5, 6, 7]);
+    assert_eq!(found(&index, "format:flac").len(), 7);
+    assert_eq!(found(&index, "origin:test -floyd -bjork").len(), 3);
+    assert_eq!(index.search("floyd", 2).unwrap().len(), 2);
+    assert!(matches!(index.search(&"x".repeat(5000), 2), Err(SearchError::TooLarge(_))));
+}
+
+#[test]
+fn word_as_it_is_comes_before_one_that_begins_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, _db) = built(dir.path());
+    assert_eq!(index.search("moon", 10).unwrap(), [id(2), id(4)]);
+}
+
+#[test]
+fn index_follows_the_changes_of_its_catalogue() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, db) = built(dir.path());
+    put(&db, track(3, audio("Pink Floyd", "Animals", "Sheep", "1977")));
+    put(&db, track(8, audio("Neu!", "Neu! 75", "Isi", "1975")));
+    db.apply(&Batch { at: UnixNanos(0), ops: vec![Op::Unplace(id(1)), Op::Forget(id(4))] }).unwrap();
+    let caught = catch_up(&index, &db);
+    assert!(!caught.built, "the changes are enough");
+    assert_eq!(caught.files, 4);
+    assert_eq!(found(&index, "sheep"), [3]);
+    assert_eq!(found(&index, "dogs"), [0; 0]);
+    assert_eq!(found(&index, "isi"), [8]);
+    assert_eq!(found(&index, "bjork OR cramer"), [0; 0]);
+    assert_eq!(index.count().unwrap(), db.totals().unwrap().tracks);
+    assert_eq!(catch_up(&index, &db), Caught::default(), "nothing is left to do");
+    // As it is after the daemon was started again.
+    drop(index);
+    let index = SearchIndex::open(dir.path()).unwrap();
+    assert_eq!(catch_up(&index, &db), Caught::default());
+    assert_eq!(found(&index, "sheep"), [3]);
+}
+
+#[test]
+fn index_of_another_or_of_a_lost_state_of_the_catalogue_is_built_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, _db) = built(dir.path());
+    let other = MemoryMetaDb::new();
+    for n in 10..30 {
+        put(&other, track(n, audio("Can", "Future Days", "Moonshake", "1973")));
+    }
+    assert!(catch_up(&index, &other).built);
+    assert_eq!(found(&index, "bjork"), [0; 0]);
+    assert_eq!(found(&index, "moonshake").len(), 20);
+    // The catalogue was thrown back to where it was before the index read from it.
+    let cancel = CancellationToken::new();
+    let how = CatchUp {
+        db: &other,
+        clock: &SystemClock::new(),
+        cancel: &cancel,
+        opened_at: Some(Revision(3)),
+        progress: &|_| {},
+    };
+    assert!(index.catch_up(&how).unwrap().built);
+    assert_eq!(index.count().unwrap(), 20);
+}
+
+#[test]
+fn changes_that_are_no_longer_known_have_the_index_built_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = MemoryMetaDb::new().keeping_changes_of(2);
+    put(&db, track(1, audio("Björk", "Post", "Army of Me", "1995")));
+    let index = SearchIndex::open(dir.path()).unwrap();
+    catch_up(&index, &db);
+    for n in 2..9 {
+        put(&db, track(n, audio("Neu!", "Neu! 75", "Isi", "1975")));
+    }
+    assert!(catch_up(&index, &db).built);
+    assert_eq!(found(&index, "isi").len(), 7);
+    assert_eq!(found(&index, "bjork"), [1]);
+}
+
+#[test]
+fn cancelled_build_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = MemoryMetaDb::new();
+    for n in 0..2500 {
+        put(&db, track(n, audio("Neu!", "Neu! 75", "Isi", "1975")));
+    }
+    let index = SearchIndex::open(dir.path()).unwrap();
+    let cancel = CancellationToken::new();
+    let stop = |_| cancel.cancel();
+    let how =
+        CatchUp { db: &db, clock: &SystemClock::new(), cancel: &cancel, opened_at: None, progress: &stop };
+    assert!(matches!(index.catch_up(&how), Err(SearchError::Cancelled)));
+    let part = index.count().unwrap();
+    assert!(part > 0 && part < 2500, "{part}");
+    assert!(!index.is_followed(&how).unwrap());
+    drop(index);
+    let index = SearchIndex::open(dir.path()).unwrap();
+    assert_eq!(catch_up(&index, &db).files, 2500 - part);
+    assert_eq!(index.count().unwrap(), 2500);
+}
+
+/// The files of an index that say something of it; its locks hold nothing.
+fn files_of(dir: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        files.filter(|path| !path.file_name().unwrap().to_string_lossy().ends_with(".lock")).collect();
+    files.sort();
+    files
+}
+
+/// Does something to a file.
+type Damage = fn(&Path);
+
+#[test]
+fn index_with_any_file_damaged_in_any_way_ends_equal_to_a_fresh_one() {
+    let sound = tempfile::tempdir().unwrap();
+    drop(built(sound.path()));
+    let files = files_of(sound.path());
+    assert!(files.len() > 5, "{files:?}");
+    let damages: [(&str, Damage); 5] = [
+        ("removed", |path| fs::remove_file(path).unwrap()),
+        ("emptied", |path| fs::write(path, b"").unwrap()),
+        ("cut in half", |path| {
+            let bytes = fs::read(path).unwrap();
+            fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("all garbage", |path| {
+            let len = fs::metadata(path).unwrap().len() as usize;
+            fs::write(path, vec![0xa5; len]).unwrap();
+        }),
+        ("garbled in the middle", |path| {
+            let mut bytes = fs::read(path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0xff;
+            fs::write(path, bytes).unwrap();
+        }),
+    ];
+    for file in files {
+        for (damage, apply) in damages {
+            let dir = tempfile::tempdir().unwrap();
+            let db = library();
+            copy_index(sound.path(), dir.path());
+            apply(&dir.path().join(file.file_name().unwrap()));
+            let (index, _) = SearchIndex::open_with_recovery(dir.path()).unwrap();
+            catch_up(&index, &db);
+            let what = format!("{} {damage}", file.display());
+            assert_eq!(index.count().unwrap(), 7, "{what}");
+            for (query, expected) in [("floyd", &[2, 3, 4][..]), ("year:1995", &[1]), ("\"dark side\"", &[2])]
+            {
+                assert_eq!(found(&index, query), expected, "{what}: {query}");
+            }
+        }
+    }
+}
+
+fn copy_index(from: &Path, to: &Path) {
+    for path in files_of(from) {
+        fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn service_answers_with_what_it_has_and_heals_what_is_damaged_under_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("search");
+    let db = Arc::new(library());
+    let search = Arc::new(Search::new(&place, db.clone(), Arc::new(SystemClock::new())));
+    let early = search.search("floyd", 10).unwrap();
+    assert!(early.files.is_empty() && !early.complete, "nothing is open yet, and it says so");
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(search.clone().run(cancel.clone()));
+    let finds = |query: &str, n: usize| {
+        let found = search.search(query, 10).unwrap();
+        found.complete && found.files.len() == n
+    };
+    eventually("the index to be built", || finds("floyd", 3)).await;
+    let before = search.generation();
+    put(&db, track(9, audio("Floyd Westerman", "Custer", "Here Come the Anthros", "1969")));
+    eventually("a change to be found", || finds("floyd", 4)).await;
+    assert!(search.generation() > before);
+    // All files are cut short under the running service.
+    for path in files_of(&place) {
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(3).unwrap();
+    }
+    put(&db, track(10, audio("Keith Floyd", "Cooking", "Wine", "1985")));
+    eventually("the index to be built again", || finds("floyd", 5) && search.status().builds >= 1).await;
+    cancel.cancel();
+    running.await.unwrap();
+    drop(search);
+    let index = SearchIndex::open(&place).unwrap();
+    assert_eq!(found(&index, "wine"), [10]);
+}

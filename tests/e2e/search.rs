@@ -1,0 +1,165 @@
+//! Finding tracks: by the command, and in the mount.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use musicfs_test_utils::eventually_blocking;
+use musicfs_test_utils::library::{Sample, Track, bench_library, write_track};
+use musicfs_tests::files;
+use musicfs_tests::home::Home;
+use musicfs_tests::mount::Mount;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A small library.
+fn music() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let tracks = [
+        ("a.flac", Sample::Flac, "Björk", "Post", "Army of Me", "1995"),
+        ("b.mp3", Sample::Mp3Cbr, "Pink Floyd", "Animals", "Dogs", "1977"),
+        ("c.mp3", Sample::Mp3Cbr, "Pink Floyd", "The Dark Side of the Moon", "Time", "1973"),
+        ("d.ogg", Sample::Vorbis, "Floyd Cramer", "Last Date", "On: the/Rebound?", "1960"),
+    ];
+    for (path, sample, artist, album, title, date) in tracks {
+        let track = Track::new(sample).artist(artist).album(album).title(title).date(date).track(1, 1);
+        write_track(dir.path(), path, &track).unwrap();
+    }
+    dir
+}
+
+/// Asks until the whole library was searched, and returns the paths found.
+fn search(home: &Home, query: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    eventually_blocking("the whole library to be searched", || {
+        let output = home.run(["search", "--json", query]);
+        let answer: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+        let results = answer["results"].as_array().unwrap();
+        paths = results.iter().map(|hit| hit["path"].as_str().unwrap().to_owned()).collect();
+        paths.sort();
+        answer["complete"] == true
+    });
+    paths
+}
+
+#[test]
+fn search_names_the_tracks_in_the_mount_and_finds_them_without_one() {
+    let (music, home) = (music(), Home::new());
+    let mount = home.mount(music.path());
+    eventually_blocking("the index to have all", || search(&home, "year:..2000").len() == 4);
+    assert_eq!(search(&home, "BJORK"), ["Björk/Post/01 - Army of Me.flac"]);
+    assert_eq!(search(&home, "floyd -pink ").len(), 1);
+    let said = home.succeed(["search", "\"dark", "side\"", "year:1970..1979"]);
+    let path = PathBuf::from(said.trim_end());
+    assert_eq!(path, mount.join("Pink Floyd/The Dark Side of the Moon/01 - Time.mp3"));
+    assert!(path.is_file());
+    assert_eq!(home.succeed(["search", "--limit", "1", "floyd"]).lines().count(), 1);
+    let refused = home.run(["search", &"x".repeat(3000)]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("too long"));
+    mount.unmount();
+    assert_eq!(search(&home, "floyd").len(), 3, "from the cache directory alone");
+}
+
+#[test]
+fn search_in_the_mount_lists_the_same_inodes_and_is_in_no_listing() {
+    let (music, home) = (music(), Home::new());
+    let mount = home.mount(music.path());
+    let before = files::files(&mount.at());
+    let found = mount.join(".search/floyd year:1970..1979");
+    eventually_blocking("both tracks to be found", || fs::read_dir(&found).unwrap().count() == 2);
+    let tree: Vec<u64> =
+        ["Pink Floyd/Animals/01 - Dogs.mp3", "Pink Floyd/The Dark Side of the Moon/01 - Time.mp3"]
+            .map(|path| fs::metadata(mount.join(path)).unwrap().ino())
+            .into();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&found).unwrap() {
+        let entry = entry.unwrap();
+        names.push(entry.file_name().into_string().unwrap());
+        let meta = fs::metadata(entry.path()).unwrap();
+        assert!(tree.contains(&meta.ino()) && meta.is_file());
+        assert_eq!(std::os::unix::fs::DirEntryExt::ino(&entry), meta.ino(), "listing and lookup agree");
+        let origin = files::attribute(&entry.path(), "user.musicfs.path").unwrap();
+        assert_eq!(files::hash(&entry.path()), files::hash(&music.path().join(origin)));
+    }
+    names.sort();
+    assert!(
+        names[0].starts_with("01 Pink Floyd - ") && names[1].starts_with("02 Pink Floyd - "),
+        "{names:?}"
+    );
+    assert_eq!(files::files(&mount.at()), before, "a walk does not meet it");
+    assert_eq!(fs::read_dir(mount.join(".search")).unwrap().count(), 0);
+    let gone = fs::metadata(found.join("03 nobody")).unwrap_err();
+    assert_eq!(gone.kind(), std::io::ErrorKind::NotFound);
+    mount.unmount();
+}
+
+#[test]
+fn search_in_the_mount_takes_any_name_and_shows_what_came_later() {
+    let (music, home) = (music(), Home::new());
+    let mount = home.mount(music.path());
+    let place = mount.join(".search");
+    for query in ["\"", "((((", "a:b:c", "%s $HOME `", "..x", "~", "year:9..1", "-", "日本", "NOT", "\u{1}\n"]
+    {
+        fs::read_dir(place.join(query)).unwrap_or_else(|error| panic!("{query:?}: {error}")).count();
+    }
+    fs::read_dir(place.join("ö".repeat(127))).unwrap().count();
+    let long = fs::metadata(place.join("ö".repeat(128))).unwrap_err();
+    assert_eq!(long.raw_os_error(), Some(nix::libc::ENAMETOOLONG));
+    let bytes: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"fl\xffoyd");
+    fs::read_dir(place.join(bytes)).unwrap().count();
+    // More queries than are kept.
+    for n in 0..200 {
+        fs::read_dir(place.join(format!("floyd -{n}"))).unwrap().count();
+    }
+    let found = place.join("rebound");
+    eventually_blocking("the track to be found", || fs::read_dir(&found).unwrap().count() == 1);
+    let name = fs::read_dir(&found).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    assert!(!name.contains('/') && name.ends_with(".ogg"), "{name}");
+    let later = Track::new(Sample::Mp3Cbr).artist("Late").album("Later").title("Rebound Again").track(1, 1);
+    write_track(music.path(), "later.mp3", &later).unwrap();
+    mount.rescan(&[]);
+    eventually_blocking("the new track to be found", || fs::read_dir(&found).unwrap().count() == 2);
+    mount.unmount();
+}
+
+#[test]
+fn index_killed_and_damaged_again_and_again_finds_all_in_the_end() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new());
+    bench_library(music.path(), 600).unwrap();
+    for _ in 0..3 {
+        // Killed as soon as it answers, in the midst of scan and indexing.
+        Mount::start(&home, music.path(), &[]).kill_daemon();
+    }
+    let index = home.folder("cache/musicfs/search");
+    for round in 0..4 {
+        let mount = home.mount(music.path());
+        eventually_blocking("all tracks to be found", || search_count(&home) == 600);
+        let status = mount.status();
+        assert_eq!(status["search"]["phase"], "ready", "{status}");
+        if round == 0 {
+            mount.kill_daemon();
+        } else {
+            mount.unmount();
+        }
+        damage(&index, round);
+    }
+}
+
+fn search_count(home: &Home) -> usize {
+    let output = home.run(["search", "--json", "--limit", "1000", "format:flac"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer["results"].as_array().unwrap().len()
+}
+
+fn damage(index: &Path, round: u32) {
+    for entry in fs::read_dir(index).unwrap() {
+        let path = entry.unwrap().path();
+        match round {
+            0 => fs::remove_file(path).unwrap(),
+            1 => fs::write(path, "").unwrap(),
+            _ => fs::write(path, [0xa5; 300]).unwrap(),
+        }
+    }
+}
