@@ -8,7 +8,7 @@ use crate::bench::{Bench, is_mounted};
 fn wrong_usage_has_its_own_exit_code() {
     let bench = Bench::new();
     bench.run(["mount", "--no-such-flag", "/mnt"]).failed_with(2, &["--no-such-flag"]);
-    bench.run(["search", "x"]).failed_with(2, &["search"]);
+    bench.run(["serch", "x"]).failed_with(2, &["serch"]);
     bench.run(["mount"]).failed_with(2, &["MOUNTPOINT"]);
     let at = bench.mountpoint();
     bench.run([OsStr::new("mount"), at.as_os_str()]).failed_with(2, &["--origin PATH|URL"]);
