@@ -233,6 +233,9 @@ pub(crate) struct ScanArgs {
     /// Read all files again, also those that seem unchanged
     #[arg(long)]
     pub(crate) full: bool,
+    /// Accept what an origin lists now, however much of it is gone, and whatever disk it is on
+    #[arg(long, requires = "only")]
+    pub(crate) confirm: bool,
     /// Scan for this mount
     #[arg(long, value_name = "MOUNTPOINT")]
     pub(crate) mount: Option<PathBuf>,

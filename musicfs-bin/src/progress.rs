@@ -104,6 +104,7 @@ pub(crate) fn summary(origin: &str, result: &ScanResult) -> String {
     };
     part(result.added, "new");
     part(result.changed, "changed");
+    part(result.moved, "moved");
     part(result.returned, "back");
     part(result.missing, "gone");
     part(result.unchanged, "unchanged");
@@ -115,6 +116,9 @@ pub(crate) fn summary(origin: &str, result: &ScanResult) -> String {
     let mut line = format!("{origin}: {} in {took}", parts.join(", "));
     if let Some(why) = &result.held_back {
         line.push_str(&format!("; nothing was taken for gone, because {why}"));
+    }
+    if result.needs_confirmation {
+        line.push_str(&format!("; if that is as it should be: musicfs scan --confirm {origin}"));
     }
     if let Some(error) = &result.error {
         line = format!("{origin}: the scan failed after {took}: {error}");

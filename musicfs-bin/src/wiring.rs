@@ -177,7 +177,11 @@ impl Engine {
             stores.library.clone(),
             registry.all().into_iter().map(|registered| registered.origin).collect(),
             shared,
-            ScannerConfig { template: config.template.clone(), workers: config.scan_workers },
+            ScannerConfig {
+                template: config.template.clone(),
+                workers: config.scan_workers,
+                ..ScannerConfig::default()
+            },
         );
         let engine = Self {
             db: stores.db,

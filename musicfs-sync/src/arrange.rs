@@ -84,6 +84,11 @@ impl MusicFolders {
         self.homes.insert(folder, home);
     }
 
+    /// Records a folder that may hold music, unless it is known already.
+    pub(crate) fn insert_unknown(&mut self, folder: OriginPath) {
+        self.homes.entry(folder).or_default();
+    }
+
     /// Returns where a sidecar is shown whose own folder holds no music. `load` looks up the home of a folder that
     /// was recorded without.
     pub(crate) fn place_orphan<E>(

@@ -23,7 +23,8 @@ pub use database::{Database, DatabaseError};
 pub use file_events::{file_events, publish_file_events};
 pub use library::{Identity, Library, LibraryError, Restored};
 pub use scan::{
-    Delta, DeltaDetector, Listed, ScanError, ScanPhase, ScanProgress, ScanReport, Scanner, ScannerConfig,
+    Delta, DeltaDetector, Listed, PassOptions, Reread, ScanError, ScanPhase, ScanProgress, ScanReport,
+    Scanner, ScannerConfig, TrashFilter, Trashed,
 };
 pub use search::{
     CatchUp, Caught, Opened, Search, SearchError, SearchIndex, SearchPhase, SearchStatus, TooLarge,

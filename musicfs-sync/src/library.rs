@@ -16,6 +16,7 @@
 //! **Not here.** What is observed of origins and can be observed again is in [`Database`](crate::Database).
 
 mod backup;
+mod exclusions;
 mod pins;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use crate::database::store::{self, Look, Schema};
 /// "MFSL": tells a library from other SQLite files.
 const APPLICATION_ID: i32 = 0x4d46_534c;
 
-const SCHEMA: Schema = Schema { application_id: APPLICATION_ID, migrations: &[FIRST, PINS] };
+const SCHEMA: Schema = Schema { application_id: APPLICATION_ID, migrations: &[FIRST, PINS, EXCLUDED] };
 
 /// One file at rest, and nothing acknowledged that a power cut could take back (`EXTRA` is `FULL` and syncs the
 /// directory when the journal goes).
@@ -75,6 +76,15 @@ const PINS: &str = "
         key BLOB NOT NULL,
         since INTEGER NOT NULL,
         PRIMARY KEY(kind, key)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// What the user does not want to see.
+const EXCLUDED: &str = "
+    CREATE TABLE excluded(
+        origin TEXT NOT NULL,
+        path BLOB NOT NULL,
+        PRIMARY KEY(origin, path)
     ) STRICT, WITHOUT ROWID;
 ";
 
@@ -216,6 +226,30 @@ impl Library {
         commit(tx)
     }
 
+    /// Remembers that files have moved: from now on each has its id at this path, and at no other.
+    ///
+    /// # Errors
+    /// As [`Library::identities`]; nothing is remembered then.
+    pub fn move_identities(&self, moved: &[Identity]) -> Result<()> {
+        if moved.is_empty() {
+            return Ok(());
+        }
+        let db = self.db.lock();
+        let tx = begin(&db)?;
+        for Identity { origin, path, id } in moved {
+            tx.prepare_cached("DELETE FROM identities WHERE id = ?1 OR (origin = ?2 AND path = ?3)")?
+                .execute((id.raw(), origin.as_str(), path.as_bytes()))?;
+        }
+        for Identity { origin, path, id } in moved {
+            // A file that is back where it began needs no exception.
+            if FileId::derive(origin, path, 0) != *id {
+                tx.prepare_cached("INSERT INTO identities(origin, path, id) VALUES (?1, ?2, ?3)")?
+                    .execute((origin.as_str(), path.as_bytes(), id.raw()))?;
+            }
+        }
+        commit(tx)
+    }
+
     /// Returns the numbers that files took, each with the path that it would have liked.
     ///
     /// # Errors
@@ -249,6 +283,20 @@ impl Library {
             for Suffixed { id, path, n } in numbers {
                 changed += put.execute((id.raw(), path.to_bytes(), n))?;
             }
+        }
+        if changed == 0 { Ok(()) } else { commit(tx) }
+    }
+
+    /// Forgets the numbers of files that are no more.
+    ///
+    /// # Errors
+    /// As [`Library::identities`]; nothing is forgotten then.
+    pub fn forget_numbers(&self, files: &[FileId]) -> Result<()> {
+        let db = self.db.lock();
+        let tx = begin(&db)?;
+        let mut changed = 0;
+        for id in files {
+            changed += tx.prepare_cached("DELETE FROM numbers WHERE id = ?1")?.execute([id.raw()])?;
         }
         if changed == 0 { Ok(()) } else { commit(tx) }
     }

@@ -4,21 +4,29 @@
 //! loaded before, files to be read are parsed on all cores in listing order, and results are applied as they come,
 //! at the latest a fraction of a second after they were parsed. The same listing always gives the same catalogue.
 //!
+//! A pass over a part of an origin ([`PassOptions::paths`]) is the same with less to list.
+//!
 //! Invariants:
-//! * Nothing is concluded to be gone but from a complete listing, nor from an empty one of an origin that had
-//!   files, nor below a folder that could not be listed.
+//! * Nothing is concluded to be gone but from a complete listing of a storage that proved to be the one it was,
+//!   nor from an empty one, nor below a folder that could not be listed, nor much at once (`proof.rs` decides).
+//! * A file that is found elsewhere, in the pass in which it went or in a later one, is the same file (`moves.rs`).
+//! * What is missing is remembered; it goes for good by the user's word alone.
 //! * A pass writes what it observed and where files are shown; nothing of the user's.
+//! * Each batch says that a pass is under way. One that ended early deletes nothing; the next one reads what is left
+//!   to read and puts the tree in order (`record.rs`).
 //! * At most one pass runs at a time; a refresh of a single file may run beside it, since batches are applied one
 //!   after the other and each is right by itself.
 //!
-//! Not here: watching, resuming a pass after a kill, and following files that move.
+//! Not here: when passes are run, and watching.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use musicfs_core::{
-    Clock, FileId, MetaDb, MetaError, Origin, OriginError, OriginId, Refreshed, Refresher, Template,
+    Clock, EventBus, EventKind, FileId, MetaDb, MetaError, MonoTime, Origin, OriginError, OriginId,
+    OriginPath, Refreshed, Refresher, Template, UnixNanos,
 };
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -29,21 +37,51 @@ use tracing::warn;
 use crate::library::{Library, LibraryError};
 
 mod delta;
+mod known;
+mod moves;
 mod parse;
 mod pass;
+mod proof;
 mod rearrange;
+mod record;
 mod refresh;
+mod trash;
 mod writer;
 
-pub use delta::{Delta, DeltaDetector, Listed};
+pub use delta::{Delta, DeltaDetector, Listed, Reread};
+pub use trash::{TrashFilter, Trashed};
+
+/// Difference between the two clocks from which on the wall clock is taken to have been set.
+const CLOCK_JUMP: Duration = Duration::from_secs(5);
+/// How long a missing file that is cached stays in the tree, unless the user says otherwise.
+const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How a scanner works.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ScannerConfig {
     /// How tags become paths.
     pub template: Template,
     /// How many files are parsed at once; 0 for as many as there are cores.
     pub workers: usize,
+    /// How long a missing file that is cached whole stays in the tree.
+    pub missing_grace: Duration,
+}
+
+impl Default for ScannerConfig {
+    fn default() -> Self {
+        Self { template: Template::default(), workers: 0, missing_grace: GRACE }
+    }
+}
+
+/// What a pass is to do, beyond bringing the catalogue up to date with the whole of an origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PassOptions {
+    /// The files and folders to look at; all when `None`.
+    pub paths: Option<Vec<OriginPath>>,
+    /// Reads music again that seems unchanged.
+    pub reread: bool,
+    /// The user has said that the origin is as it should be, however much is gone.
+    pub confirmed: bool,
 }
 
 /// What a pass did.
@@ -59,6 +97,8 @@ pub struct ScanReport {
     pub added: u64,
     /// Files that changed.
     pub changed: u64,
+    /// Files that are at another path than they were, or another format of the same track.
+    pub moved: u64,
     /// Files that were found to be gone.
     pub missing: u64,
     /// Files that had been gone and are back.
@@ -69,6 +109,13 @@ pub struct ScanReport {
     pub complete: bool,
     /// Why nothing was taken for gone although files are not listed; `None` when there is no such reason.
     pub held_back: Option<String>,
+    /// What was held back waits for the user to confirm it.
+    pub needs_confirmation: bool,
+    /// The pass before had not come to its end.
+    pub resumed: bool,
+    /// It went on where that pass was, so that what came before was not listed.
+    #[serde(skip)]
+    goes_on: bool,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -81,12 +128,31 @@ impl ScanReport {
             unchanged: 0,
             added: 0,
             changed: 0,
+            moved: 0,
             missing: 0,
             returned: 0,
             problems: 0,
             complete: false,
             held_back: None,
+            needs_confirmation: false,
+            resumed: false,
+            goes_on: false,
             elapsed_ms: 0,
+        }
+    }
+
+    /// Joins the report of a pass that went on with that of the one that brought it to its end.
+    fn after(self, first: &Self) -> Self {
+        Self {
+            added: self.added + first.added,
+            changed: self.changed + first.changed,
+            moved: self.moved + first.moved,
+            returned: self.returned + first.returned,
+            problems: self.problems + first.problems,
+            unchanged: self.unchanged.saturating_sub(first.added + first.changed),
+            resumed: true,
+            elapsed_ms: self.elapsed_ms + first.elapsed_ms,
+            ..self
         }
     }
 }
@@ -153,6 +219,10 @@ pub struct Scanner {
     clock: Arc<dyn Clock>,
     template: RwLock<Arc<Template>>,
     workers: usize,
+    grace: RwLock<Duration>,
+    events: Option<EventBus>,
+    /// When the last pass began, by both clocks.
+    last: Mutex<Option<(MonoTime, UnixNanos)>>,
     pass: tokio::sync::Mutex<()>,
     progress: watch::Sender<ScanProgress>,
     refreshing: Mutex<HashMap<FileId, Arc<tokio::sync::Mutex<()>>>>,
@@ -181,10 +251,24 @@ impl Scanner {
             clock,
             template: RwLock::new(Arc::new(config.template)),
             workers: if config.workers == 0 { cores() } else { config.workers },
+            grace: RwLock::new(config.missing_grace),
+            events: None,
+            last: Mutex::default(),
             pass: tokio::sync::Mutex::new(()),
             progress: watch::Sender::default(),
             refreshing: Mutex::default(),
         }
+    }
+
+    /// Tells events of passes to those who listen to `bus`.
+    pub fn with_events(mut self, bus: EventBus) -> Self {
+        self.events = Some(bus);
+        self
+    }
+
+    /// Changes how long a missing file that is cached whole stays in the tree.
+    pub fn set_missing_grace(&self, grace: Duration) {
+        *self.grace.write() = grace;
     }
 
     /// Returns a receiver of the progress made.
@@ -229,10 +313,33 @@ impl Scanner {
         full: bool,
         cancel: &CancellationToken,
     ) -> Result<ScanReport, ScanError> {
+        self.scan_with(origin, &PassOptions { reread: full, ..PassOptions::default() }, cancel).await
+    }
+
+    /// As [`Scanner::scan`], with more to choose from.
+    ///
+    /// # Errors
+    /// As [`Scanner::scan`].
+    pub async fn scan_with(
+        &self,
+        origin: &OriginId,
+        options: &PassOptions,
+        cancel: &CancellationToken,
+    ) -> Result<ScanReport, ScanError> {
+        let paths = options.paths.clone().map(pass::without_nested);
+        let paths = paths.filter(|paths| !paths.iter().any(OriginPath::is_root));
+        let options = PassOptions { paths, ..options.clone() };
         let found = self.origins.read().iter().find(|o| o.id() == origin).cloned();
         let origin = found.ok_or_else(|| ScanError::UnknownOrigin(origin.clone()))?;
         let _pass = self.pass.lock().await;
-        let done = pass::run(self, origin, full, cancel).await;
+        let done = match pass::run(self, origin.clone(), &options, cancel).await {
+            // What was listed before it went on was not listed now: only a whole listing tells what is gone.
+            Ok(first) if first.goes_on => {
+                let rest = pass::run(self, origin, &PassOptions { reread: false, ..options }, cancel).await;
+                rest.map(|rest| rest.after(&first))
+            }
+            done => done,
+        };
         self.progress.send_modify(|p| {
             (p.phase, p.origin) = (ScanPhase::Idle, None);
             if let Ok(report) = &done {
@@ -240,6 +347,35 @@ impl Scanner {
             }
         });
         done
+    }
+
+    fn grace(&self) -> Duration {
+        *self.grace.read()
+    }
+
+    /// Returns which unchanged files a pass that begins now reads.
+    fn what_to_reread(&self, options: &PassOptions) -> Reread {
+        let (now, unix) = (self.clock.now(), self.clock.unix());
+        let last = self.last.lock().replace((now, unix));
+        if options.reread {
+            return Reread::All;
+        }
+        let Some((then, unix_then)) = last else { return Reread::None };
+        let elapsed = i64::try_from(now.since(then).as_nanos()).unwrap_or(i64::MAX);
+        let expected = unix_then.0.saturating_add(elapsed);
+        if expected.abs_diff(unix.0) <= CLOCK_JUMP.as_nanos() as u64 {
+            return Reread::None;
+        }
+        warn!("the clock of this machine was set; files of the time between are looked at");
+        let from = unix_then.0.min(unix.0.saturating_sub(elapsed));
+        Reread::Of(UnixNanos(from), UnixNanos(unix.0.max(expected)))
+    }
+
+    fn tell_superseded(&self, moves: &[moves::Move]) {
+        let Some(events) = &self.events else { return };
+        for m in moves {
+            events.publish(EventKind::FileSuperseded { id: m.old, old: m.old, path: m.to.to_string() });
+        }
     }
 
     fn parts(&self) -> Parts {

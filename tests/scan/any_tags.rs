@@ -104,7 +104,8 @@ fn scanned(music: &Path, stores: &Path, template: &str) -> Database {
     let (library, _) = Library::open(&stores.join("library.db"), &*clock).unwrap();
     let id = OriginId::from("music");
     let origin: Arc<dyn Origin> = Arc::new(LocalOrigin::new(id.clone(), music));
-    let config = ScannerConfig { template: Template::parse(template).unwrap(), workers: 1 };
+    let config =
+        ScannerConfig { template: Template::parse(template).unwrap(), workers: 1, ..Default::default() };
     let scanner = Arc::new(Scanner::new(
         Arc::clone(&db) as Arc<dyn MetaDb>,
         Arc::new(library),

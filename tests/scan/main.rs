@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod any_tags;
+mod reconcile;
+mod shelf;
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -30,7 +32,8 @@ fn scanner(dir: &Path, db: &Arc<Database>, origins: &[&str], template: &str) -> 
     let (library, _) = Library::open(&dir.join("library.db"), &*clock).unwrap();
     let origin = |id: &&str| Arc::new(LocalOrigin::new(*id, dir.join(id))) as Arc<dyn Origin>;
     let origins = origins.iter().map(origin).collect();
-    let config = ScannerConfig { template: Template::parse(template).unwrap(), workers: 2 };
+    let config =
+        ScannerConfig { template: Template::parse(template).unwrap(), workers: 2, ..Default::default() };
     Scanner::new(db.clone(), Arc::new(library), origins, clock, config)
 }
 

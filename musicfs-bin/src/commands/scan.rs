@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use musicfs_core::{Clock, OriginId};
 use musicfs_fuse::Os;
+use musicfs_sync::PassOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -82,7 +83,7 @@ async fn by_daemon(
     client: &Client,
 ) -> anyhow::Result<BTreeMap<String, ScanResult>> {
     let origins = args.only.iter().map(|name| name_of(cx, name)).collect();
-    let order = ScanOrder { origins, full: args.full };
+    let order = ScanOrder { origins, full: args.full, confirm: args.confirm };
     let mut job = client.scan(&order).await.context("the daemon did not take the order")?;
     let mut progress = progress(cx);
     while !job.done {
@@ -166,9 +167,10 @@ async fn scan_all(
     let work = async {
         let mut results = BTreeMap::new();
         engine.scanner.arrange(&cancel).await.map_err(|e| anyhow!(chain(&e)))?;
+        let options = PassOptions { reread: args.full, confirmed: args.confirm, ..PassOptions::default() };
         for origin in chosen {
             let began = cx.clock.now();
-            let result = match engine.scanner.scan(&origin, args.full, &cancel).await {
+            let result = match engine.scanner.scan_with(&origin, &options, &cancel).await {
                 Ok(report) => {
                     // So that a mount need not look whether the origin is there.
                     engine.library.record_origin(&origin, cx.clock.unix())?;

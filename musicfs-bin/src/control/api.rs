@@ -167,8 +167,14 @@ pub(crate) struct ScanResult {
     pub(crate) returned: u64,
     pub(crate) problems: u64,
     pub(crate) complete: bool,
+    /// Files that are at another path than they were.
+    #[serde(default)]
+    pub(crate) moved: u64,
     /// Why nothing was marked missing.
     pub(crate) held_back: Option<String>,
+    /// What was held back waits for `musicfs scan --confirm`.
+    #[serde(default)]
+    pub(crate) needs_confirmation: bool,
     pub(crate) elapsed_ms: u64,
     /// Why it failed; the figures count up to there.
     pub(crate) error: Option<String>,
@@ -192,6 +198,8 @@ pub(crate) struct ScanOrder {
     pub(crate) origins: Vec<String>,
     /// Whether to read unchanged files again.
     pub(crate) full: bool,
+    /// Whether to accept that files are gone which a scan held back.
+    pub(crate) confirm: bool,
 }
 
 /// What became of a [`ScanOrder`]: `GET /v1/scan/progress?job=N`

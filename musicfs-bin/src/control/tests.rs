@@ -53,9 +53,9 @@ async fn served() -> (tempfile::TempDir, Client) {
 async fn requests_are_answered_and_refusals_keep_their_reason() {
     let (_dir, client) = served().await;
     assert_eq!(client.health().await.unwrap().problems, ["a"]);
-    let order = ScanOrder { origins: Vec::new(), full: true };
+    let order = ScanOrder { origins: Vec::new(), full: true, confirm: false };
     assert_eq!(client.scan(&order).await.unwrap().job, 8);
-    let order = ScanOrder { origins: vec!["none".into()], full: true };
+    let order = ScanOrder { origins: vec!["none".into()], full: true, confirm: false };
     assert!(matches!(client.scan(&order).await, Err(ClientError::Refused(why)) if why == "no origin 'none'"));
     assert!(client.job(7).await.unwrap().done);
     assert!(matches!(client.job(9).await, Err(ClientError::NotFound(_))));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use musicfs_core::{Clock, EventKind, MonoTime, OriginId, SystemClock};
-use musicfs_sync::{ScanError, ScanProgress, ScanReport};
+use musicfs_sync::{PassOptions, ScanError, ScanProgress, ScanReport};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ enum Scope {
 struct Order {
     scope: Scope,
     full: bool,
+    confirm: bool,
     done: bool,
     results: BTreeMap<String, ScanResult>,
 }
@@ -77,11 +78,22 @@ impl Scans {
 
     /// Orders a scan of these origins, or of all when none is named, and returns its number.
     pub(crate) fn order(&self, origins: Vec<OriginId>, full: bool) -> u64 {
+        self.add(origins, full, false)
+    }
+
+    /// Orders a scan of these origins that accepts whatever is gone, and returns its number. Without an origin it
+    /// accepts nothing.
+    pub(crate) fn order_confirmed(&self, origins: Vec<OriginId>, full: bool) -> u64 {
+        let named = !origins.is_empty();
+        self.add(origins, full, named)
+    }
+
+    fn add(&self, origins: Vec<OriginId>, full: bool, confirm: bool) -> u64 {
         let scope = if origins.is_empty() { Scope::All } else { Scope::These(origins) };
         let mut orders = self.orders.lock();
         orders.last += 1;
         let number = orders.last;
-        orders.all.insert(number, Order { scope, full, done: false, results: BTreeMap::new() });
+        orders.all.insert(number, Order { scope, full, confirm, done: false, results: BTreeMap::new() });
         orders.waiting.push_back(number);
         while orders.all.len() > REMEMBERED {
             let Some(old) = orders.all.iter().find(|(_, order)| order.done).map(|(number, _)| *number) else {
@@ -198,10 +210,9 @@ impl Scans {
     }
 
     async fn carry_out(&self, number: u64) {
-        let Some((scope, full)) = self.orders.lock().all.get(&number).map(|o| (o.scope.clone(), o.full))
-        else {
-            return;
-        };
+        let order = self.orders.lock().all.get(&number).map(|o| (o.scope.clone(), o.full, o.confirm));
+        let Some((scope, full, confirm)) = order else { return };
+        let options = PassOptions { reread: full, confirmed: confirm, ..PassOptions::default() };
         let origins = match scope {
             Scope::All => self.engine.origin_ids(),
             Scope::These(origins) => origins,
@@ -212,7 +223,7 @@ impl Scans {
             }
             let began = self.clock.now();
             self.engine.events.publish(EventKind::SyncStarted { origin: origin.clone() });
-            let result = match self.engine.scanner.scan(&origin, full, &self.cancel).await {
+            let result = match self.engine.scanner.scan_with(&origin, &options, &self.cancel).await {
                 Ok(report) => result_of(&report),
                 Err(error) => ScanResult {
                     error: Some(chain(&error)),
@@ -250,6 +261,9 @@ fn outcome(origin: &OriginId, result: &ScanResult) -> EventKind {
     if let Some(reason) = result.error.clone() {
         return EventKind::SyncFailed { origin, reason };
     }
+    if let Some(reason) = result.held_back.clone().filter(|_| result.needs_confirmation) {
+        return EventKind::SyncHeld { origin, reason };
+    }
     EventKind::SyncFinished {
         origin,
         listed: result.listed,
@@ -283,11 +297,13 @@ pub(crate) fn result_of(report: &ScanReport) -> ScanResult {
         unchanged: report.unchanged,
         added: report.added,
         changed: report.changed,
+        moved: report.moved,
         missing: report.missing,
         returned: report.returned,
         problems: report.problems,
         complete: report.complete,
         held_back: report.held_back.clone(),
+        needs_confirmation: report.needs_confirmation,
         elapsed_ms: report.elapsed_ms,
         error: None,
     }

@@ -324,7 +324,11 @@ impl Controlled for Daemon {
         }
         let origins: Result<Vec<OriginId>, String> =
             order.origins.iter().map(|name| self.origin_named(name)).collect();
-        let number = self.scans.order(origins?, order.full);
+        let number = if order.confirm {
+            self.scans.order_confirmed(origins?, order.full)
+        } else {
+            self.scans.order(origins?, order.full)
+        };
         self.scans.job(number).ok_or_else(|| "the order was lost".to_owned())
     }
 

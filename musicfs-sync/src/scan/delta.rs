@@ -1,9 +1,12 @@
 //! What changed: a listing compared with what is known. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use musicfs_core::{FileId, FileKind, FileState, FileVersion, KnownFile, OriginEntry, OriginId, OriginPath};
+use musicfs_core::{
+    FileId, FileKind, FileState, FileVersion, KnownFile, OriginEntry, OriginId, OriginPath, UnixNanos,
+};
 
+use super::known::KnownFiles;
 use crate::tags;
 
 /// What a listed file means for the catalogue.
@@ -30,49 +33,118 @@ pub enum Listed {
     Changed,
 }
 
-#[derive(Debug)]
-struct Known {
-    version: FileVersion,
-    kind: FileKind,
-    state: FileState,
-    seen: bool,
+/// Which files are read although they seem unchanged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reread {
+    /// None.
+    #[default]
+    None,
+    /// All music.
+    All,
+    /// Those whose time lies in this span: the clock of this machine was set meanwhile, so that a file may have
+    /// changed and have the time that it had.
+    Of(UnixNanos, UnixNanos),
+}
+
+impl Reread {
+    fn wants(self, version: &FileVersion) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Of(from, to) => version.mtime.is_none_or(|time| from <= time && time <= to),
+        }
+    }
 }
 
 /// Compares the listing of one origin with what is known of it, page by page.
 ///
 /// The outcome depends on neither the order of the entries nor the way they are cut into pages, and a page that is
-/// given twice changes nothing.
-#[derive(Debug)]
+/// given twice changes nothing. Versions are compared to the nanosecond.
+#[derive(Clone, Debug)]
 pub struct DeltaDetector {
     origin: OriginId,
-    known: HashMap<FileId, Known>,
+    known: KnownFiles,
     identities: HashMap<OriginPath, FileId>,
-    reread: bool,
+    /// Ids that belong to the paths in `identities`, and to no other.
+    taken: HashSet<FileId>,
+    excluded: HashSet<OriginPath>,
+    reread: Reread,
     listed: u64,
+    unchanged: u64,
 }
 
 impl DeltaDetector {
-    /// Makes a detector that knows nothing yet. With `reread`, what seems unchanged is read all the same.
-    pub fn new(origin: OriginId, identities: HashMap<OriginPath, FileId>, reread: bool) -> Self {
-        Self { origin, known: HashMap::new(), identities, reread, listed: 0 }
+    /// Makes a detector that knows nothing yet but the ids that do not follow from their paths.
+    pub fn new(origin: OriginId, identities: HashMap<OriginPath, FileId>, reread: Reread) -> Self {
+        let taken = identities.values().copied().collect();
+        let (known, excluded) = (KnownFiles::default(), HashSet::new());
+        Self { origin, known, identities, taken, excluded, reread, listed: 0, unchanged: 0 }
+    }
+
+    /// Leaves out what the user does not want to see: files, and folders with all below.
+    pub fn exclude(&mut self, paths: HashSet<OriginPath>) {
+        self.excluded = paths;
     }
 
     /// Records a file that the catalogue knows.
-    pub fn add_known(&mut self, file: KnownFile) {
-        let KnownFile { id, version, kind, state } = file;
-        self.known.insert(id, Known { version, kind, state, seen: false });
+    pub fn add_known(&mut self, file: &KnownFile) {
+        self.known.add(file);
+    }
+
+    /// Tells whether the catalogue knows none.
+    pub fn knows_nothing(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// Returns the id of the file at `path`, known or not.
     pub fn id_of(&self, path: &OriginPath) -> FileId {
         // Nearly always there is no exception to look up.
-        let exception = if self.identities.is_empty() { None } else { self.identities.get(path) };
-        exception.copied().unwrap_or_else(|| FileId::derive(&self.origin, path, 0))
+        if self.identities.is_empty() {
+            return FileId::derive(&self.origin, path, 0);
+        }
+        if let Some(id) = self.identities.get(path) {
+            return *id;
+        }
+        // A file that was here has taken the id along.
+        let mut salt = 0;
+        loop {
+            let id = FileId::derive(&self.origin, path, salt);
+            if !self.taken.contains(&id) {
+                return id;
+            }
+            salt += 1;
+        }
+    }
+
+    /// Tells whether an id is not the one that follows from its path, and not yet recorded.
+    pub(super) fn is_new_exception(&self, id: FileId, path: &OriginPath) -> bool {
+        !self.identities.is_empty()
+            && !self.identities.contains_key(path)
+            && FileId::derive(&self.origin, path, 0) != id
+    }
+
+    /// Tells whether some known file may have this version, so that a new file may be that one, moved.
+    pub(super) fn may_have_moved(&self, version: &FileVersion) -> bool {
+        self.known.may_have(version)
+    }
+
+    fn is_excluded(&self, path: &OriginPath) -> bool {
+        if self.excluded.is_empty() {
+            return false;
+        }
+        let mut at = path.clone();
+        while !at.is_root() {
+            if self.excluded.contains(&at) {
+                return true;
+            }
+            at = at.parent();
+        }
+        false
     }
 
     /// Decides on one entry of a listing and takes note of it.
     pub fn detect_changes(&mut self, entry: &OriginEntry) -> Delta {
-        if tags::is_ignored(&entry.path) {
+        if tags::is_ignored(&entry.path) || self.is_excluded(&entry.path) {
             return Delta::Ignored;
         }
         let sidecar = tags::sidecar_kind(&entry.path).is_some();
@@ -82,17 +154,19 @@ impl DeltaDetector {
         }
         self.listed += 1;
         let id = self.id_of(&entry.path);
-        let listed = match self.known.get_mut(&id) {
+        let reread = self.reread;
+        let listed = match self.known.get_mut(id) {
             None => Listed::New,
             Some(known) => {
                 known.seen = true;
-                let same = known.version.is_same(&entry.version) && known.state != FileState::Pending;
+                let same = known.is_version(&entry.version) && known.state != FileState::Pending;
+                self.unchanged += u64::from(same);
                 // A missing file that is back is shown again even when it is to be reread.
                 if same && known.state == FileState::Missing {
                     known.state = FileState::Present;
                     return Delta::Returned(id, known.kind);
                 }
-                if same && !(self.reread && known.kind != FileKind::Sidecar) {
+                if same && (known.kind == FileKind::Sidecar || !reread.wants(&entry.version)) {
                     return Delta::Unchanged(id, known.kind);
                 }
                 Listed::Changed
@@ -106,18 +180,27 @@ impl DeltaDetector {
         self.listed
     }
 
+    /// Returns how many of them were as the catalogue has them.
+    pub fn unchanged(&self) -> u64 {
+        self.unchanged
+    }
+
     /// Returns how many known files are thought to be there.
-    pub fn expected(&self) -> u64 {
-        self.known.values().filter(|known| known.state == FileState::Present).count() as u64
+    pub fn expected(&mut self) -> u64 {
+        self.known.iter().filter(|(_, known)| known.state == FileState::Present).count() as u64
     }
 
     /// Returns the files that were known and not listed, in order of id. They are gone if, and only if, the listing
-    /// was complete.
-    pub fn unseen(&self) -> Vec<FileId> {
-        let gone = |known: &Known| !known.seen && known.state == FileState::Present;
-        let mut ids: Vec<FileId> = self.known.iter().filter(|(_, k)| gone(k)).map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        ids
+    /// was complete. Those that wait for their first read, or are missing already, are none of them.
+    pub fn unseen(&mut self) -> Vec<FileId> {
+        let gone = self.known.iter().filter(|(_, known)| !known.seen && known.state == FileState::Present);
+        gone.map(|(id, _)| id).collect()
+    }
+
+    /// Returns the files that were missing before and are still.
+    pub(super) fn still_missing(&mut self) -> Vec<FileId> {
+        let still = self.known.iter().filter(|(_, known)| known.state == FileState::Missing);
+        still.map(|(id, _)| id).collect()
     }
 }
 
@@ -135,11 +218,11 @@ mod tests {
         OriginEntry { path: OriginPath::new(path).unwrap(), version: version(mtime) }
     }
 
-    fn detector(known: &[(&str, i64, FileKind, FileState)], reread: bool) -> DeltaDetector {
+    fn detector(known: &[(&str, i64, FileKind, FileState)], reread: Reread) -> DeltaDetector {
         let mut detector = DeltaDetector::new(OriginId::from("o"), HashMap::new(), reread);
         for (path, mtime, kind, state) in known {
             let id = detector.id_of(&OriginPath::new(path).unwrap());
-            detector.add_known(KnownFile { id, version: version(*mtime), kind: *kind, state: *state });
+            detector.add_known(&KnownFile { id, version: version(*mtime), kind: *kind, state: *state });
         }
         detector
     }
@@ -160,7 +243,7 @@ mod tests {
                 ("long-gone.flac", 1, Audio, Missing),
                 ("never-read.flac", 1, Unparsed, Pending),
             ],
-            false,
+            Reread::None,
         );
         let id = |d: &DeltaDetector, path: &str| d.id_of(&OriginPath::new(path).unwrap());
         let mut detect = |path: &str, mtime| d.detect_changes(&entry(path, mtime));
@@ -176,7 +259,8 @@ mod tests {
         assert!(matches!(detect("program.exe", 1), Delta::Ignored));
         assert!(matches!(detect("._same.flac", 1), Delta::Ignored));
         // Neither what is known to be missing nor what waits for its first read goes missing.
-        assert_eq!(d.unseen(), vec![id(&d, "gone.flac")]);
+        let gone = id(&d, "gone.flac");
+        assert_eq!(d.unseen(), vec![gone]);
         assert_eq!(d.listed(), 9);
     }
 
@@ -187,10 +271,48 @@ mod tests {
                 ("a.flac", 1, FileKind::Audio, FileState::Present),
                 ("a.jpg", 1, FileKind::Sidecar, FileState::Present),
             ],
-            true,
+            Reread::All,
         );
         assert!(matches!(d.detect_changes(&entry("a.flac", 1)), Delta::Read(..)));
         assert!(matches!(d.detect_changes(&entry("a.jpg", 1)), Delta::Unchanged(..)));
+    }
+
+    #[test]
+    fn files_of_a_time_that_the_clock_went_through_twice_are_read() {
+        let rows = ["a.flac", "b.flac", "c.flac"].map(|p| (p, 0, FileKind::Audio, FileState::Present));
+        let mut d = detector(&rows, Reread::Of(UnixNanos(10), UnixNanos(20)));
+        for (n, (path, time)) in [("a.flac", 9), ("b.flac", 10), ("c.flac", 21)].into_iter().enumerate() {
+            let id = d.id_of(&OriginPath::new(path).unwrap());
+            d.add_known(&KnownFile {
+                id,
+                version: version(time),
+                kind: FileKind::Audio,
+                state: FileState::Present,
+            });
+            let delta = d.detect_changes(&entry(path, time));
+            assert_eq!(matches!(delta, Delta::Read(..)), n == 1, "{path}");
+        }
+    }
+
+    #[test]
+    fn excluded_files_and_folders_are_not_invented() {
+        let mut d = detector(&[], Reread::None);
+        d.exclude(["a/x.flac", "b"].map(|p| OriginPath::new(p).unwrap()).into());
+        for (path, ignored) in
+            [("a/x.flac", true), ("a/y.flac", false), ("b/c/z.flac", true), ("b2/z.flac", false)]
+        {
+            assert_eq!(d.detect_changes(&entry(path, 1)) == Delta::Ignored, ignored, "{path}");
+        }
+    }
+
+    #[test]
+    fn id_that_a_moved_file_took_along_is_not_given_to_its_successor() {
+        let (old, new) = (OriginPath::new("a.flac").unwrap(), OriginPath::new("b.flac").unwrap());
+        let moved = FileId::derive(&"o".into(), &old, 0);
+        let d = DeltaDetector::new("o".into(), HashMap::from([(new.clone(), moved)]), Reread::None);
+        assert_eq!(d.id_of(&new), moved);
+        assert_eq!(d.id_of(&old), FileId::derive(&"o".into(), &old, 1));
+        assert!(d.is_new_exception(d.id_of(&old), &old) && !d.is_new_exception(moved, &new));
     }
 
     proptest! {
@@ -205,8 +327,8 @@ mod tests {
             let rows: Vec<_> =
                 rows.iter().map(|(p, m)| (p.as_str(), *m, FileKind::Audio, FileState::Present)).collect();
             let entries: Vec<_> = listed.iter().map(|(n, m)| entry(&name(n), *m)).collect();
-            let mut forward = detector(&rows, false);
-            let mut turned = detector(&rows, false);
+            let mut forward = detector(&rows, Reread::None);
+            let mut turned = detector(&rows, Reread::None);
             let mut first: Vec<_> = entries.iter().map(|e| (e.path.clone(), forward.detect_changes(e))).collect();
             let at = if entries.is_empty() { 0 } else { order.index(entries.len()) };
             let mut again = entries.clone();

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, FutureExt};
 use musicfs_core::{
     FileId, FileKind, FileMeta, FileState, FileVersion, LocalAccess, Origin, OriginEntry, OriginError,
-    OriginErrorKind, OriginPath,
+    OriginErrorKind, OriginPath, ScanCursor,
 };
 
 use tracing::warn;
@@ -28,6 +28,8 @@ pub(super) enum Item {
     KnownMusicIn(OriginPath),
     /// Recorded already, but to be shown again.
     Returned(FileId, FileKind, OriginPath),
+    /// All that was listed up to here has gone by.
+    UpTo(ScanCursor),
 }
 
 /// An item after reading.
@@ -43,6 +45,8 @@ pub(super) enum Done {
     KnownMusicIn(OriginPath),
     /// See [`Item::Returned`].
     Returned(FileId, FileKind, OriginPath),
+    /// See [`Item::UpTo`].
+    UpTo(ScanCursor),
 }
 
 /// Reads the items of a chunk, keeping their order. On files of this machine the chunk is one blocking job, which
@@ -134,6 +138,7 @@ fn without_reading(origin: &dyn Origin, item: Item) -> Result<Done, (FileId, Lis
         Item::KnownSidecar(id, path) => Ok(Done::KnownSidecar(id, path)),
         Item::KnownMusicIn(folder) => Ok(Done::KnownMusicIn(folder)),
         Item::Returned(id, kind, path) => Ok(Done::Returned(id, kind, path)),
+        Item::UpTo(cursor) => Ok(Done::UpTo(cursor)),
     }
 }
 

@@ -1,21 +1,33 @@
-//! One pass over one origin.
+//! One pass over one origin, or over a part of it.
 
-use std::collections::HashSet;
+mod conclude;
+mod listing;
+mod sidecars;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use musicfs_core::{FileId, FileKind, KnownFile, MonoTime, Op, Origin, OriginPath, ScanPage, ScanRequest};
+use musicfs_core::{
+    FileId, FileKind, FileMeta, FileQuery, KnownFile, MetaDb, MonoTime, Origin, OriginId, OriginPath,
+    ScanCursor, ScanPage,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::delta::{Delta, DeltaDetector, Listed};
+use super::delta::{Delta, DeltaDetector, Listed, Reread};
 use super::parse::{self, Done, Item};
+use super::proof;
+use super::record::{Record, Unfinished};
 use super::writer::{BATCH, Writer};
-use super::{ScanError, ScanPhase, ScanReport, Scanner, blocking};
-use crate::arrange::{self, FolderTrack, MusicFolders};
+use super::{PassOptions, ScanError, ScanPhase, ScanReport, Scanner, blocking};
+use crate::arrange::{self, FolderTrack};
+use crate::library::{Identity, Library};
+use listing::Listing;
+pub(crate) use listing::without_nested;
+use sidecars::{Folders, Orphans};
 
 /// How long a parsed file may wait for its batch to fill: found files are to be seen within a second.
 const MAX_WAIT: Duration = Duration::from_millis(300);
@@ -23,14 +35,14 @@ const MAX_WAIT: Duration = Duration::from_millis(300);
 const LOCAL_CHUNK: usize = 64;
 /// Parsing jobs under way per worker, so that none is idle while a batch is applied.
 const JOBS_PER_WORKER: usize = 8;
-/// More changed folders than this are not compared one by one with those that might follow them.
-const MANY_FOLDERS: usize = 1_000;
+/// Files of a query fetched at once.
+const PAGE: usize = 2_000;
 
 /// Runs a pass; the caller holds the scanner's pass lock.
 pub(super) async fn run(
     scanner: &Scanner,
     origin: Arc<dyn Origin>,
-    full: bool,
+    options: &PassOptions,
     cancel: &CancellationToken,
 ) -> Result<ScanReport, ScanError> {
     let id = origin.id().clone();
@@ -38,40 +50,23 @@ pub(super) async fn run(
     scanner.progress.send_modify(|p| {
         (p.origin, p.phase, p.listed, p.parsed, p.to_parse) = (Some(id.clone()), ScanPhase::Loading, 0, 0, 0);
     });
-    let (db, library, known_of) = (scanner.db.clone(), scanner.library.clone(), id.clone());
-    let loading = blocking(move || {
-        let ours = library.identities()?.into_iter().filter(|identity| identity.origin == known_of);
-        let ours = ours.map(|identity| (identity.path, identity.id)).collect();
-        let mut detector = DeltaDetector::new(known_of.clone(), ours, full);
-        db.known(&known_of, &mut |file: KnownFile| detector.add_known(file))?;
-        Ok::<_, ScanError>(detector)
-    });
-    let detector = tokio::select! {
-        loaded = loading => loaded??,
+    let begin = begin(scanner, origin, options);
+    let begun = tokio::select! {
+        begun = begin => begun?,
         () = cancel.cancelled() => return Err(ScanError::Cancelled),
     };
-    let writer = Writer::load_in_background(scanner).await?;
-    scanner.progress.send_modify(|p| p.phase = ScanPhase::Scanning);
-    let mut pass = Pass {
-        scanner,
-        origin,
-        detector,
-        writer: Some(writer),
-        waiting_since: None,
-        unlisted: Vec::new(),
-        open: OpenFolder::default(),
-        music: MusicFolders::default(),
-        orphans: Vec::new(),
-        mixed: Vec::new(),
-        touched: HashSet::new(),
-        report: ScanReport::new(id),
-    };
-    let outcome = pass.go(cancel).await;
-    // What was found is kept, however the pass ended.
-    let flushed = pass.flush().await;
-    let mut report = match outcome {
-        Ok(()) => flushed.map(|()| pass.report)?,
-        Err(error) => return Err(error),
+    let mut report = match begun {
+        Begun::Held(report) => report,
+        Begun::Pass(mut pass) => {
+            scanner.progress.send_modify(|p| p.phase = ScanPhase::Scanning);
+            let outcome = pass.go(cancel).await;
+            // What was found is kept, however the pass ended.
+            let flushed = pass.flush().await;
+            match outcome {
+                Ok(()) => flushed.map(|()| pass.report)?,
+                Err(error) => return Err(error),
+            }
+        }
     };
     report.elapsed_ms = u64::try_from(scanner.clock.now().since(started).as_millis()).unwrap_or(u64::MAX);
     info!(
@@ -79,6 +74,7 @@ pub(super) async fn run(
         listed = report.listed,
         added = report.added,
         changed = report.changed,
+        moved = report.moved,
         missing = report.missing,
         problems = report.problems,
         ms = report.elapsed_ms,
@@ -87,12 +83,129 @@ pub(super) async fn run(
     Ok(report)
 }
 
-impl Writer {
-    async fn load_in_background(scanner: &Scanner) -> Result<Self, ScanError> {
-        // Loading is a handful of queries, but they block.
-        let parts = scanner.parts();
-        blocking(move || Self::load(parts)).await?
+enum Begun<'a> {
+    Pass(Box<Pass<'a>>),
+    /// It must not even begin.
+    Held(ScanReport),
+}
+
+/// Has the origin show that it is itself, and loads what is known.
+async fn begin<'a>(
+    scanner: &'a Scanner,
+    origin: Arc<dyn Origin>,
+    options: &PassOptions,
+) -> Result<Begun<'a>, ScanError> {
+    let id = origin.id().clone();
+    let storage = origin.health().await.map_err(ScanError::Origin)?.identity;
+    let reread = scanner.what_to_reread(options);
+    let (db, library, of, paths) =
+        (scanner.db.clone(), scanner.library.clone(), id.clone(), options.paths.clone());
+    let loaded = blocking(move || load(&*db, &library, &of, paths.as_deref(), reread)).await??;
+    let (mut detector, record) = loaded;
+    let mut report = ScanReport::new(id);
+    let exchanged = matches!((&record.identity, &storage), (Some(was), Some(is)) if was != is);
+    if exchanged && !options.confirmed && (options.paths.is_some() || !detector.knows_nothing()) {
+        let same = options.paths.is_none() && holds_the_same(&*origin, &detector).await?;
+        if !same {
+            let origin = &report.origin;
+            warn!(%origin, "another storage is in the origin's place; nothing is changed");
+            report.held_back = Some("another storage is in its place; all files are kept".to_owned());
+            report.needs_confirmation = true;
+            return Ok(Begun::Held(report));
+        }
     }
+    let resume = record.unfinished.as_ref().and_then(Unfinished::goes_on_at);
+    let resume = resume.filter(|_| options.reread && options.paths.is_none());
+    report.resumed = record.unfinished.is_some();
+    report.goes_on = resume.is_some();
+    let listing = match &options.paths {
+        Some(paths) => Listing::of(&origin, paths.clone()),
+        None => Listing::whole(&*origin, resume),
+    };
+    // Loading is a handful of queries, but they block.
+    let parts = scanner.parts();
+    let writer = blocking(move || Writer::load(parts)).await??;
+    let knows_nothing = detector.knows_nothing();
+    let expected = detector.expected();
+    // What a pass that was killed had recorded of files that moved was not yet compared with those that are gone.
+    let arrived = record.unfinished.as_ref().map_or_else(Vec::new, |pass| pass.arrived.clone());
+    Ok(Begun::Pass(Box::new(Pass {
+        scanner,
+        origin,
+        options: options.clone(),
+        detector,
+        knows_nothing,
+        expected,
+        writer: Some(writer),
+        waiting_since: None,
+        listing: Some(listing),
+        completed: 0,
+        cursor: None,
+        storage,
+        record,
+        marked: None,
+        unlisted: Vec::new(),
+        open: OpenFolder::default(),
+        folders: Folders::default(),
+        arrived,
+        held: Vec::new(),
+        exceptions: Vec::new(),
+        report,
+    })))
+}
+
+/// Loads what a pass needs to know: one query, or one for each path.
+fn load(
+    db: &dyn MetaDb,
+    library: &Library,
+    origin: &OriginId,
+    paths: Option<&[OriginPath]>,
+    reread: Reread,
+) -> Result<(DeltaDetector, Record), ScanError> {
+    let ours = library.identities()?.into_iter().filter(|identity| identity.origin == *origin);
+    let ours = ours.map(|identity| (identity.path, identity.id)).collect();
+    let mut detector = DeltaDetector::new(origin.clone(), ours, reread);
+    detector.exclude(library.excluded(origin)?);
+    let Some(paths) = paths else {
+        db.known(origin, &mut |file: KnownFile| detector.add_known(&file))?;
+        return Ok((detector, Record::load(db, origin)?));
+    };
+    let known = |file: &FileMeta| KnownFile {
+        id: file.id,
+        version: file.version.clone(),
+        kind: file.kind,
+        state: file.state,
+    };
+    for path in paths {
+        let at = db.file(detector.id_of(path))?;
+        if let Some(file) = at.filter(|file| file.origin == *origin && file.path == *path) {
+            detector.add_known(&known(&file));
+        }
+        let query = FileQuery::Under(origin.clone(), path.clone());
+        let mut after = None;
+        loop {
+            let page = db.files(&query, after, PAGE)?;
+            page.files.iter().for_each(|file| detector.add_known(&known(file)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok((detector, Record::load(db, origin)?))
+}
+
+/// Lists an origin to see whether it holds what is known, without a change.
+async fn holds_the_same(origin: &dyn Origin, detector: &DeltaDetector) -> Result<bool, ScanError> {
+    let mut probe = detector.clone();
+    let mut pages = Listing::whole(origin, None).pages;
+    while let Some(page) = pages.next().await {
+        for entry in &page.map_err(ScanError::Origin)?.entries {
+            probe.detect_changes(entry);
+        }
+    }
+    let (expected, found) = (probe.expected(), probe.unchanged());
+    Ok(proof::is_same_library(expected, found))
 }
 
 /// The folder whose entries are arriving.
@@ -105,28 +218,38 @@ struct OpenFolder {
     changed: bool,
 }
 
-struct Orphans {
-    folder: OriginPath,
-    sidecars: Vec<(FileId, OriginPath)>,
-    changed: bool,
-}
-
 struct Pass<'a> {
     scanner: &'a Scanner,
     origin: Arc<dyn Origin>,
+    options: PassOptions,
     detector: DeltaDetector,
+    /// Nothing was known when it began, so that nothing can have moved.
+    knows_nothing: bool,
+    /// Files thought to be there when it began.
+    expected: u64,
     /// Always there, except while it is at work on another thread.
     writer: Option<Writer>,
     waiting_since: Option<MonoTime>,
+    /// There until it is begun.
+    listing: Option<Listing>,
+    /// Parts of the listing that said they are complete.
+    completed: usize,
+    /// Up to where all that was listed went to the writer.
+    cursor: Option<ScanCursor>,
+    /// What identified the storage when the pass began.
+    storage: Option<String>,
+    record: Record,
+    /// The catalogue has been told that a pass is under way, and how many files had arrived.
+    marked: Option<usize>,
     unlisted: Vec<OriginPath>,
     open: OpenFolder,
-    music: MusicFolders,
-    /// Folders with sidecars and without music.
-    orphans: Vec<Orphans>,
-    /// Folders in which some music is new and some was known: the catalogue must be asked about the whole.
-    mixed: Vec<OriginPath>,
-    /// Folders whose music may have moved in the tree.
-    touched: HashSet<OriginPath>,
+    folders: Folders,
+    /// Files that are new, and may be former ones.
+    arrived: Vec<FileId>,
+    /// Those of them that are not shown before that is known.
+    held: Vec<FileId>,
+    /// Ids that do not follow from their paths, to be remembered.
+    exceptions: Vec<Identity>,
     report: ScanReport,
 }
 
@@ -134,7 +257,7 @@ type Job = BoxFuture<'static, Result<Vec<Done>, ScanError>>;
 
 impl Pass<'_> {
     async fn go(&mut self, cancel: &CancellationToken) -> Result<(), ScanError> {
-        let mut pages = self.origin.scan(ScanRequest::all());
+        let Some(Listing { mut pages, parts }) = self.listing.take() else { return Ok(()) };
         let mut jobs: FuturesOrdered<Job> = FuturesOrdered::new();
         let (chunk, width) = match self.origin.local() {
             Some(_) => (LOCAL_CHUNK, self.scanner.workers * JOBS_PER_WORKER),
@@ -163,9 +286,11 @@ impl Pass<'_> {
                 },
             }
         }
+        self.report.complete = self.completed == parts && !self.report.goes_on;
         self.close_folder();
         self.flush().await?;
-        self.conclude().await
+        fail::fail_point!("delta-sync-before-conclusion", |_| Err(ScanError::Cancelled));
+        self.conclude(cancel).await
     }
 
     /// Compares a page with what is known, and returns what is to be done.
@@ -196,6 +321,11 @@ impl Pass<'_> {
                 Delta::Sidecar(id, listed) => items.push(Item::Sidecar(id, listed, entry)),
             }
         }
+        if self.options.reread
+            && let Some(cursor) = page.cursor
+        {
+            items.push(Item::UpTo(cursor));
+        }
         for unlisted in page.unlisted {
             warn!(
                 error = &unlisted.error as &dyn std::error::Error,
@@ -203,7 +333,7 @@ impl Pass<'_> {
             );
             self.unlisted.push(unlisted.path);
         }
-        self.report.complete |= page.complete;
+        self.completed += usize::from(page.complete);
         self.report.listed = self.detector.listed();
         self.scanner.progress.send_modify(|p| {
             p.listed = self.report.listed;
@@ -219,6 +349,7 @@ impl Pass<'_> {
         for done in done {
             match done {
                 Done::Nothing => {}
+                Done::UpTo(cursor) => self.cursor = Some(cursor),
                 Done::KnownMusicIn(folder) => self.enter(folder).has_known_music = true,
                 Done::KnownSidecar(id, path) => self.enter(path.parent()).sidecars.push((id, path)),
                 Done::Returned(id, kind, path) => {
@@ -233,21 +364,8 @@ impl Pass<'_> {
                     }
                 }
                 Done::File(file, listed) => {
-                    match listed {
-                        Listed::New => self.report.added += 1,
-                        Listed::Changed => self.report.changed += 1,
-                    }
                     parsed += u64::from(file.kind != FileKind::Sidecar);
-                    self.report.problems += u64::from(file.problem.is_some());
-                    let (id, kind, path) = (file.id, file.kind, file.path.clone());
-                    let wanted = self.writer()?.put(file);
-                    let open = self.enter(path.parent());
-                    open.changed = true;
-                    match (kind, wanted) {
-                        (FileKind::Audio, Some(wanted)) => open.tracks.push(FolderTrack { path, wanted }),
-                        (FileKind::Sidecar, _) => open.sidecars.push((id, path)),
-                        _ => {}
-                    }
+                    self.take_file(file, listed)?;
                 }
             }
         }
@@ -266,6 +384,37 @@ impl Pass<'_> {
         Ok(())
     }
 
+    fn take_file(&mut self, file: Box<FileMeta>, listed: Listed) -> Result<(), ScanError> {
+        match listed {
+            Listed::New => self.report.added += 1,
+            Listed::Changed => self.report.changed += 1,
+        }
+        self.report.problems += u64::from(file.problem.is_some());
+        let (id, kind, path) = (file.id, file.kind, file.path.clone());
+        if self.detector.is_new_exception(id, &path) {
+            self.exceptions.push(Identity { origin: self.origin.id().clone(), path: path.clone(), id });
+        }
+        let new = listed == Listed::New && !self.knows_nothing;
+        if new {
+            self.arrived.push(id);
+        }
+        if new && self.detector.may_have_moved(&file.version) {
+            self.held.push(id);
+            self.folders.resettle.insert(path.parent());
+            self.writer()?.record(file);
+            return Ok(());
+        }
+        let wanted = self.writer()?.put(file);
+        let open = self.enter(path.parent());
+        open.changed = true;
+        match (kind, wanted) {
+            (FileKind::Audio, Some(wanted)) => open.tracks.push(FolderTrack { path, wanted }),
+            (FileKind::Sidecar, _) => open.sidecars.push((id, path)),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Goes on to a folder; the one before is then known whole.
     fn enter(&mut self, folder: OriginPath) -> &mut OpenFolder {
         if self.open.path.as_ref() != Some(&folder) {
@@ -278,11 +427,17 @@ impl Pass<'_> {
     fn close_folder(&mut self) {
         let OpenFolder { path, tracks, sidecars, has_known_music, changed } = std::mem::take(&mut self.open);
         let Some(folder) = path else { return };
-        if has_known_music {
-            self.music.insert(folder.clone(), None);
+        let folders = &mut self.folders;
+        if self.options.paths.is_some() {
+            // Only a part of it may have been listed.
             if changed {
-                self.touched.insert(folder.clone());
-                self.mixed.push(folder);
+                folders.resettle.insert(folder);
+            }
+        } else if has_known_music {
+            folders.music.insert(folder.clone(), None);
+            if changed {
+                folders.touched.insert(folder.clone());
+                folders.resettle.insert(folder);
             }
         } else if let Some(home) = arrange::home_of(&tracks) {
             if let Some(writer) = &mut self.writer {
@@ -292,72 +447,11 @@ impl Pass<'_> {
                     }
                 }
             }
-            self.music.insert(folder.clone(), Some(home));
-            self.touched.insert(folder);
+            folders.music.insert(folder.clone(), Some(home));
+            folders.touched.insert(folder);
         } else if !sidecars.is_empty() {
-            self.orphans.push(Orphans { folder, sidecars, changed });
+            folders.orphans.push(Orphans { folder, sidecars, changed });
         }
-    }
-
-    /// With the whole listing known: places what depends on other folders, and concludes what is gone.
-    async fn conclude(&mut self) -> Result<(), ScanError> {
-        let gone = self.gone();
-        let origin = self.origin.id().clone();
-        let (orphans, mixed) = (std::mem::take(&mut self.orphans), std::mem::take(&mut self.mixed));
-        let touched = std::mem::take(&mut self.touched);
-        let mut music = std::mem::take(&mut self.music);
-        let unlisted = std::mem::take(&mut self.unlisted);
-        self.report.missing = self.write(move |writer| writer.lose(gone, &unlisted)).await?;
-        let lost = self.report.missing > 0;
-        self.write(move |writer| {
-            for folder in mixed {
-                let (tracks, sidecars) = writer.folder(&origin, &folder)?;
-                let Some(home) = arrange::home_of(&tracks) else { continue };
-                for (id, path) in sidecars {
-                    if let Some(shown) = arrange::beside(&home, &path, &tracks) {
-                        writer.place(id, shown);
-                    }
-                }
-                music.insert(folder, Some(home));
-            }
-            let concerned = |orphans: &Orphans| {
-                let related = |f: &OriginPath| f.is_within(&orphans.folder) || orphans.folder.is_within(f);
-                orphans.changed || lost || touched.len() > MANY_FOLDERS || touched.iter().any(related)
-            };
-            for orphans in orphans.iter().filter(|orphans| concerned(orphans)) {
-                for (id, path) in &orphans.sidecars {
-                    let load = |folder: &OriginPath| -> Result<_, ScanError> {
-                        Ok(arrange::home_of(&writer.folder(&origin, folder)?.0))
-                    };
-                    match music.place_orphan(path, load)? {
-                        Some(shown) => writer.place(*id, shown),
-                        None => writer.push(Op::Unplace(*id)),
-                    }
-                }
-            }
-            writer.flush()?;
-            writer.forget_single_discs()?;
-            if lost { writer.settle_names() } else { Ok(()) }
-        })
-        .await
-    }
-
-    /// Returns the files that are proven to be gone.
-    fn gone(&mut self) -> Vec<FileId> {
-        let unseen = self.detector.unseen();
-        let why = if unseen.is_empty() {
-            return unseen;
-        } else if !self.report.complete {
-            "the listing was cut short"
-        } else if self.detector.listed() == 0 {
-            "the listing came back empty"
-        } else {
-            return unseen;
-        };
-        let (origin, files) = (self.origin.id(), unseen.len());
-        warn!(%origin, files, "files are not listed, but kept: {why}");
-        self.report.held_back = Some(format!("{files} files are not listed, but kept: {why}"));
-        Vec::new()
     }
 
     fn writer(&mut self) -> Result<&mut Writer, ScanError> {
@@ -370,7 +464,31 @@ impl Pass<'_> {
         if self.writer.as_ref().is_none_or(|writer| writer.len() == 0) {
             return Ok(());
         }
-        self.write(Writer::flush).await
+        self.mark();
+        let exceptions = std::mem::take(&mut self.exceptions);
+        self.write(move |writer| {
+            writer.flush()?;
+            writer.add_identities(&exceptions)?;
+            fail::fail_point!("delta-sync-after-batch", |_| Err(ScanError::Cancelled));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Has the next batch say that this pass is under way, and how far it is.
+    fn mark(&mut self) {
+        let arrived = self.arrived.len();
+        if self.marked == Some(arrived) && !self.options.reread {
+            return;
+        }
+        self.marked = Some(arrived);
+        // A pass that reads everything again goes on where it was; any other finds by itself what is left to do.
+        let unfinished = Unfinished::new(self.options.reread, self.cursor.as_ref(), &self.arrived);
+        let record = Record { unfinished: Some(unfinished), ..self.record.clone() };
+        let op = record.op(self.origin.id());
+        if let Some(writer) = &mut self.writer {
+            writer.push(op);
+        }
     }
 
     /// Lets the writer work where blocking is allowed.

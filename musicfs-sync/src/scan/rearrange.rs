@@ -28,14 +28,24 @@ pub(super) async fn run(scanner: &Scanner, cancel: &CancellationToken) -> Result
         let mut writer = Writer::load(parts)?;
         progress.send_modify(|p| (p.phase, p.origin, p.listed) = (ScanPhase::Arranging, None, 0));
         let looked_at = |files| progress.send_modify(|p| p.listed += files);
-        let folders = place_music(&mut writer, &*db, &cancel, looked_at)?;
-        place_sidecars(&mut writer, &*db, folders, &cancel)?;
+        place_all(&mut writer, &cancel, looked_at)?;
         writer.push(Op::SetNote { key: NOTE.into(), value: Some(now) });
         writer.flush()?;
         info!(template = %writer.template(), "tree arranged");
         Ok(true)
     })
     .await?
+}
+
+/// Places all files anew, from what the catalogue has of them.
+pub(super) fn place_all(
+    writer: &mut Writer,
+    cancel: &CancellationToken,
+    looked_at: impl FnMut(u64),
+) -> Result<(), ScanError> {
+    let db = writer.db().clone();
+    let folders = place_music(writer, &*db, cancel, looked_at)?;
+    place_sidecars(writer, &*db, folders, cancel)
 }
 
 /// The folders of each origin, with the tracks in them.

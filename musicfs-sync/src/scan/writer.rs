@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use musicfs_core::{
-    AlbumKey, Applied, Batch, Clock, FileId, FileKind, FileMeta, FileQuery, FileState, MetaDb, MetaError, Op,
-    OriginId, OriginPath, Placement, Suffixed, Template, VirtualPath,
+    AlbumKey, Applied, Batch, Clock, FileId, FileKind, FileMeta, FilePage, FileQuery, FileState, MetaDb,
+    MetaError, Op, OriginId, OriginPath, Placement, Suffixed, Template, VirtualPath,
 };
 
+use super::moves::Move;
 use super::{Parts, ScanError};
 use crate::arrange::{self, FolderTrack};
 use crate::library::{Identity, Library};
@@ -64,14 +66,26 @@ impl Writer {
         &self.template
     }
 
-    /// Records a file and shows it where it wants to be; returns that place. Sidecars are placed by their folder.
-    pub(super) fn put(&mut self, file: Box<FileMeta>) -> Option<VirtualPath> {
+    /// Records a file, and returns where it wants to be shown; it is not shown there yet.
+    pub(super) fn record(&mut self, file: Box<FileMeta>) -> Option<VirtualPath> {
+        self.note_discs(&file);
+        let wanted = self.wanted(&file);
+        self.ops.push(Op::PutFile(file));
+        wanted
+    }
+
+    fn note_discs(&mut self, file: &FileMeta) {
         if let Some(key) = file.album_key()
             && file.audio.as_ref().and_then(|audio| audio.disc).is_some_and(|disc| disc > 1)
             && self.multi_disc.insert(key)
         {
             self.newly_multi.push(key);
         }
+    }
+
+    /// Records a file and shows it where it wants to be; returns that place. Sidecars are placed by their folder.
+    pub(super) fn put(&mut self, file: Box<FileMeta>) -> Option<VirtualPath> {
+        self.note_discs(&file);
         let id = file.id;
         let wanted = self.wanted(&file);
         // A file that waits for its first read is in the tree only when the user can do something about it.
@@ -111,18 +125,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes files for gone, but for those below a folder that could not be listed; returns how many.
-    pub(super) fn lose(&mut self, gone: Vec<FileId>, unlisted: &[OriginPath]) -> Result<u64, ScanError> {
+    /// Takes files for gone; returns how many. What is cached whole stays in the tree, as it can be played.
+    pub(super) fn lose(&mut self, gone: &[FileId]) -> Result<u64, ScanError> {
         let mut lost = 0;
         for id in gone {
-            if !unlisted.is_empty() {
-                let Some(file) = self.db.file(id)? else { continue };
-                if unlisted.iter().any(|folder| file.path.is_within(folder)) {
-                    continue;
-                }
+            let Some(file) = self.db.file(*id)? else { continue };
+            self.ops.push(Op::SetState(*id, FileState::Missing));
+            if !Self::is_cached_whole(&*self.db, &file)? {
+                self.ops.push(Op::Unplace(*id));
             }
-            self.ops.push(Op::SetState(id, FileState::Missing));
-            self.ops.push(Op::Unplace(id));
             lost += 1;
             if self.ops.len() >= BATCH {
                 self.flush()?;
@@ -130,6 +141,70 @@ impl Writer {
         }
         self.flush()?;
         Ok(lost)
+    }
+
+    /// Tells whether all of a file's version is cached.
+    pub(super) fn is_cached_whole(db: &dyn MetaDb, file: &FileMeta) -> Result<bool, ScanError> {
+        let cached = db.manifest(file.id)?;
+        Ok(cached.is_some_and(|(version, manifest)| {
+            version.is_same(&file.version) && manifest.covered() >= file.version.size
+        }))
+    }
+
+    /// Takes missing files out of the tree that have been missing for so long.
+    pub(super) fn hide_missing(&mut self, origin: &OriginId, grace: Duration) -> Result<(), ScanError> {
+        let before = self.clock.unix().0.saturating_sub(i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX));
+        let mut after = None;
+        loop {
+            let page = self.db.files(&FileQuery::Missing, after, BATCH)?;
+            for file in page.files.iter().filter(|f| f.origin == *origin && f.shown_at.is_some()) {
+                if self.db.missing_since(file.id)?.is_some_and(|since| since.0 <= before) {
+                    self.ops.push(Op::Unplace(file.id));
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return self.flush();
+            }
+        }
+    }
+
+    /// Lets former files go on as the new ones that they turned out to be.
+    pub(super) fn follow(&mut self, origin: &OriginId, moves: &[Move]) -> Result<(), ScanError> {
+        let mut identities = Vec::with_capacity(moves.len());
+        for Move { old, new, to, .. } in moves {
+            let Some(file) = self.db.file(*new)? else { continue };
+            self.ops.push(Op::Forget(*new));
+            self.ops.push(Op::Move { id: *old, path: to.clone() });
+            self.put(Box::new(FileMeta { id: *old, state: FileState::Present, ..file }));
+            identities.push(Identity { origin: origin.clone(), path: to.clone(), id: *old });
+            if self.ops.len() >= BATCH {
+                self.flush()?;
+            }
+        }
+        self.flush()?;
+        fail::fail_point!("delta-sync-after-moves", |_| Err(ScanError::Cancelled));
+        // After the batch: were it the other way round, a kill between would leave a row at a path not its own.
+        self.library.move_identities(&identities)?;
+        let new: Vec<FileId> = moves.iter().map(|m| m.new).collect();
+        new.iter().for_each(|id| drop(self.numbers.remove(id)));
+        self.newly_numbered.retain(|file| !new.contains(&file.id));
+        Ok(self.library.forget_numbers(&new)?)
+    }
+
+    /// Remembers ids that do not follow from their paths.
+    pub(super) fn add_identities(&self, identities: &[Identity]) -> Result<(), ScanError> {
+        Ok(identities.iter().try_for_each(|identity| self.library.add_identity(identity))?)
+    }
+
+    /// Returns the first files of a query.
+    pub(super) fn files(&self, query: &FileQuery, limit: usize) -> Result<FilePage, ScanError> {
+        Ok(self.db.files(query, None, limit)?)
+    }
+
+    /// Returns the catalogue.
+    pub(super) fn db(&self) -> &Arc<dyn MetaDb> {
+        &self.db
     }
 
     /// Returns where a track, or a file that could not be parsed, wants to be shown.

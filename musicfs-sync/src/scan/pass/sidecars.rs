@@ -1,0 +1,145 @@
+//! Where sidecars are shown once the files around them are known. Everything here blocks.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use musicfs_core::{FileId, FileKind, FileQuery, FileState, Op, OriginId, OriginPath};
+
+use crate::arrange::{self, MusicFolders};
+use crate::scan::ScanError;
+use crate::scan::writer::Writer;
+
+/// More changed folders than this are not compared one by one with those that might follow them.
+const MANY_FOLDERS: usize = 1_000;
+/// So many files around a changed folder are looked at by a pass over that folder alone.
+const NEARBY: usize = 5_000;
+
+/// A folder with sidecars and without music.
+pub(super) struct Orphans {
+    pub(super) folder: OriginPath,
+    pub(super) sidecars: Vec<(FileId, OriginPath)>,
+    pub(super) changed: bool,
+}
+
+/// What a pass gathered about folders.
+#[derive(Default)]
+pub(super) struct Folders {
+    /// Those with music.
+    pub(super) music: MusicFolders,
+    /// Those with sidecars only.
+    pub(super) orphans: Vec<Orphans>,
+    /// Those about which the catalogue must be asked.
+    pub(super) resettle: BTreeSet<OriginPath>,
+    /// Those whose music may have moved in the tree.
+    pub(super) touched: HashSet<OriginPath>,
+}
+
+impl Folders {
+    /// Places the sidecars of folders that changed, and those elsewhere that go by them: all when `all` says so.
+    pub(super) fn settle(
+        mut self,
+        writer: &mut Writer,
+        origin: &OriginId,
+        all: bool,
+    ) -> Result<(), ScanError> {
+        self.ask(writer, origin)?;
+        let many = self.touched.len() > MANY_FOLDERS;
+        for orphans in &self.orphans {
+            let related = |f: &OriginPath| f.is_within(&orphans.folder) || orphans.folder.is_within(f);
+            if orphans.changed || all || many || self.touched.iter().any(related) {
+                place_orphans(&mut self.music, writer, origin, orphans)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up the folders that the pass did not see whole.
+    fn ask(&mut self, writer: &mut Writer, origin: &OriginId) -> Result<(), ScanError> {
+        for folder in std::mem::take(&mut self.resettle) {
+            let (tracks, sidecars) = writer.folder(origin, &folder)?;
+            self.orphans.retain(|orphans| orphans.folder != folder);
+            let Some(home) = arrange::home_of(&tracks) else {
+                if !sidecars.is_empty() {
+                    self.orphans.push(Orphans { folder, sidecars, changed: true });
+                }
+                continue;
+            };
+            for (id, path) in sidecars {
+                if let Some(shown) = arrange::beside(&home, &path, &tracks) {
+                    writer.place(id, shown);
+                }
+            }
+            self.music.insert(folder.clone(), Some(home));
+            self.touched.insert(folder);
+        }
+        Ok(())
+    }
+
+    /// As [`Folders::settle`], after a pass that saw only some folders: what is around them is looked up. Tells
+    /// whether all that may go by them was.
+    pub(super) fn settle_part(mut self, writer: &mut Writer, origin: &OriginId) -> Result<bool, ScanError> {
+        let mut whole = true;
+        let folders = self.resettle.clone();
+        self.ask(writer, origin)?;
+        for folder in &folders {
+            whole &= self.look_around(writer, origin, folder)?;
+        }
+        let mut done = HashSet::new();
+        for orphans in self.orphans.iter().filter(|orphans| done.insert(orphans.folder.clone())) {
+            place_orphans(&mut self.music, writer, origin, orphans)?;
+        }
+        Ok(whole)
+    }
+
+    fn look_around(
+        &mut self,
+        writer: &mut Writer,
+        origin: &OriginId,
+        folder: &OriginPath,
+    ) -> Result<bool, ScanError> {
+        let top = folder.parent();
+        let near = writer.files(&FileQuery::Under(origin.clone(), top.clone()), NEARBY)?;
+        let mut found: BTreeMap<OriginPath, (bool, Vec<(FileId, OriginPath)>)> = BTreeMap::new();
+        for file in near.files.into_iter().filter(|file| file.state == FileState::Present) {
+            let (music, sidecars) = found.entry(file.path.parent()).or_default();
+            match file.kind {
+                FileKind::Audio => *music = true,
+                FileKind::Sidecar => sidecars.push((file.id, file.path)),
+                FileKind::Unparsed | FileKind::Other => {}
+            }
+        }
+        for (at, (music, sidecars)) in found {
+            if music {
+                self.music.insert_unknown(at);
+            } else if !sidecars.is_empty() && (at.is_within(folder) || folder.is_within(&at)) {
+                self.orphans.push(Orphans { folder: at, sidecars, changed: true });
+            }
+        }
+        let mut whole = near.next.is_none();
+        let mut above = top;
+        while !above.is_root() {
+            above = above.parent();
+            let (tracks, sidecars) = writer.folder(origin, &above)?;
+            whole &= sidecars.is_empty() || !tracks.is_empty();
+            self.music.insert_unknown(above.clone());
+        }
+        Ok(whole)
+    }
+}
+
+fn place_orphans(
+    music: &mut MusicFolders,
+    writer: &mut Writer,
+    origin: &OriginId,
+    orphans: &Orphans,
+) -> Result<(), ScanError> {
+    for (id, path) in &orphans.sidecars {
+        let load = |folder: &OriginPath| -> Result<_, ScanError> {
+            Ok(arrange::home_of(&writer.folder(origin, folder)?.0))
+        };
+        match music.place_orphan(path, load)? {
+            Some(shown) => writer.place(*id, shown),
+            None => writer.push(Op::Unplace(*id)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! What a pass leaves for the next one over the same origin.
+//!
+//! It is a note in the catalogue, written in the batches whose progress it tells, so that it is never ahead of them
+//! nor behind. A pass that changes nothing writes none.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use musicfs_core::{FileId, MetaDb, MetaError, Op, OriginId, ScanCursor};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Record {
+    /// What identified the storage when it was last listed whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) identity: Option<String>,
+    /// A pass began to change the catalogue and has not ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unfinished: Option<Unfinished>,
+    /// Sidecars may stand where they no longer belong.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) unsettled: bool,
+}
+
+/// How far a pass came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Unfinished {
+    /// It was to read unchanged files too.
+    pub(super) reread: bool,
+    /// Up to where what was listed is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<Arc<str>>,
+    /// New files that it recorded, and that may turn out to be former ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) arrived: Vec<FileId>,
+}
+
+/// So many new files of a pass that is killed are remembered; a file beyond them that had moved is taken for new.
+const MAX_ARRIVED: usize = 10_000;
+
+impl Unfinished {
+    pub(super) fn new(reread: bool, cursor: Option<&ScanCursor>, arrived: &[FileId]) -> Self {
+        let arrived = arrived[..arrived.len().min(MAX_ARRIVED)].to_vec();
+        Self { reread, cursor: cursor.map(|cursor| cursor.0.clone()), arrived }
+    }
+
+    /// Returns where reading unchanged files goes on.
+    pub(super) fn goes_on_at(&self) -> Option<ScanCursor> {
+        self.cursor.clone().filter(|_| self.reread).map(ScanCursor)
+    }
+}
+
+fn key(origin: &OriginId) -> Cow<'static, str> {
+    format!("pass:{origin}").into()
+}
+
+impl Record {
+    /// Reads the record of an origin. What cannot be read is as good as none.
+    pub(super) fn load(db: &dyn MetaDb, origin: &OriginId) -> Result<Self, MetaError> {
+        let Some(text) = db.note(&key(origin))? else { return Ok(Self::default()) };
+        Ok(serde_json::from_str(&text).unwrap_or_else(|error| {
+            warn!(%origin, %error, "the record of the last pass cannot be read; begun anew");
+            // Whatever it said, nothing is taken to be in order.
+            Self { unfinished: Some(Unfinished::default()), ..Self::default() }
+        }))
+    }
+
+    /// Returns the change that writes it.
+    pub(super) fn op(&self, origin: &OriginId) -> Op {
+        // It holds nothing that JSON could not.
+        let value = serde_json::to_string(self).ok().filter(|_| *self != Self::default());
+        Op::SetNote { key: key(origin), value }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use musicfs_core::{Batch, UnixNanos};
+    use musicfs_test_utils::MemoryMetaDb;
+
+    #[test]
+    fn record_comes_back_and_a_damaged_one_trusts_nothing() {
+        let db = MemoryMetaDb::new();
+        let apply = |op| db.apply(&Batch { at: UnixNanos(1), ops: vec![op] }).unwrap();
+        let origin = OriginId::from("o");
+        assert_eq!(Record::load(&db, &origin).unwrap(), Record::default());
+        let unfinished = Unfinished::new(
+            true,
+            Some(&ScanCursor("x".into())),
+            &FileId::from_raw(7).into_iter().collect::<Vec<_>>(),
+        );
+        let record = Record { identity: Some("fs".into()), unfinished: Some(unfinished), unsettled: true };
+        apply(record.op(&origin));
+        assert_eq!(Record::load(&db, &origin).unwrap(), record);
+        apply(Record::default().op(&origin));
+        assert_eq!(db.note("pass:o").unwrap(), None);
+        apply(Op::SetNote { key: "pass:o".into(), value: Some("{".into()) });
+        assert!(Record::load(&db, &origin).unwrap().unfinished.is_some());
+    }
+}

@@ -1,0 +1,116 @@
+//! A pass that is killed at any of its failpoints: the next one ends with what an undisturbed one ends with. A
+//! binary of its own, because failpoints are the whole process's.
+
+#![cfg(feature = "failpoints")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use musicfs_core::{Cookie, FileQuery, Ino, MetaDb, NodeKind, Origin, OriginId, ROOT_INODE};
+use musicfs_sync::{Database, Library, Scanner, ScannerConfig};
+use musicfs_test_utils::library::{Sample, Track};
+use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin};
+use tokio_util::sync::CancellationToken;
+
+const POINTS: [&str; 3] =
+    ["delta-sync-after-batch", "delta-sync-before-conclusion", "delta-sync-after-moves"];
+
+fn track(n: u32) -> Vec<u8> {
+    let track = Track::new(Sample::Mp3Cbr).artist("A").album("L").track(n, 0).title(format!("T{n}"));
+    let mut bytes = track.to_bytes().unwrap();
+    bytes.extend(n.to_le_bytes());
+    bytes
+}
+
+fn open(dir: &Path, origin: &FaultyOrigin) -> (Arc<Database>, Arc<Scanner>) {
+    let clock = Arc::new(ManualClock::new());
+    let db = Arc::new(Database::open(&dir.join("catalogue.db")).unwrap());
+    let (library, _) = Library::open(&dir.join("library.db"), &*clock).unwrap();
+    let origins: Vec<Arc<dyn Origin>> = vec![Arc::new(origin.clone())];
+    let scanner = Scanner::new(db.clone(), Arc::new(library), origins, clock, ScannerConfig::default());
+    (db, Arc::new(scanner))
+}
+
+/// Scans; tells whether the pass came to its end.
+async fn scan(scanner: Arc<Scanner>) -> bool {
+    let pass =
+        async move { scanner.scan(&OriginId::from("m"), false, &CancellationToken::new()).await.is_ok() };
+    tokio::spawn(pass).await.unwrap_or(false)
+}
+
+fn tree(db: &Database) -> BTreeMap<String, Ino> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![(String::new(), ROOT_INODE)];
+    while let Some((path, dir)) = dirs.pop() {
+        for node in db.list(dir, Cookie(0), usize::MAX >> 1).unwrap() {
+            let path = format!("{path}/{}", node.name.unwrap());
+            match node.kind {
+                NodeKind::Dir => dirs.push((path, node.ino)),
+                NodeKind::File => drop(files.insert(path, node.ino)),
+            }
+        }
+    }
+    files
+}
+
+fn first_files(origin: &MemoryOrigin) {
+    (1..20).for_each(|n| drop(origin.put(format!("a/{n}.mp3"), track(n))));
+    origin.put("a/cover.jpg", "x");
+    origin.put("a/Scans/back.jpg", "x");
+}
+
+fn change(origin: &MemoryOrigin) {
+    origin.rename("a/1.mp3", "b/one.mp3");
+    origin.remove("a/2.mp3");
+    origin.put("a/3.mp3", track(33));
+    origin.put("b/new.mp3", track(40));
+}
+
+/// Scans twice, killed at the `nth` time that it comes to a failpoint; returns the tree and how many reads it took.
+async fn killed_at(point: Option<(&str, usize)>) -> (BTreeMap<String, Ino>, u64, bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = MemoryOrigin::new("m").with_page_size(4);
+    let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
+    first_files(&memory);
+    let mut died = false;
+    for round in 0..2 {
+        if round == 1 {
+            change(&memory);
+        }
+        if let Some((point, nth)) = point {
+            fail::cfg(point, &format!("{nth}*off->1*panic->off")).unwrap();
+        }
+        let (db, scanner) = open(dir.path(), &origin);
+        let ended = scan(scanner).await;
+        if !ended {
+            died = true;
+            let missing = db.files(&FileQuery::Missing, None, 10).unwrap().files.len();
+            assert!(missing <= 1, "{point:?}: a pass that was killed deletes nothing that is there");
+        }
+        drop(db);
+        point.iter().for_each(|(point, _)| fail::remove(*point));
+        let (_, scanner) = open(dir.path(), &origin);
+        assert!(scan(scanner).await);
+    }
+    let (db, _) = open(dir.path(), &origin);
+    (tree(&db), origin.reads(), died)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pass_killed_anywhere_ends_as_an_undisturbed_one_and_reads_nothing_twice() {
+    let scenario = fail::FailScenario::setup();
+    let (expected, reads, died) = killed_at(None).await;
+    assert!(!died && expected.len() > 20);
+    for point in POINTS {
+        for nth in 0..2 {
+            let (found, took, died) = killed_at(Some((point, nth))).await;
+            assert_eq!(found, expected, "{point} {nth}");
+            if point == "delta-sync-before-conclusion" {
+                assert_eq!(took, reads, "{point} {nth}: all was recorded, so that nothing is read again");
+            }
+            assert!(died || nth > 0, "{point}: it was never come to");
+        }
+    }
+    scenario.teardown();
+}
