@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use musicfs_cas::{CasConfig, CasStore, ContentFetcher, FileReader};
-use musicfs_core::{Clock, ContentReader, EventBus, MetaDb, OriginId, SystemClock};
+use musicfs_core::{Batch, Clock, ContentReader, EventBus, MetaDb, Op, OriginId, SystemClock};
 use musicfs_fuse::{FsOptions, MusicFs, Parts};
 use musicfs_origins::{BuiltOrigin, OriginMetrics, OriginReader, OriginRegistry, ReadLimits};
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig, Search};
@@ -229,7 +229,7 @@ impl Engine {
         self.metrics.lock().get(origin).cloned()
     }
 
-    /// Records the origins that are named, and takes the files of those that were once, and no longer are, out of
+    /// Records the origins that are named and in which order they are preferred, and takes the files of those that were once, and no longer are, out of
     /// the tree. Blocks.
     pub(crate) fn settle_origins(&self) -> anyhow::Result<()> {
         let named = self.origin_ids();
@@ -237,6 +237,9 @@ impl Engine {
         for origin in named.iter().filter(|origin| !seen.iter().any(|(id, _)| id == *origin)) {
             self.library.record_origin(origin, self.clock.unix()).context("cannot record the origin")?;
         }
+        // Which of several copies leads.
+        let ranks = Batch { at: self.clock.unix(), ops: vec![Op::RankOrigins(named.clone())] };
+        self.db.apply(&ranks).context("cannot record which origins are preferred")?;
         for (origin, _) in seen.into_iter().filter(|(origin, _)| !named.contains(origin)) {
             let retired = crate::retire::retire(&*self.db, &origin, self.clock.unix())?;
             if retired > 0 {

@@ -257,6 +257,20 @@ pub enum AudioIdentity {
     },
 }
 
+impl AudioIdentity {
+    /// Feeds a hash with the identity, in a form that stays the same for as long as catalogues live.
+    pub(crate) fn feed(&self, hasher: &mut blake3::Hasher) {
+        match self {
+            Self::FlacMd5 { md5, samples } => {
+                hasher.update(b"flac md5").update(md5).update(&samples.to_le_bytes());
+            }
+            Self::Sampled { bytes, hash } => {
+                hasher.update(b"sampled").update(&bytes.to_le_bytes()).update(hash.as_bytes());
+            }
+        }
+    }
+}
+
 /// What a file's tags and stream headers say. Empty tags and tags of blanks only count as absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -7,6 +7,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AlbumKey, AudioMeta, FileId, Format, OriginId, OriginPath, UnixNanos, VirtualPath};
 
+/// Identifies what a file holds, whatever it is called, wherever it is, and however it is tagged.
+///
+/// Of music it is the audio's identity with the duration and the format. What lies beside music is known by size
+/// and time, which is no proof of equal bytes; but as copies also want the same place in the tree, it is the same
+/// picture of the same album.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContentKey(i64);
+
+impl ContentKey {
+    fn of(hasher: &blake3::Hasher) -> Self {
+        let mut bytes = [0; 8];
+        hasher.finalize_xof().fill(&mut bytes);
+        Self(i64::from_le_bytes(bytes))
+    }
+
+    /// Wraps a number that [`ContentKey::raw`] gave.
+    pub const fn from_raw(raw: i64) -> Self {
+        Self(raw)
+    }
+
+    /// Returns the number that stands for this key in stores.
+    pub const fn raw(self) -> i64 {
+        self.0
+    }
+}
+
 /// Which bytes a path held: what an origin tells to know a changed file from an unchanged one.
 ///
 /// With an `etag` the version is strong: equal etags mean equal bytes. Without, size and modification time
@@ -98,6 +125,29 @@ pub struct FileMeta {
 }
 
 impl FileMeta {
+    /// Returns what identifies the file's content; `None` for what is never taken for a copy of another: music
+    /// whose audio is not identified, and what could not be parsed.
+    pub fn content_key(&self) -> Option<ContentKey> {
+        let mut hasher = blake3::Hasher::new();
+        match self.kind {
+            FileKind::Audio => {
+                let audio = self.audio.as_ref()?;
+                audio.identity.as_ref()?.feed(&mut hasher);
+                hasher.update(self.format?.name().as_bytes());
+                hasher.update(&audio.duration_ms.to_le_bytes());
+            }
+            FileKind::Sidecar => {
+                // Not every origin tells more than seconds.
+                let (secs, _) = self.version.mtime?.parts();
+                hasher.update(b"beside");
+                hasher.update(&secs.to_le_bytes());
+                hasher.update(&self.version.size.to_le_bytes());
+            }
+            FileKind::Unparsed | FileKind::Other => return None,
+        }
+        Some(ContentKey::of(&hasher))
+    }
+
     /// Returns the album that the file belongs to.
     pub fn album_key(&self) -> Option<AlbumKey> {
         self.audio.as_ref()?.album_key()

@@ -63,7 +63,7 @@ pub use content::{
     ContentReader, ReadError, ReadPlan, ReadSource, Refreshed, Refresher, Segment, SourceSlice,
 };
 pub use events::{Event, EventBus, EventKind, EventStream, ServiceState};
-pub use file::{FileKind, FileMeta, FileState, FileVersion};
+pub use file::{ContentKey, FileKind, FileMeta, FileState, FileVersion};
 pub use ids::{FileId, Ino, OriginId, ROOT_INODE};
 pub use layout::VirtualPath;
 pub use metadb::{
@@ -81,4 +81,4 @@ pub use range::ByteRange;
 pub use search::{Found, SearchFailure, Searcher};
 pub use supervisor::{TaskReport, TaskStatus, TaskSupervisor, install_panic_hook};
 pub use template::{Template, TemplateError};
-pub use tree::{TreeChange, VirtualTree};
+pub use tree::{Shown, Standing, TreeChange, VirtualTree};

@@ -63,7 +63,8 @@ pub struct Placement {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
     /// Records what was observed of a file: inserts it, or replaces all but where it is shown, its manifest and
-    /// the time it was first seen.
+    /// the time it was first seen. A file in the tree whose content became another is shown again where it wanted
+    /// to be, as its copies are others now.
     PutFile(Box<FileMeta>),
     /// Shows a file at a path. See the rules of the tree in [`VirtualTree`](crate::VirtualTree). Showing it where
     /// it is already wanted changes nothing but its size and time.
@@ -90,6 +91,9 @@ pub enum Op {
         /// The stretches.
         manifest: ChunkManifest,
     },
+    /// Records the origins in order of preference, the most preferred first, in place of what was recorded before;
+    /// those that are not named come after. It decides which of several copies leads.
+    RankOrigins(Vec<OriginId>),
     /// Records a small note about the catalogue itself under a key, or removes it.
     SetNote {
         /// The key.
@@ -229,7 +233,7 @@ pub struct FilePage {
 /// Sums over the catalogue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// Files that are shown, sidecars included.
+    /// Files that are shown, sidecars included; copies of one file count once.
     pub files: u64,
     /// Their size in bytes.
     pub bytes: u64,
@@ -289,7 +293,7 @@ pub trait MetaDb: Send + Sync + 'static {
     /// Returns the entry `name` of the directory `parent`.
     fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Node>, MetaError>;
 
-    /// Returns the node with this inode number: for a file that stands in several places, one of them.
+    /// Returns the node with this inode number. A copy that does not lead has none of its own.
     fn node(&self, ino: Ino) -> Result<Option<Node>, MetaError>;
 
     /// Returns at most `limit` entries of a directory after a position, in order of cookie; none for what is not
@@ -298,6 +302,10 @@ pub trait MetaDb: Send + Sync + 'static {
 
     /// Returns a file.
     fn file(&self, id: FileId) -> Result<Option<FileMeta>, MetaError>;
+
+    /// Returns the files that share the entry of a file in the tree, itself included: the one that leads first, the
+    /// others in the order of their standing. A file without copies is alone; none for what is not in the tree.
+    fn copies(&self, id: FileId) -> Result<Vec<FileMeta>, MetaError>;
 
     /// Returns at most `limit` files of a query with ids above `after`, in order of id.
     fn files(&self, query: &FileQuery, after: Option<FileId>, limit: usize) -> Result<FilePage, MetaError>;
@@ -348,6 +356,9 @@ impl<T: MetaDb + ?Sized> MetaDb for Arc<T> {
     }
     fn file(&self, id: FileId) -> Result<Option<FileMeta>, MetaError> {
         (**self).file(id)
+    }
+    fn copies(&self, id: FileId) -> Result<Vec<FileMeta>, MetaError> {
+        (**self).copies(id)
     }
     fn files(&self, query: &FileQuery, after: Option<FileId>, limit: usize) -> Result<FilePage, MetaError> {
         (**self).files(query, after, limit)

@@ -90,6 +90,21 @@ impl Name {
         Self(bytes.into())
     }
 
+    /// Returns the number from 1 with which this name is `shown` ([`Name::with_suffix`]), or `None` when it is not
+    /// with any.
+    pub fn number_of(&self, shown: &Self) -> Option<u32> {
+        if self == shown {
+            return Some(1);
+        }
+        let number = |open: usize| -> Option<u32> {
+            let rest = shown.0.get(open + 2..)?;
+            let digits = rest.iter().position(|byte| *byte == b')')?;
+            std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+        };
+        let opens = shown.0.windows(2).enumerate().filter(|(_, pair)| *pair == b" (");
+        opens.filter_map(|(open, _)| number(open)).find(|n| *n >= 2 && self.with_suffix(*n) == *shown)
+    }
+
     /// Splits into stem and extension, the dot with the extension; what is too long to be an extension is stem.
     fn split_extension(&self) -> (&[u8], &[u8]) {
         match self.0.iter().rposition(|b| *b == b'.') {

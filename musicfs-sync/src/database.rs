@@ -205,6 +205,10 @@ impl MetaDb for Database {
         self.read(|db| read::file(db, id))
     }
 
+    fn copies(&self, id: FileId) -> std::result::Result<Vec<FileMeta>, MetaError> {
+        self.read(|db| read::copies(db, id))
+    }
+
     fn files(
         &self,
         query: &FileQuery,

@@ -116,6 +116,7 @@ mod tests {
         let meta_db = [
             include_str!("conformance/meta_db.rs"),
             include_str!("conformance/meta_db/batches.rs"),
+            include_str!("conformance/meta_db/copies.rs"),
             include_str!("conformance/meta_db/files.rs"),
             include_str!("conformance/meta_db/model.rs"),
             include_str!("conformance/meta_db/queries.rs"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use musicfs_cas::{CasConfig, CasStore};
 use musicfs_core::{
     AudioMeta, Codec, FileId, FileKind, FileMeta, FileState, FileVersion, Format, OriginId, OriginPath,
-    Placement, UnixNanos, VirtualPath, VirtualTree,
+    Placement, Shown, UnixNanos, VirtualPath, VirtualTree,
 };
 use parking_lot::RwLock;
 
@@ -61,8 +61,7 @@ pub fn setup_test_tree(files: &[FileMeta]) -> Arc<RwLock<VirtualTree>> {
     for file in files {
         if let Some(path) = &file.shown_at {
             let placement = Placement { id: file.id, path: path.clone(), prefer: 0 };
-            let mtime = file.version.mtime.unwrap_or_default();
-            tree.place(&placement, file.version.size, mtime, UnixNanos(0));
+            tree.place(&placement, Shown::of(file, 0), UnixNanos(0));
         }
     }
     Arc::new(RwLock::new(tree))

@@ -6,7 +6,8 @@ use std::ops::Bound;
 use musicfs_core::{
     AlbumKey, Applied, Batch, Change, Changes, ChunkManifest, Cookie, FileId, FileKind, FileMeta, FilePage,
     FileQuery, FileState, FileVersion, Ino, KnownFile, MetaDb, MetaError, Node, Op, OriginId, OriginPath,
-    Placement, Revision, SavedManifest, Suffixed, Totals, TreeChange, UnixNanos, VirtualPath, VirtualTree,
+    Placement, Revision, SavedManifest, Shown, Standing, Suffixed, Totals, TreeChange, UnixNanos,
+    VirtualPath, VirtualTree,
 };
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -33,6 +34,7 @@ struct State {
     /// When missing files went.
     gone: HashMap<FileId, UnixNanos>,
     notes: BTreeMap<String, String>,
+    ranks: HashMap<OriginId, u32>,
     revision: Revision,
     /// The changes of the last revisions, and the revision before the first of them.
     log: Vec<(Revision, Vec<Change>)>,
@@ -100,7 +102,13 @@ impl State {
         Ok(())
     }
 
-    fn put(&mut self, file: &FileMeta, at: UnixNanos, changes: &mut Vec<Change>) {
+    fn put(
+        &mut self,
+        file: &FileMeta,
+        at: UnixNanos,
+        changes: &mut Vec<Change>,
+        suffixed: &mut Vec<Suffixed>,
+    ) {
         let key = (file.origin.clone(), file.path.clone());
         let holder = self.by_path.insert(key, file.id);
         assert!(holder.is_none_or(|id| id == file.id), "{}:{} has two ids", file.origin, file.path);
@@ -116,17 +124,30 @@ impl State {
         }
         // An entry shows the size and time of its file.
         if let Some(path) = self.wanted.get(&file.id).cloned() {
-            self.show(&Placement { id: file.id, path, prefer: 0 }, at, changes);
+            let n = self.show(&Placement { id: file.id, path: path.clone(), prefer: 0 }, at, changes);
+            if n >= 2 {
+                suffixed.push(Suffixed { id: file.id, path, n });
+            }
         }
     }
 
     fn show(&mut self, placement: &Placement, at: UnixNanos, changes: &mut Vec<Change>) -> u32 {
-        let version = &self.files[&placement.id].version;
-        let (size, mtime) = (version.size, version.mtime.unwrap_or_default());
-        let (made, n) = self.tree.place(placement, size, mtime, at);
+        let file = &self.files[&placement.id];
+        let (made, n) = self.tree.place(placement, Shown::of(file, self.rank(&file.origin)), at);
         self.wanted.insert(placement.id, placement.path.clone());
         changes.extend(made.into_iter().map(of_tree));
         n
+    }
+
+    fn rank(&self, origin: &OriginId) -> u32 {
+        self.ranks.get(origin).copied().unwrap_or(u32::MAX)
+    }
+
+    /// Has files stand among their copies as their state and their origin say.
+    fn restand(&mut self, ids: &[FileId], at: UnixNanos, changes: &mut Vec<Change>) {
+        let standing = |file: &FileMeta| Standing::new(file.state, self.rank(&file.origin));
+        let standings: Vec<_> = ids.iter().map(|id| (*id, standing(&self.files[id]))).collect();
+        changes.extend(self.tree.restand(standings, at).into_iter().map(of_tree));
     }
 
     fn hide(&mut self, id: FileId, at: UnixNanos, changes: &mut Vec<Change>) {
@@ -136,7 +157,7 @@ impl State {
 
     fn op(&mut self, op: &Op, at: UnixNanos, changes: &mut Vec<Change>, suffixed: &mut Vec<Suffixed>) {
         match op {
-            Op::PutFile(file) => self.put(file, at, changes),
+            Op::PutFile(file) => self.put(file, at, changes, suffixed),
             Op::Place(placement) => {
                 let n = self.show(placement, at, changes);
                 if n >= 2 {
@@ -163,7 +184,14 @@ impl State {
                         self.gone.insert(*id, at);
                     }
                     changes.push(Change::FileChanged { id: *id, content: false });
+                    self.restand(&[*id], at, changes);
                 }
+            }
+            Op::RankOrigins(origins) => {
+                self.ranks =
+                    origins.iter().cloned().enumerate().rev().map(|(rank, id)| (id, rank as u32)).collect();
+                let all: Vec<FileId> = self.files.keys().copied().collect();
+                self.restand(&all, at, changes);
             }
             Op::Forget(id) => {
                 self.hide(*id, at, changes);
@@ -190,7 +218,7 @@ impl State {
     }
 
     fn shown(&self, file: &FileMeta) -> FileMeta {
-        FileMeta { shown_at: self.tree.path_of(file.id.ino()), ..file.clone() }
+        FileMeta { shown_at: self.tree.shown_at(file.id), ..file.clone() }
     }
 }
 
@@ -229,6 +257,12 @@ impl MetaDb for MemoryMetaDb {
     fn file(&self, id: FileId) -> Result<Option<FileMeta>, MetaError> {
         let state = self.state.read();
         Ok(state.files.get(&id).map(|file| state.shown(file)))
+    }
+
+    fn copies(&self, id: FileId) -> Result<Vec<FileMeta>, MetaError> {
+        let state = self.state.read();
+        let copies = state.tree.copies(id);
+        Ok(copies.iter().filter_map(|id| state.files.get(id)).map(|file| state.shown(file)).collect())
     }
 
     fn files(&self, query: &FileQuery, after: Option<FileId>, limit: usize) -> Result<FilePage, MetaError> {
@@ -289,7 +323,7 @@ impl MetaDb for MemoryMetaDb {
         let state = self.state.read();
         let mut totals = Totals { dirs: state.tree.dirs() as u64, ..Totals::default() };
         for file in state.files.values() {
-            if state.wanted.contains_key(&file.id) {
+            if state.tree.copies(file.id).first() == Some(&file.id) {
                 totals.files += 1;
                 totals.bytes += file.version.size;
                 totals.tracks += u64::from(file.kind == FileKind::Audio);

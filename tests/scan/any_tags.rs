@@ -134,9 +134,12 @@ fn assert_whole(db: &Database, files: usize) {
         assert_eq!(found.ino, node.ino, "{name:?} is listed as one and found as another");
         match node.ino.file_id() {
             Some(id) => {
-                assert!(ids.insert(id), "{name:?} is a file that is elsewhere too");
-                let file: FileMeta = db.file(id).unwrap().unwrap();
-                assert_eq!(file.shown_at.unwrap().leaf(), &name);
+                let copies: Vec<FileMeta> = db.copies(id).unwrap();
+                assert_eq!(copies.first().map(|file| file.id), Some(id), "{name:?} is not its leader's");
+                for file in copies {
+                    assert!(ids.insert(file.id), "{name:?} is a file that is elsewhere too");
+                    assert_eq!(file.shown_at.unwrap().leaf(), &name);
+                }
             }
             None => assert!(parents.contains(&node.ino), "{name:?} is an empty directory"),
         }

@@ -121,14 +121,15 @@ async fn every_format_is_found_parsed_and_shown_once() {
 #[tokio::test]
 async fn files_alike_in_all_tags_stay_apart_and_keep_their_names_for_good() {
     let mut world = World::new();
-    world.add("b.flac", song("A", "L", 1, "T"));
+    let twin = |sample| Track::new(sample).artist("A").album("L").track(1, 0).title("T");
+    world.add("b.mp3", twin(Sample::Mp3Cbr));
     world.scan().await;
-    world.add("a.flac", song("A", "L", 1, "T"));
+    world.add("a.mp3", twin(Sample::Mp3Vbr));
     world.scan().await;
     let before = world.tree();
-    assert_eq!(world.paths(), ["/A/L/01 - T (2).flac", "/A/L/01 - T.flac"]);
-    assert_eq!(before["/A/L/01 - T.flac"], world.id("b.flac").ino());
-    // A rebuilt catalogue lists a.flac first, and yet gives the same names.
+    assert_eq!(world.paths(), ["/A/L/01 - T (2).mp3", "/A/L/01 - T.mp3"]);
+    assert_eq!(before["/A/L/01 - T.mp3"], world.id("b.mp3").ino());
+    // A rebuilt catalogue lists a.mp3 first, and yet gives the same names.
     world.rebuild(Template::default().as_str());
     world.scan().await;
     assert_eq!(world.tree(), before);
@@ -228,7 +229,9 @@ async fn content_decides_what_a_file_is() {
     std::fs::copy(&flac, world.music().join("named-wrongly.mp3")).unwrap();
     std::fs::copy(&flac, world.music().join("no-extension")).unwrap();
     world.scan().await;
-    assert_eq!(world.paths(), ["/A/L/01 - T (2).flac", "/A/L/01 - T (3).flac", "/A/L/01 - T.flac"]);
+    assert_eq!(world.paths(), ["/A/L/01 - T.flac"]);
+    let copies = world.db.copies(world.id("x.flac")).unwrap();
+    assert_eq!(copies.len(), 3, "all three hold the same music");
 }
 
 #[tokio::test]
@@ -375,14 +378,37 @@ async fn another_template_rearranges_without_reading_and_keeps_inodes() {
 }
 
 #[tokio::test]
-async fn one_name_on_two_origins_gives_two_files() {
+async fn one_name_on_two_origins_gives_two_files_when_their_audio_differs() {
     let world = World::with_origins(&["music", "nas"]);
-    world.add("1.flac", song("A", "L", 1, "T"));
-    let other = song("A", "L", 1, "T").comment("another pressing");
-    write_track(&world.dir.path().join("nas"), "1.flac", &other).unwrap();
+    let song = |sample| Track::new(sample).artist("A").album("L").track(1, 0).title("T");
+    world.add("1.mp3", song(Sample::Mp3Cbr));
+    write_track(&world.dir.path().join("nas"), "1.mp3", &song(Sample::Mp3Vbr)).unwrap();
     world.scan().await;
     world.scan_origin("nas").await;
-    assert_eq!(world.paths(), ["/A/L/01 - T (2).flac", "/A/L/01 - T.flac"]);
+    assert_eq!(world.paths(), ["/A/L/01 - T (2).mp3", "/A/L/01 - T.mp3"]);
+}
+
+#[tokio::test]
+async fn one_track_on_two_origins_is_one_file_until_its_tags_differ() {
+    let world = World::with_origins(&["music", "nas"]);
+    let nas = world.dir.path().join("nas");
+    world.add("1.flac", song("A", "L", 1, "T"));
+    write_track(&nas, "x/1.flac", &song("A", "L", 1, "T").comment("remastered notes")).unwrap();
+    world.scan().await;
+    world.scan_origin("nas").await;
+    assert_eq!(world.paths(), ["/A/L/01 - T.flac"]);
+    let copies = world.db.copies(world.id("1.flac")).unwrap();
+    let mut origins: Vec<_> = copies.iter().map(|copy| copy.origin.to_string()).collect();
+    origins.sort();
+    assert_eq!(origins, ["music", "nas"]);
+    let retagged = song("A", "L", 1, "Another").mtime(musicfs_core::UnixNanos::from_parts(1_700_000_000, 0));
+    write_track(&nas, "x/1.flac", &retagged).unwrap();
+    world.scan_origin("nas").await;
+    assert_eq!(world.paths(), ["/A/L/01 - Another.flac", "/A/L/01 - T.flac"]);
+    std::fs::remove_file(nas.join("x/1.flac")).unwrap();
+    write_track(&nas, "y.flac", &song("A", "L", 1, "T")).unwrap();
+    world.scan_origin("nas").await;
+    assert_eq!(world.paths(), ["/A/L/01 - T.flac"]);
 }
 
 #[tokio::test]

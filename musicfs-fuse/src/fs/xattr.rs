@@ -1,7 +1,8 @@
 //! Extended attributes: what the product tells of each file.
 //!
 //! Directories have none. The names are the same for every file but for `error`, which only a file has that could
-//! not be parsed. `hash` is computed when it is read, not when its size is asked for: its length is fixed.
+//! not be parsed. `copies` names all files that share the entry, as `origin:path`, a line each, the one that leads
+//! first; it is as long as it must be. `hash` is computed when it is read, not when its size is asked for: its length is fixed.
 
 use bytes::Bytes;
 use musicfs_core::{ContentReader, FileKind, FileMeta, Ino, MetaDb};
@@ -12,6 +13,7 @@ use crate::{Backends, FsError};
 const ID: &str = "user.musicfs.id";
 const ORIGIN: &str = "user.musicfs.origin";
 const PATH: &str = "user.musicfs.path";
+const COPIES: &str = "user.musicfs.copies";
 const FORMAT: &str = "user.musicfs.format";
 const HASH: &str = "user.musicfs.hash";
 const CACHED: &str = "user.musicfs.cached";
@@ -48,7 +50,7 @@ impl<B: Backends> MusicFs<B> {
     pub fn listxattr(&self, ino: Ino, size: u32) -> Result<Xattr, FsError> {
         let mut names = Vec::new();
         if let Some(file) = self.xattr_file(ino)? {
-            let all = [ID, ORIGIN, PATH, FORMAT, HASH, CACHED, ERROR];
+            let all = [ID, ORIGIN, PATH, COPIES, FORMAT, HASH, CACHED, ERROR];
             let has = |name: &&str| match *name {
                 FORMAT => file.format.is_some(),
                 ERROR => problem(&file).is_some(),
@@ -80,7 +82,7 @@ impl<B: Backends> MusicFs<B> {
     pub(crate) fn begin_getxattr(&self, ino: Ino, name: &[u8], size: u32) -> Result<XattrAnswer, FsError> {
         // Programs ask for many attributes that this filesystem never has; those cost no look at the catalogue.
         let Some(name) =
-            [ID, ORIGIN, PATH, FORMAT, HASH, CACHED, ERROR].iter().find(|n| n.as_bytes() == name)
+            [ID, ORIGIN, PATH, COPIES, FORMAT, HASH, CACHED, ERROR].iter().find(|n| n.as_bytes() == name)
         else {
             return Err(FsError::NoAttribute);
         };
@@ -89,6 +91,7 @@ impl<B: Backends> MusicFs<B> {
             ID => file.id.to_string().into(),
             ORIGIN => file.origin.as_str().to_owned().into(),
             PATH => Bytes::copy_from_slice(file.path.as_bytes()),
+            COPIES => self.copies_of(&file)?,
             FORMAT => file.format.ok_or(FsError::NoAttribute)?.name().into(),
             CACHED => self.backends.reader().cached(&file).into(),
             ERROR => problem(&file).ok_or(FsError::NoAttribute)?.to_owned().into(),
@@ -106,6 +109,21 @@ impl<B: Backends> MusicFs<B> {
             Ok(None) => Err(FsError::NoAttribute),
             Err(error) => Err(self.read_failed(&file.origin, &file.path, &error)),
         }
+    }
+
+    /// Names the files that share a file's entry.
+    fn copies_of(&self, file: &FileMeta) -> Result<Bytes, FsError> {
+        let copies = self.backends.meta().copies(file.id).map_err(|e| self.failed("getxattr", &e))?;
+        let mut text = Vec::new();
+        for copy in if copies.is_empty() { std::slice::from_ref(file) } else { &copies } {
+            if !text.is_empty() {
+                text.push(b'\n');
+            }
+            text.extend_from_slice(copy.origin.as_str().as_bytes());
+            text.push(b':');
+            text.extend_from_slice(copy.path.as_bytes());
+        }
+        Ok(text.into())
     }
 
     fn xattr_file(&self, ino: Ino) -> Result<Option<FileMeta>, FsError> {

@@ -117,7 +117,7 @@ fn programs_find_the_attributes_of_the_product_on_a_file() {
     );
     let output = Command::new("python3").args(["-c", &python]).output().unwrap();
     let expected = format!(
-        "user.musicfs.cached local\nuser.musicfs.format FLAC\nuser.musicfs.hash blake3:{}\n\
+        "user.musicfs.cached local\nuser.musicfs.copies o:A/x.flac\nuser.musicfs.format FLAC\nuser.musicfs.hash blake3:{}\n\
          user.musicfs.id {}\nuser.musicfs.origin o\nuser.musicfs.path A/x.flac\n[]\n{}\n",
         musicfs_core::ChunkHash::of(b"hello"),
         Library::id("A/x.flac"),

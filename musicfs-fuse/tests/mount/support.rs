@@ -57,20 +57,23 @@ impl MetaDb for TreeDb {
     fn file(&self, id: FileId) -> Result<Option<FileMeta>, MetaError> {
         self.db.file(id)
     }
+    fn copies(&self, id: FileId) -> Result<Vec<FileMeta>, MetaError> {
+        self.db.copies(id)
+    }
     fn files(&self, query: &FileQuery, after: Option<FileId>, limit: usize) -> Result<FilePage, MetaError> {
         self.db.files(query, after, limit)
     }
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {
         self.db.known(origin, visit)
     }
+    fn missing_since(&self, id: FileId) -> Result<Option<UnixNanos>, MetaError> {
+        self.db.missing_since(id)
+    }
     fn multi_disc_albums(&self) -> Result<Vec<AlbumKey>, MetaError> {
         self.db.multi_disc_albums()
     }
     fn manifest(&self, id: FileId) -> Result<Option<(FileVersion, ChunkManifest)>, MetaError> {
         self.db.manifest(id)
-    }
-    fn missing_since(&self, id: FileId) -> Result<Option<UnixNanos>, MetaError> {
-        self.db.missing_since(id)
     }
     fn manifests(&self, after: Option<FileId>, limit: usize) -> Result<Vec<SavedManifest>, MetaError> {
         self.db.manifests(after, limit)

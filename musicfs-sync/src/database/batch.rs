@@ -4,11 +4,13 @@
 //! once, however many operations a batch has on one file. Everything else is written as it
 //! comes. The transaction around it makes it all or nothing.
 
+mod copies;
+
 use std::collections::HashMap;
 
 use musicfs_core::{
-    Applied, Batch, ChunkManifest, FileId, FileKind, FileMeta, FileState, FileVersion, MetaError, Op,
-    OriginId, OriginPath, Placement, Revision, Totals,
+    Applied, Batch, ChunkManifest, ContentKey, FileId, FileKind, FileMeta, FileState, FileVersion, MetaError,
+    Op, OriginId, OriginPath, Revision, Totals,
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Statement};
 
@@ -36,6 +38,10 @@ struct FileRow {
     /// Set only together with `disc`.
     album: Option<i64>,
     disc: Option<u32>,
+    /// What it holds ([`ContentKey`](musicfs_core::ContentKey)).
+    content: Option<i64>,
+    /// It shares the entry at its place with a copy that leads.
+    sharing: bool,
 }
 
 /// A file that the batch names.
@@ -61,6 +67,8 @@ struct Writing<'c> {
     files: HashMap<FileId, Slot>,
     origins: HashMap<OriginId, i64>,
     folders: HashMap<(i64, OriginPath), i64>,
+    /// Ranks of origins by their key; those that have none are not in it.
+    ranks: HashMap<i64, u32>,
     emptied: Vec<i64>,
     last_seq: i64,
     totals: Totals,
@@ -78,6 +86,7 @@ pub(super) fn apply(db: &Connection, batch: &Batch, keep: u64) -> Result<Applied
         files: HashMap::with_capacity(batch.ops.len()),
         origins: HashMap::new(),
         folders: HashMap::new(),
+        ranks: copies::ranks(db)?,
         emptied: Vec::new(),
         last_seq: state.seq,
         totals: state.totals,
@@ -86,6 +95,7 @@ pub(super) fn apply(db: &Connection, batch: &Batch, keep: u64) -> Result<Applied
         writing.op(op)?;
     }
     writing.write_files()?;
+    writing.prune_folders()?;
     let tree = writing.tree.finish()?;
     state.revision += 1;
     state.cookie = tree.last_cookie;
@@ -128,6 +138,7 @@ impl Writing<'_> {
             Op::SetState(id, state) => self.set_state(*id, *state),
             Op::Forget(id) => self.forget(*id),
             Op::PutManifest { id, version, manifest } => self.put_manifest(*id, version, manifest),
+            Op::RankOrigins(origins) => self.rank_origins(origins),
             Op::SetNote { key, value } => self.set_note(key, value.as_deref()),
         }
     }
@@ -147,6 +158,8 @@ impl Writing<'_> {
             place: None,
             album,
             disc: disc.filter(|_| album.is_some()),
+            content: file.content_key().map(ContentKey::raw),
+            sharing: false,
         };
         let detail = Detail {
             format: file.format.map(format_text).transpose()?,
@@ -183,7 +196,7 @@ impl Writing<'_> {
             let (origin, path) = (file.origin.clone(), file.path.clone());
             return Err(MetaError::IdTaken { id: file.id, origin, path }.into());
         }
-        let new = FileRow { seq: old.seq, place: old.place, ..new };
+        let new = FileRow { seq: old.seq, place: old.place, sharing: old.sharing, ..new };
         if new.state != old.state {
             self.remember_going(&new)?;
         }
@@ -194,32 +207,18 @@ impl Writing<'_> {
             let row = (old.seq, &detail.format, &detail.problem, &detail.audio);
             self.db.prepare_cached(sql::UPDATE_DETAIL)?.execute(row)?;
         }
-        if let Some(at) = old.place
-            && shows(&old.version) != shows(&new.version)
-        {
-            self.tree.set_attributes(at, attributes(&new.version))?;
-        }
         self.tree.log().file_changed(file.id, !old.version.is_same(&new.version));
-        self.set(file.id, Some(new));
-        Ok(())
-    }
-
-    fn place(&mut self, placement: &Placement) -> Result<()> {
-        let row = self.get(placement.id)?;
-        let place = self.tree.place(placement, row.place, attributes(&row.version))?;
-        if row.place != Some(place) {
-            self.set(placement.id, Some(FileRow { place: Some(place), ..row }));
+        self.set(file.id, Some(new.clone()));
+        match new.place {
+            Some(at) if old.content != new.content => self.regroup(file.id, at),
+            Some(at) => {
+                if !new.sharing && shows(&old.version) != shows(&new.version) {
+                    self.tree.set_attributes(at, attributes(&new))?;
+                }
+                self.settle(at)
+            }
+            None => Ok(()),
         }
-        Ok(())
-    }
-
-    fn unplace(&mut self, id: FileId) -> Result<()> {
-        let row = self.get(id)?;
-        if let Some(at) = row.place {
-            self.tree.unplace(id, at)?;
-            self.set(id, Some(FileRow { place: None, ..row }));
-        }
-        Ok(())
     }
 
     fn set_state(&mut self, id: FileId, state: FileState) -> Result<()> {
@@ -227,8 +226,12 @@ impl Writing<'_> {
         if row.state != state {
             let row = FileRow { state, ..row };
             self.remember_going(&row)?;
+            let place = row.place;
             self.set(id, Some(row));
             self.tree.log().file_changed(id, false);
+            if let Some(at) = place {
+                self.settle(at)?;
+            }
         }
         Ok(())
     }
@@ -253,9 +256,7 @@ impl Writing<'_> {
 
     fn forget(&mut self, id: FileId) -> Result<()> {
         let row = self.get(id)?;
-        if let Some(at) = row.place {
-            self.tree.unplace(id, at)?;
-        }
+        self.leave(id)?;
         self.db.prepare_cached(sql::DELETE_DETAIL)?.execute([row.seq])?;
         self.db.prepare_cached(sql::DELETE_MANIFEST)?.execute([id.raw()])?;
         self.emptied.push(row.folder);
@@ -344,7 +345,9 @@ impl Writing<'_> {
             match (&slot.stored, &slot.now) {
                 (None, Some(row)) => insert(&mut insert_file, *id, row)?,
                 (Some(row), None) => delete(self.db, row)?,
-                (Some(old), Some(row)) if FileRow { place: row.place, ..old.clone() } == *row => {
+                (Some(old), Some(row))
+                    if FileRow { place: row.place, sharing: row.sharing, ..old.clone() } == *row =>
+                {
                     move_to(self.db, row)?;
                 }
                 (Some(old), Some(row)) => {
@@ -354,6 +357,11 @@ impl Writing<'_> {
                 (None, None) => {}
             }
         }
+        Ok(())
+    }
+
+    /// Takes away the folders that have lost their last file; none may be put after that.
+    fn prune_folders(&self) -> Result<()> {
         let mut prune = self.db.prepare_cached(sql::PRUNE_FOLDER)?;
         for folder in &self.emptied {
             prune.execute([folder])?;
@@ -362,9 +370,10 @@ impl Writing<'_> {
     }
 }
 
-/// What an entry shows of a version.
-fn attributes(version: &FileVersion) -> Attributes {
-    Attributes { size: version.size, mtime: shown_mtime(version) }
+/// What an entry shows of its file.
+fn attributes(row: &FileRow) -> Attributes {
+    let version = &row.version;
+    Attributes { size: version.size, mtime: shown_mtime(version), content: row.content }
 }
 
 fn shows(version: &FileVersion) -> (u64, i64) {
@@ -374,7 +383,7 @@ fn shows(version: &FileVersion) -> (u64, i64) {
 /// Adds what a file contributes to the sums, or takes it away. (Unsigned sums wrap in between, never at the end.)
 fn count(totals: &mut Totals, row: Option<&FileRow>, with: fn(u64, u64) -> u64) {
     let Some(row) = row else { return };
-    if row.place.is_some() {
+    if row.place.is_some() && !row.sharing {
         totals.files = with(totals.files, 1);
         totals.bytes = with(totals.bytes, row.version.size);
         totals.tracks = with(totals.tracks, u64::from(row.kind == FileKind::Audio));
@@ -403,6 +412,8 @@ fn load(statement: &mut Statement<'_>, id: FileId) -> Result<Option<FileRow>> {
         place,
         album: row.get(10)?,
         disc: row.get(11)?,
+        content: row.get(12)?,
+        sharing: row.get::<_, Option<bool>>(13)?.unwrap_or_default(),
     }))
 }
 
@@ -421,6 +432,8 @@ fn insert(statement: &mut Statement<'_>, id: FileId, row: &FileRow) -> Result<()
         row.place.map(|place| cookie_value(place.cookie)),
         row.album,
         row.disc,
+        row.content,
+        row.sharing.then_some(true),
     ])?;
     Ok(())
 }
@@ -428,7 +441,7 @@ fn insert(statement: &mut Statement<'_>, id: FileId, row: &FileRow) -> Result<()
 fn move_to(db: &Connection, row: &FileRow) -> Result<()> {
     let parent = row.place.map(|place| ino_value(place.parent));
     let cookie = row.place.map(|place| cookie_value(place.cookie));
-    db.prepare_cached(sql::MOVE_FILE)?.execute((row.seq, parent, cookie))?;
+    db.prepare_cached(sql::MOVE_FILE)?.execute((row.seq, parent, cookie, row.sharing.then_some(true)))?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! the unique index answers. What a batch has found out is kept for the batch, and dropped as soon as an entry
 //! goes that it rests on.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use musicfs_core::{Cookie, FileId, Ino, Name, Placement, ROOT_INODE, Suffixed, UnixNanos, VirtualPath};
@@ -12,11 +13,11 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::error::{Result, damaged};
 use super::log::ChangeLog;
-use super::rows::{cookie_value, ino_of, ino_value, name_of};
+use super::rows::{cookie_value, file_id_of, ino_of, ino_value, name_of};
 use super::sql;
 
 /// Where an entry stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Position {
     pub(super) parent: Ino,
     pub(super) cookie: Cookie,
@@ -27,6 +28,8 @@ pub(super) struct Position {
 pub(super) struct Attributes {
     pub(super) size: u64,
     pub(super) mtime: UnixNanos,
+    /// What it holds, as a number.
+    pub(super) content: Option<i64>,
 }
 
 /// The tree while a batch is applied to it.
@@ -47,6 +50,9 @@ pub(super) struct TreeWriter<'c> {
     fresh: HashSet<Ino>,
     /// Directories whose time is to be set.
     touched: HashSet<Ino>,
+    /// Files that share an entry and do not lead. An entry is asked about before the first change to it, so that
+    /// what the table says then is what held before the batch.
+    sharing: HashMap<Position, Vec<FileId>>,
 }
 
 /// What is left of a batch's work on the tree.
@@ -55,6 +61,13 @@ pub(super) struct TreeDone {
     pub(super) dirs: u64,
     pub(super) log: ChangeLog,
     pub(super) suffixed: Vec<Suffixed>,
+}
+
+/// What an entry is.
+struct EntryRow {
+    name: Name,
+    wanted: Option<Vec<u8>>,
+    ino: Ino,
 }
 
 /// The directory that a file wants to stand in.
@@ -78,6 +91,7 @@ impl<'c> TreeWriter<'c> {
             taken: HashMap::new(),
             fresh: HashSet::new(),
             touched: HashSet::new(),
+            sharing: HashMap::new(),
         })
     }
 
@@ -122,15 +136,7 @@ impl<'c> TreeWriter<'c> {
     }
 
     fn place_again(&mut self, placement: &Placement, old: Position, shows: Attributes) -> Result<Position> {
-        let (old_name, wanted) = self.entry_at(old)?;
-        let is_wanted = match &wanted {
-            Some(wanted) => *wanted == placement.path.to_bytes(),
-            None => old_name == *placement.path.leaf() && self.stands_in(old.parent, &placement.path)?,
-        };
-        if is_wanted {
-            self.set_attributes(old, shows)?;
-            return Ok(old);
-        }
+        let old_name = self.entry_at(old)?.name;
         let dir = self.dir_of(&placement.path)?;
         let n = self.number_for(placement, dir.ino, old.parent)?;
         let leaf = placement.path.leaf();
@@ -139,8 +145,8 @@ impl<'c> TreeWriter<'c> {
         if old.parent == dir.ino && old_name == name {
             self.set_attributes(old, shows)?;
             let wanted = wanted.map(VirtualPath::to_bytes);
-            let key = (ino_value(old.parent), cookie_value(old.cookie), wanted);
-            self.db.prepare_cached(sql::SET_WANTED)?.execute(key)?;
+            let row = (ino_value(old.parent), cookie_value(old.cookie), wanted, shows.content);
+            self.db.prepare_cached(sql::SET_WANTED)?.execute(row)?;
             return Ok(self.placed(placement, old.parent, old.cookie, n));
         }
         let ino = placement.id.ino();
@@ -152,11 +158,118 @@ impl<'c> TreeWriter<'c> {
         Ok(self.placed(placement, dir.ino, cookie, n))
     }
 
-    /// Takes a file out of the tree.
+    /// Takes a file that has no copy out of the tree.
     pub(super) fn unplace(&mut self, id: FileId, old: Position) -> Result<()> {
-        let (name, _) = self.entry_at(old)?;
+        let name = self.entry_at(old)?.name;
         self.detach(old, &name, id.ino())?;
         self.prune(old.parent)
+    }
+
+    /// Tells whether the entry at `at` is shown for a file that wants `path`.
+    pub(super) fn is_wanted(&mut self, at: Position, path: &VirtualPath) -> Result<bool> {
+        let entry = self.entry_at(at)?;
+        match &entry.wanted {
+            Some(wanted) => Ok(*wanted == path.to_bytes()),
+            None => Ok(entry.name == *path.leaf() && self.stands_in(at.parent, path)?),
+        }
+    }
+
+    /// Returns the path that the files of an entry want.
+    pub(super) fn wanted_at(&self, at: Position) -> Result<VirtualPath> {
+        let entry = self.entry_at(at)?;
+        let wanted = match entry.wanted {
+            Some(wanted) => VirtualPath::from_bytes(&wanted).ok(),
+            None => {
+                let mut names = vec![entry.name];
+                let mut dir = at.parent;
+                while dir != ROOT_INODE {
+                    let Some((at, name)) = self.dir_at(dir)? else {
+                        return Err(damaged("a directory has lost its entry in the tree"));
+                    };
+                    names.push(name_of(&name)?);
+                    dir = at.parent;
+                }
+                names.reverse();
+                VirtualPath::new(names)
+            }
+        };
+        wanted.ok_or_else(|| damaged("an entry wants an empty path"))
+    }
+
+    /// Finds the entry of the files that want `path` and hold `content`.
+    pub(super) fn group(&mut self, path: &VirtualPath, content: i64) -> Result<Option<Position>> {
+        let read = |row: &rusqlite::Row<'_>| {
+            let cookie = Cookie(row.get::<_, i64>(1)?.cast_unsigned());
+            Ok(Position { parent: ino_of(row.get(0)?), cookie })
+        };
+        let mut statement = self.db.prepare_cached(sql::GROUP_WANTING)?;
+        if let Some(found) = statement.query_row((path.to_bytes(), content), read).optional()? {
+            return Ok(Some(found));
+        }
+        let mut dir = ROOT_INODE;
+        for name in path.dirs() {
+            match self.dir_named(dir, name)? {
+                Some(ino) => dir = ino,
+                None => return Ok(None),
+            }
+        }
+        let mut statement = self.db.prepare_cached(sql::GROUP_AT)?;
+        let key = (ino_value(dir), path.leaf().as_bytes(), content);
+        let found = statement.query_row(key, |row| row.get::<_, i64>(0)).optional()?;
+        Ok(found.map(|cookie| Position { parent: dir, cookie: Cookie(cookie.cast_unsigned()) }))
+    }
+
+    /// Takes note that the one file of an entry holds something else now.
+    pub(super) fn set_content(&mut self, at: Position, content: Option<i64>) -> Result<()> {
+        let row = (ino_value(at.parent), cookie_value(at.cookie), content);
+        self.db.prepare_cached(sql::SET_CONTENT)?.execute(row)?;
+        Ok(())
+    }
+
+    /// Returns the files that share an entry and do not lead.
+    pub(super) fn sharing(&mut self, at: Position) -> Result<&mut Vec<FileId>> {
+        Ok(match self.sharing.entry(at) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let mut statement = self.db.prepare_cached(sql::SHARING_AT)?;
+                let mut rows = statement.query((ino_value(at.parent), cookie_value(at.cookie)))?;
+                let mut ids = Vec::new();
+                while let Some(row) = rows.next()? {
+                    ids.push(file_id_of(row.get(0)?)?);
+                }
+                unknown.insert(ids)
+            }
+        })
+    }
+
+    /// Returns the file that leads an entry.
+    pub(super) fn leader(&self, at: Position) -> Result<FileId> {
+        let leads = self.entry_at(at)?.ino.file_id();
+        leads.ok_or_else(|| damaged("a directory stands where a file should"))
+    }
+
+    /// Has another file lead an entry, which keeps its name and cookie.
+    pub(super) fn hand_over(&mut self, at: Position, to: FileId, shows: Attributes) -> Result<()> {
+        let entry = self.entry_at(at)?;
+        self.db.prepare_cached(sql::HAND_OVER)?.execute((
+            ino_value(at.parent),
+            cookie_value(at.cookie),
+            ino_value(to.ino()),
+            shows.size.cast_signed(),
+            shows.mtime.0,
+        ))?;
+        self.touch(at.parent);
+        self.log.entry_removed(at.parent, &entry.name, entry.ino);
+        self.log.entry_added(at.parent, &entry.name, to.ino());
+        Ok(())
+    }
+
+    /// Reports the number that a file took by joining its copies.
+    pub(super) fn joined(&mut self, placement: &Placement, at: Position) -> Result<()> {
+        let name = self.entry_at(at)?.name;
+        let n = placement.path.leaf().number_of(&name).unwrap_or(1);
+        self.placed(placement, at.parent, at.cookie, n);
+        Ok(())
     }
 
     /// Changes what an entry shows.
@@ -231,7 +344,7 @@ impl<'c> TreeWriter<'c> {
             salt += 1;
             ino = Ino::for_dir(parent, name.as_bytes(), salt);
         }
-        let shows = Attributes { size: 0, mtime: self.at };
+        let shows = Attributes { size: 0, mtime: self.at, content: None };
         if self.attach(parent, name, ino, shows, None)?.is_none() {
             return Err(damaged("a name that was free is taken"));
         }
@@ -301,12 +414,12 @@ impl<'c> TreeWriter<'c> {
         Ok(statement.query_row(key, |row| row.get(0).map(ino_of)).optional()?)
     }
 
-    fn entry_at(&self, at: Position) -> Result<(Name, Option<Vec<u8>>)> {
+    fn entry_at(&self, at: Position) -> Result<EntryRow> {
         let mut statement = self.db.prepare_cached(sql::NODE_AT)?;
         let key = (ino_value(at.parent), cookie_value(at.cookie));
-        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?));
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get(2)?));
         match statement.query_row(key, read).optional()? {
-            Some((name, wanted)) => Ok((name_of(&name)?, wanted)),
+            Some((name, wanted, ino)) => Ok(EntryRow { name: name_of(&name)?, wanted, ino: ino_of(ino) }),
             None => Err(damaged("a file has lost its entry in the tree")),
         }
     }
@@ -338,6 +451,7 @@ impl<'c> TreeWriter<'c> {
             shows.mtime.0,
             name.as_bytes(),
             wanted.map(VirtualPath::to_bytes),
+            shows.content,
         ))?;
         if inserted == 0 {
             return Ok(None);
@@ -352,6 +466,7 @@ impl<'c> TreeWriter<'c> {
         let key = (ino_value(at.parent), cookie_value(at.cookie));
         self.db.prepare_cached(sql::DELETE_NODE)?.execute(key)?;
         self.taken.remove(&at.parent);
+        self.sharing.remove(&at);
         self.touch(at.parent);
         self.log.entry_removed(at.parent, name, ino);
         Ok(())

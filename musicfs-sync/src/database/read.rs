@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use musicfs_core::{
     AlbumKey, Changes, ChunkManifest, Cookie, FileId, FileMeta, FilePage, FileQuery, FileVersion, Ino,
-    KnownFile, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, SavedManifest, UnixNanos, VirtualPath,
+    KnownFile, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, SavedManifest, Standing, UnixNanos,
+    VirtualPath,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
@@ -27,7 +28,8 @@ pub(super) fn lookup(db: &Connection, parent: Ino, name: &[u8]) -> Result<Option
 
 pub(super) fn node(db: &Connection, ino: Ino) -> Result<Option<Node>> {
     match ino.file_id() {
-        Some(id) => one_node(db, sql::FILE_NODE, [id.raw()]),
+        // The entry of a copy is its leader's.
+        Some(id) => Ok(one_node(db, sql::FILE_NODE, [id.raw()])?.filter(|node| node.ino == ino)),
         None => one_node(db, sql::DIR_NODE, [ino_value(ino)]),
     }
 }
@@ -54,6 +56,30 @@ pub(super) fn file(db: &Connection, id: FileId) -> Result<Option<FileMeta>> {
     let mut statement = tx.prepare_cached(sql::FILE)?;
     let mut rows = statement.query([id.raw()])?;
     rows.next()?.map(|row| reader.file(row)).transpose()
+}
+
+pub(super) fn copies(db: &Connection, id: FileId) -> Result<Vec<FileMeta>> {
+    let tx = db.unchecked_transaction()?;
+    let place: Option<(Option<i64>, Option<i64>)> = tx
+        .prepare_cached(sql::PLACE_OF)?
+        .query_row([id.raw()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((Some(parent), Some(cookie))) = place else { return Ok(Vec::new()) };
+    let leader: Option<i64> =
+        tx.prepare_cached(sql::NODE_AT)?.query_row((parent, cookie), |row| row.get(2)).optional()?;
+    let leader = leader.and_then(|ino| ino_of(ino).file_id());
+    let leader = leader.ok_or_else(|| damaged("a file has lost its entry in the tree"))?;
+    let mut reader = FileReader::new(&tx);
+    let mut files = reader.page(sql::FILE, [leader.raw()])?;
+    files.extend(reader.page(sql::FILES_SHARING, (parent, cookie))?);
+    if files.len() > 1 {
+        let mut statement = tx.prepare_cached(sql::RANKS_BY_NAME)?;
+        let ranks = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, Option<u32>>(1)?)))?;
+        let ranks: HashMap<String, Option<u32>> = ranks.collect::<rusqlite::Result<_>>()?;
+        let rank = |file: &FileMeta| ranks.get(file.origin.as_str()).copied().flatten().unwrap_or(u32::MAX);
+        files.sort_by_key(|file| (Standing::new(file.state, rank(file)), file.id));
+    }
+    Ok(files)
 }
 
 pub(super) fn files(

@@ -7,6 +7,9 @@
 //! * `nodes` is the tree, an entry a row, clustered by directory and cookie: listing a directory is one range.
 //!   The root is a row too: its own parent, with cookie 0 and an empty name, which no listing and no lookup meets.
 //!   A file's row in `files` names its entry; a directory's entry is found by `nodes_of_dirs`.
+//! * A file that shares the entry of a copy which leads has `sharing` set and names the same entry; `nodes.ino` is
+//!   the leader's. `files_sharing` holds no other rows, and `nodes_by_wanted` only entries that do not stand where
+//!   they want to, so that a library without copies pays nothing for either.
 //! * `changes` has one row for each batch that changed something: all its changes in one blob.
 //! * `state` is one row: counters that go on, sums kept as batches go, and whether the last user closed in order.
 //!
@@ -18,7 +21,7 @@ use super::store::Schema;
 const APPLICATION_ID: i32 = 0x4d46_5343;
 
 pub(super) const SCHEMA: Schema =
-    Schema { application_id: APPLICATION_ID, migrations: &[FIRST, TIME_OF_GOING] };
+    Schema { application_id: APPLICATION_ID, migrations: &[FIRST, TIME_OF_GOING, COPIES] };
 
 /// How the catalogue is journalled: readers never wait for the writer, and a batch is not synced by itself (a kill
 /// loses nothing, a power cut at most the last batches, never consistency). The log is copied back at 32 MiB, so
@@ -144,6 +147,16 @@ const TIME_OF_GOING: &str = "
     WHERE seq IN (SELECT seq FROM files WHERE state = 2);
 ";
 
+/// Copies. `content` is the [`ContentKey`](musicfs_core::ContentKey) of a file, or of all the files of an entry.
+const COPIES: &str = "
+    ALTER TABLE origins ADD COLUMN rank INTEGER;
+    ALTER TABLE files ADD COLUMN content INTEGER;
+    ALTER TABLE files ADD COLUMN sharing INTEGER;
+    ALTER TABLE nodes ADD COLUMN content INTEGER;
+    CREATE INDEX files_sharing ON files(parent, cookie) WHERE sharing = 1;
+    CREATE INDEX nodes_by_wanted ON nodes(wanted, content) WHERE wanted IS NOT NULL;
+";
+
 pub(super) const STATE: &str = "SELECT revision, cookie, seq, changes, pruned, files, bytes, tracks, problems, \
      missing, dirs, clean FROM state WHERE id = 1";
 pub(super) const SET_STATE: &str = "UPDATE state SET revision = ?1, cookie = ?2, seq = ?3, changes = ?4, \
@@ -172,33 +185,49 @@ pub(super) const FILE_NODE: &str = concat!(
     node_columns!(),
     " FROM files f CROSS JOIN nodes n ON n.parent = f.parent AND n.cookie = f.cookie WHERE f.id = ?1"
 );
-pub(super) const NODE_AT: &str = "SELECT name, wanted FROM nodes WHERE parent = ?1 AND cookie = ?2";
+pub(super) const NODE_AT: &str = "SELECT name, wanted, ino FROM nodes WHERE parent = ?1 AND cookie = ?2";
+pub(super) const GROUP_AT: &str =
+    "SELECT cookie, ino FROM nodes WHERE parent = ?1 AND name = ?2 AND wanted IS NULL AND content = ?3";
+pub(super) const GROUP_WANTING: &str =
+    "SELECT parent, cookie, ino FROM nodes WHERE wanted = ?1 AND content = ?2";
+pub(super) const SET_CONTENT: &str = "UPDATE nodes SET content = ?3 WHERE parent = ?1 AND cookie = ?2";
+pub(super) const HAND_OVER: &str =
+    "UPDATE nodes SET ino = ?3, size = ?4, mtime = ?5 WHERE parent = ?1 AND cookie = ?2";
 pub(super) const HOLDER: &str = "SELECT ino FROM nodes WHERE parent = ?1 AND name = ?2";
 pub(super) const DIR_AT: &str =
     "SELECT parent, cookie, name FROM nodes WHERE ino = ?1 AND ino < 4611686018427387904";
 pub(super) const ANY_CHILD: &str = "SELECT cookie FROM nodes WHERE parent = ?1 AND cookie > 0 LIMIT 1";
-pub(super) const INSERT_NODE: &str = "INSERT INTO nodes(parent, cookie, ino, size, mtime, name, wanted) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(parent, name) DO NOTHING";
+pub(super) const INSERT_NODE: &str = "INSERT INTO nodes(parent, cookie, ino, size, mtime, name, wanted, \
+     content) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT(parent, name) DO NOTHING";
 pub(super) const DELETE_NODE: &str = "DELETE FROM nodes WHERE parent = ?1 AND cookie = ?2";
 pub(super) const SET_ATTRIBUTES: &str =
     "UPDATE nodes SET size = ?3, mtime = ?4 WHERE parent = ?1 AND cookie = ?2";
-pub(super) const SET_WANTED: &str = "UPDATE nodes SET wanted = ?3 WHERE parent = ?1 AND cookie = ?2";
+pub(super) const SET_WANTED: &str =
+    "UPDATE nodes SET wanted = ?3, content = ?4 WHERE parent = ?1 AND cookie = ?2";
 pub(super) const TOUCH_DIR: &str = "UPDATE nodes SET mtime = ?2 WHERE ino = ?1 AND ino < 4611686018427387904";
 
 // Files.
 
 pub(super) const FIND_ORIGIN: &str = "SELECT id FROM origins WHERE name = ?1";
 pub(super) const INSERT_ORIGIN: &str = "INSERT INTO origins(name) VALUES (?1) RETURNING id";
+pub(super) const RANKS: &str = "SELECT id, rank FROM origins";
+pub(super) const RANKS_BY_NAME: &str = "SELECT name, rank FROM origins";
+pub(super) const FORGET_RANKS: &str = "UPDATE origins SET rank = NULL";
+pub(super) const SET_RANK: &str = "UPDATE origins SET rank = ?2 WHERE id = ?1";
 pub(super) const FIND_FOLDER: &str = "SELECT id FROM folders WHERE origin = ?1 AND path = ?2";
 pub(super) const INSERT_FOLDER: &str = "INSERT INTO folders(origin, path) VALUES (?1, ?2) RETURNING id";
 pub(super) const PRUNE_FOLDER: &str =
     "DELETE FROM folders WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM files WHERE folder = ?1)";
 
 pub(super) const FILE_ROW: &str = "SELECT seq, origin, size, mtime, etag, kind, state, folder, parent, cookie, \
-     album, disc FROM files WHERE id = ?1";
+     album, disc, content, sharing FROM files WHERE id = ?1";
 pub(super) const INSERT_FILE: &str = "INSERT INTO files(seq, id, origin, size, mtime, etag, kind, state, folder, \
-     parent, cookie, album, disc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-pub(super) const MOVE_FILE: &str = "UPDATE files SET parent = ?2, cookie = ?3 WHERE seq = ?1";
+     parent, cookie, album, disc, content, sharing) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+pub(super) const MOVE_FILE: &str = "UPDATE files SET parent = ?2, cookie = ?3, sharing = ?4 WHERE seq = ?1";
+pub(super) const SHARING_AT: &str = "SELECT id FROM files WHERE parent = ?1 AND cookie = ?2 AND sharing = 1";
+pub(super) const SHARED: &str = "SELECT DISTINCT parent, cookie FROM files WHERE sharing = 1 ORDER BY cookie";
+pub(super) const PLACE_OF: &str = "SELECT parent, cookie FROM files WHERE id = ?1";
 pub(super) const DELETE_FILE: &str = "DELETE FROM files WHERE seq = ?1";
 pub(super) const DETAIL: &str = "SELECT name, format, problem, audio FROM details WHERE seq = ?1";
 pub(super) const INSERT_DETAIL: &str =
@@ -229,6 +258,7 @@ macro_rules! page {
     };
 }
 pub(super) const FILE: &str = files!("f.id = ?1");
+pub(super) const FILES_SHARING: &str = files!("f.parent = ?1 AND f.cookie = ?2 AND f.sharing = 1");
 pub(super) const FILES: &str = page!("");
 pub(super) const FILES_OF_ORIGIN: &str = page!("f.origin = (SELECT id FROM origins WHERE name = ?3) AND ");
 pub(super) const FILES_OF_FOLDER: &str = page!(

@@ -13,7 +13,7 @@ use crate::arrange::{self, FolderTrack, MusicFolders};
 /// The note that holds the template which the tree was arranged by.
 const NOTE: &str = "template";
 /// Raised when the same template arranges differently than before, so that every tree is arranged anew.
-const LAYOUT_VERSION: u32 = 1;
+const LAYOUT_VERSION: u32 = 2;
 
 /// Arranges the tree anew if it was arranged by another template; the caller holds the pass lock.
 pub(super) async fn run(scanner: &Scanner, cancel: &CancellationToken) -> Result<bool, ScanError> {
@@ -22,13 +22,19 @@ pub(super) async fn run(scanner: &Scanner, cancel: &CancellationToken) -> Result
     blocking(move || {
         let now = format!("{LAYOUT_VERSION} {}", parts.template);
         let db = parts.db.clone();
-        if db.note(NOTE)?.as_deref() == Some(&now) {
+        let before = db.note(NOTE)?;
+        if before.as_deref() == Some(&now) {
             return Ok(false);
         }
+        // Rows that an earlier version wrote lack what follows from the rest of them.
+        let rows = match before {
+            Some(before) if before.starts_with(&format!("{LAYOUT_VERSION} ")) => Rows::Whole,
+            _ => Rows::ToRenew,
+        };
         let mut writer = Writer::load(parts)?;
         progress.send_modify(|p| (p.phase, p.origin, p.listed) = (ScanPhase::Arranging, None, 0));
         let looked_at = |files| progress.send_modify(|p| p.listed += files);
-        place_all(&mut writer, &cancel, looked_at)?;
+        place_all(&mut writer, rows, &cancel, looked_at)?;
         writer.push(Op::SetNote { key: NOTE.into(), value: Some(now) });
         writer.flush()?;
         info!(template = %writer.template(), "tree arranged");
@@ -40,12 +46,22 @@ pub(super) async fn run(scanner: &Scanner, cancel: &CancellationToken) -> Result
 /// Places all files anew, from what the catalogue has of them.
 pub(super) fn place_all(
     writer: &mut Writer,
+    rows: Rows,
     cancel: &CancellationToken,
     looked_at: impl FnMut(u64),
 ) -> Result<(), ScanError> {
     let db = writer.db().clone();
-    let folders = place_music(writer, &*db, cancel, looked_at)?;
+    let folders = place_music(writer, &*db, rows, cancel, looked_at)?;
     place_sidecars(writer, &*db, folders, cancel)
+}
+
+/// How rows are as they are found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// As this version writes them.
+    Whole,
+    /// They are to be written again.
+    ToRenew,
 }
 
 /// The folders of each origin, with the tracks in them.
@@ -55,6 +71,7 @@ type Folders = BTreeMap<OriginId, BTreeMap<OriginPath, Vec<FolderTrack>>>;
 fn place_music(
     writer: &mut Writer,
     db: &dyn MetaDb,
+    rows: Rows,
     cancel: &CancellationToken,
     mut looked_at: impl FnMut(u64),
 ) -> Result<Folders, ScanError> {
@@ -67,6 +84,9 @@ fn place_music(
         let page = db.files(&FileQuery::All, after, BATCH)?;
         looked_at(page.files.len() as u64);
         for file in page.files.iter().filter(|file| file.state == FileState::Present) {
+            if rows == Rows::ToRenew {
+                writer.push(Op::PutFile(Box::new(file.clone())));
+            }
             let Some(wanted) = writer.wanted(file) else { continue };
             writer.place(file.id, wanted.clone());
             if file.kind == FileKind::Audio {

@@ -1,6 +1,7 @@
 //! What every [`MetaDb`] promises, the rules of the tree included.
 
 mod batches;
+mod copies;
 mod files;
 mod model;
 mod queries;
@@ -19,6 +20,10 @@ pub use batches::{
     batch_raises_the_revision_by_one, batches_of_many_writers_are_applied_one_by_one,
     failing_batch_changes_nothing, operation_on_an_unknown_file_fails, readers_see_batches_whole,
     subscriber_is_told_each_new_revision,
+};
+pub use copies::{
+    copies_share_one_entry, copy_takes_over_when_the_leader_goes, copy_that_differs_later_leaves,
+    preferred_origin_leads_whoever_came_first,
 };
 pub use files::{
     file_put_comes_back_whole, forgotten_file_leaves_nothing, id_of_another_path_is_taken,
@@ -231,6 +236,10 @@ macro_rules! meta_db_conformance {
             subscriber_is_told_each_new_revision
             readers_see_batches_whole
             batches_of_many_writers_are_applied_one_by_one
+            copies_share_one_entry
+            preferred_origin_leads_whoever_came_first
+            copy_takes_over_when_the_leader_goes
+            copy_that_differs_later_leaves
             any_batches_do_what_the_model_does
         }
     };

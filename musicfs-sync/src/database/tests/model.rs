@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use musicfs_core::{
-    Batch, Change, Cookie, FileId, FileKind, FileMeta, FileQuery, FileState, FileVersion, Ino, MetaDb,
-    MetaError, Name, Node, NodeKind, Op, Placement, ROOT_INODE, Revision, Suffixed, Totals, UnixNanos,
-    VirtualPath, VirtualTree,
+    AudioIdentity, AudioMeta, Batch, Change, Cookie, FileId, FileKind, FileMeta, FileQuery, FileState,
+    FileVersion, Ino, MetaDb, MetaError, Name, Node, NodeKind, Op, OriginId, Placement, ROOT_INODE, Revision,
+    Shown, Standing, Suffixed, Totals, UnixNanos, VirtualPath, VirtualTree,
 };
 use proptest::prelude::*;
 
@@ -16,11 +16,21 @@ struct Model {
     tree: VirtualTree,
     files: BTreeMap<FileId, FileMeta>,
     wanted: BTreeMap<FileId, VirtualPath>,
+    ranks: Vec<OriginId>,
 }
 
 impl Model {
     fn new() -> Self {
-        Self { tree: VirtualTree::new(), files: BTreeMap::new(), wanted: BTreeMap::new() }
+        Self { tree: VirtualTree::new(), files: BTreeMap::new(), wanted: BTreeMap::new(), ranks: Vec::new() }
+    }
+
+    fn rank(&self, origin: &OriginId) -> u32 {
+        self.ranks.iter().position(|known| known == origin).map_or(u32::MAX, |rank| rank as u32)
+    }
+
+    fn standing(&self, id: FileId) -> Standing {
+        let file = &self.files[&id];
+        Standing::new(file.state, self.rank(&file.origin))
     }
 
     /// Applies an operation; `Err` for one on an unknown file.
@@ -44,7 +54,10 @@ impl Model {
                 }
                 // The entry follows the row: to show it where it is wanted already sets its size and time.
                 if let Some(path) = self.wanted.get(&file.id).cloned() {
-                    self.show(&Placement { id: file.id, path, prefer: 0 }, at, changes);
+                    let n = self.show(&Placement { id: file.id, path: path.clone(), prefer: 0 }, at, changes);
+                    if n >= 2 {
+                        suffixed.push(Suffixed { id: file.id, path, n });
+                    }
                 }
             }
             Op::Place(placement) => {
@@ -65,7 +78,15 @@ impl Model {
                 if file.state != *state {
                     file.state = *state;
                     changes.push(Change::FileChanged { id: *id, content: false });
+                    let made = self.tree.restand([(*id, self.standing(*id))], at);
+                    changes.extend(made.into_iter().map(|c| entry(c.parent, c.name, c.ino, c.added)));
                 }
+            }
+            Op::RankOrigins(origins) => {
+                self.ranks.clone_from(origins);
+                let standings: Vec<_> = self.files.keys().map(|id| (*id, self.standing(*id))).collect();
+                let made = self.tree.restand(standings, at);
+                changes.extend(made.into_iter().map(|c| entry(c.parent, c.name, c.ino, c.added)));
             }
             Op::Forget(id) => {
                 self.known(*id)?;
@@ -83,9 +104,8 @@ impl Model {
     }
 
     fn show(&mut self, placement: &Placement, at: UnixNanos, changes: &mut Vec<Change>) -> u32 {
-        let version = self.files[&placement.id].version.clone();
-        let mtime = version.mtime.unwrap_or_default();
-        let (made, n) = self.tree.place(placement, version.size, mtime, at);
+        let file = &self.files[&placement.id];
+        let (made, n) = self.tree.place(placement, Shown::of(file, self.rank(&file.origin)), at);
         changes.extend(made.into_iter().map(|c| entry(c.parent, c.name, c.ino, c.added)));
         n
     }
@@ -97,7 +117,7 @@ impl Model {
     }
 
     fn totals(&self) -> Totals {
-        let shown = || self.files.values().filter(|file| self.wanted.contains_key(&file.id));
+        let shown = || self.files.values().filter(|file| self.tree.copies(file.id).first() == Some(&file.id));
         let all = |test: fn(&FileMeta) -> bool| self.files.values().filter(|f| test(f)).count() as u64;
         Totals {
             files: shown().count() as u64,
@@ -161,7 +181,7 @@ fn assert_same(fixture: &Fixture, model: &Model) {
     let expected: Vec<FileMeta> = model
         .files
         .values()
-        .map(|file| FileMeta { shown_at: model.tree.path_of(file.id.ino()), ..file.clone() })
+        .map(|file| FileMeta { shown_at: model.tree.shown_at(file.id), ..file.clone() })
         .collect();
     let mut files = Vec::new();
     let mut after = None;
@@ -176,6 +196,10 @@ fn assert_same(fixture: &Fixture, model: &Model) {
     assert_eq!(files, expected);
     for file in &expected {
         assert_eq!(db.file(file.id).unwrap().as_ref(), Some(file));
+        let copies: Vec<FileId> = db.copies(file.id).unwrap().iter().map(|copy| copy.id).collect();
+        assert_eq!(copies, model.tree.copies(file.id));
+        let leads = copies.first() == Some(&file.id);
+        assert_eq!(db.node(file.id.ino()).unwrap().is_some(), leads);
     }
 }
 
@@ -220,6 +244,10 @@ fn any_file() -> impl Strategy<Value = FileMeta> {
                 etag: [None, None, Some("e".into())][etag].clone(),
             };
             file.kind = kinds[kind];
+            if file.kind == FileKind::Audio && size > 0 {
+                let identity = Some(AudioIdentity::FlacMd5 { md5: [size as u8; 16], samples: 1 });
+                file.audio = Some(Box::new(AudioMeta { identity, ..AudioMeta::default() }));
+            }
             file.problem = (file.kind == FileKind::Unparsed).then(|| "cut short".to_owned());
             file
         },
@@ -244,6 +272,8 @@ fn any_op() -> impl Strategy<Value = Op> {
         6 => (id(), any_path(), 0..4u32).prop_map(|(id, path, prefer)| Op::Place(Placement { id, path, prefer })),
         2 => id().prop_map(Op::Unplace),
         1 => id().prop_map(Op::Forget),
+        1 => prop::sample::subsequence(vec!["nas", "usb"], 0..=2).prop_shuffle()
+            .prop_map(|origins| Op::RankOrigins(origins.into_iter().map(OriginId::from).collect())),
         1 => (id(), prop::sample::select(states)).prop_map(|(id, state)| Op::SetState(id, state)),
     ]
 }

@@ -21,6 +21,14 @@ fn every_statement_goes_by_an_index() {
         sql::DELETE_NODE,
         sql::SET_ATTRIBUTES,
         sql::SET_WANTED,
+        sql::GROUP_AT,
+        sql::GROUP_WANTING,
+        sql::SET_CONTENT,
+        sql::HAND_OVER,
+        sql::SHARING_AT,
+        sql::FILES_SHARING,
+        sql::PLACE_OF,
+        sql::SET_RANK,
         sql::TOUCH_DIR,
         sql::FIND_ORIGIN,
         sql::FIND_FOLDER,
@@ -58,6 +66,9 @@ fn every_statement_goes_by_an_index() {
     }
     assert!(plan(&db, sql::LIST).contains("SEARCH n USING PRIMARY KEY (parent=? AND cookie>?)"));
     assert!(plan(&db, sql::MULTI_DISC).contains("USING COVERING INDEX files_of_later_discs"));
+    assert!(plan(&db, sql::GROUP_WANTING).contains("USING INDEX nodes_by_wanted"));
+    assert!(plan(&db, sql::SHARING_AT).contains("USING INDEX files_sharing"));
+    assert!(plan(&db, sql::SHARED).contains("files_sharing"));
     // A pass reads all the files of an origin, and no wide row with them.
     assert_eq!(plan(&db, sql::KNOWN).matches("SCAN files\n").count(), 1);
     assert_eq!(plan(&db, sql::OLDEST_CHANGES), "SCAN changes\n");

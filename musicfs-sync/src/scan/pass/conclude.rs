@@ -50,7 +50,7 @@ impl Pass<'_> {
                 }
                 if recover {
                     // What the pass before was about to do after its last batch is not known: all is placed anew.
-                    rearrange::place_all(writer, &cancel, |_| {})?;
+                    rearrange::place_all(writer, rearrange::Rows::Whole, &cancel, |_| {})?;
                 }
                 Ok(whole)
             })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use musicfs_core::{
     Change, Cookie, FileId, FileMeta, FileVersion, Ino, Name, Node, Op, Placement, ROOT_INODE, Revision,
-    UnixNanos, VirtualPath, VirtualTree,
+    Shown, UnixNanos, VirtualPath, VirtualTree,
 };
 
 use super::{Fixture, file_on, put};
@@ -25,8 +25,7 @@ struct Model {
 
 impl Model {
     fn show(&mut self, placement: &Placement, at: UnixNanos) {
-        let version = &self.files[&placement.id].version;
-        self.tree.place(placement, version.size, version.mtime.unwrap_or_default(), at);
+        self.tree.place(placement, Shown::of(&self.files[&placement.id], u32::MAX), at);
         self.wanted.insert(placement.id, placement.path.clone());
     }
 
@@ -46,7 +45,11 @@ impl Model {
                     self.files.remove(id);
                 }
             }
-            Op::Move { .. } | Op::SetState(..) | Op::PutManifest { .. } | Op::SetNote { .. } => {}
+            Op::Move { .. }
+            | Op::SetState(..)
+            | Op::PutManifest { .. }
+            | Op::SetNote { .. }
+            | Op::RankOrigins(_) => {}
         }
     }
 
@@ -146,7 +149,7 @@ fn compare(fixture: &Fixture, model: &Model, entries: &BTreeSet<Entry>, after: &
     }
     assert_eq!(entries.len(), found.len(), "after {after}");
     for (id, file) in &model.files {
-        let shown_at = model.tree.path_of(id.ino());
+        let shown_at = model.tree.shown_at(*id);
         assert_eq!(fixture.file(*id), Some(FileMeta { shown_at, ..file.clone() }));
     }
     let totals = fixture.totals();
