@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+mod health;
 mod layers;
 mod local;
 #[cfg(feature = "nfs")]
@@ -49,6 +50,7 @@ mod spec;
 #[cfg(feature = "wire")]
 mod wire;
 
+pub use health::{Condition, Health, HealthMonitor, HealthSnapshot, Outlook};
 pub use layers::{
     Jitter, LayerConfig, Layered, Limit, Limits, Metrics, MetricsSnapshot, OriginMetrics, Progress, Retry,
     RetryPolicy, Timeout, Timeouts, layered,
