@@ -1,11 +1,12 @@
 //! What stands between an origin and its callers: deadlines, limits, one retry, counters.
 //!
 //! Each layer is an [`Origin`] around another and does one thing. [`layered`] is the one place that stacks them,
-//! as `metrics(retry(limit(timeout(origin))))`:
+//! as `settle(metrics(retry(limit(timeout(origin)))))`:
 //!
 //! * [`Timeout`] is innermost, so that a try is cut, not the whole of them, and waiting for a turn costs no time;
 //! * [`Limit`] is inside [`Retry`], so that nothing is held while a back-off passes;
-//! * [`Metrics`] is outermost and sees what the caller sees.
+//! * [`Metrics`] sees what the caller sees;
+//! * [`Settle`] is outermost, as its wait is none of the origin's.
 //!
 //! # Invariants
 //! * Errors are handed on unchanged; only [`Timeout`] makes one of its own.
@@ -21,6 +22,7 @@ mod limit;
 mod metrics;
 mod progress;
 mod retry;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod timeout;
@@ -34,6 +36,7 @@ pub use limit::{Limit, Limits};
 pub use metrics::{Metrics, MetricsSnapshot, OriginMetrics};
 pub use progress::Progress;
 pub use retry::{Retry, RetryPolicy};
+pub use settle::Settle;
 pub use timeout::{Timeout, Timeouts};
 
 /// Figures of all layers.
@@ -74,5 +77,5 @@ pub fn layered(
     let retry = Retry::new(limit, config.retry.clone(), Arc::clone(clock), jitter);
     let metrics = Metrics::new(retry, Arc::clone(clock));
     let counters = metrics.counters();
-    Layered { origin: Arc::new(metrics), metrics: counters }
+    Layered { origin: Arc::new(Settle::new(metrics, Arc::clone(clock))), metrics: counters }
 }

@@ -53,7 +53,7 @@ mod wire;
 pub use health::{Condition, Health, HealthMonitor, HealthSnapshot, Outlook};
 pub use layers::{
     Jitter, LayerConfig, Layered, Limit, Limits, Metrics, MetricsSnapshot, OriginMetrics, Progress, Retry,
-    RetryPolicy, Timeout, Timeouts, layered,
+    RetryPolicy, Settle, Timeout, Timeouts, layered,
 };
 pub use local::LocalOrigin;
 #[cfg(feature = "nfs")]
