@@ -24,6 +24,8 @@ check:  ## Check formatting, lints and documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p musicfs-bin --all-targets --features failpoints -- -D warnings
+	scripts/example fmt --check
+	scripts/example clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --quiet
 
 bench:  ## Measure, beside the plain disk and whichever peers are installed
