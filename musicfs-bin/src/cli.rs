@@ -60,6 +60,9 @@ pub(crate) enum Command {
     Search(SearchArgs),
     /// Tell what happens, as it happens
     Events(EventsArgs),
+    /// Show how the origins are doing
+    #[command(subcommand)]
+    Origin(OriginCommand),
     /// Say why a file has the name and the state that it has
     Explain(ExplainArgs),
     /// Look at the configuration
@@ -120,6 +123,9 @@ pub(crate) struct SettingArgs {
     /// Longest wait for open requests when stopping [default: 10s]
     #[arg(long, value_name = "TIME")]
     pub(crate) drain_limit: Option<OsString>,
+    /// Time between two questions to each origin whether it is there [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) health_interval: Option<OsString>,
     /// Time between rescans; 0 for none but the first [default: 300s]
     #[arg(long, value_name = "TIME")]
     pub(crate) rescan_interval: Option<OsString>,
@@ -147,6 +153,7 @@ impl SettingArgs {
             (keys::LOCAL_DEADLINE, &self.local_deadline),
             (keys::REMOTE_DEADLINE, &self.remote_deadline),
             (keys::DRAIN_LIMIT, &self.drain_limit),
+            (keys::HEALTH_INTERVAL, &self.health_interval),
             (keys::RESCAN_INTERVAL, &self.rescan_interval),
             (keys::SCAN_WORKERS, &self.scan_workers),
             (keys::LOG_LEVEL, &self.log_level),
@@ -294,6 +301,29 @@ pub(crate) struct EventsArgs {
     pub(crate) limit: Option<u64>,
     /// Where it is mounted; may be left out when there is one mount only
     pub(crate) mountpoint: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum OriginCommand {
+    /// List the origins: how they are, and what they have done
+    List(OriginArgs),
+    /// Ask origins now whether they are there; works without a mount, too
+    Check(OriginArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OriginArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+    /// Ask the daemon of this mount
+    #[arg(long, value_name = "MOUNTPOINT")]
+    pub(crate) mount: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Ids, directories or addresses of the origins; all when none is named
+    #[arg(value_name = "ORIGIN")]
+    pub(crate) only: Vec<OsString>,
 }
 
 #[derive(Clone, Debug, Args)]

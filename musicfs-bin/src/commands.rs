@@ -6,6 +6,7 @@ mod events;
 mod explain;
 mod man;
 mod mounts;
+mod origin;
 mod scan;
 mod search;
 mod status;
@@ -24,6 +25,7 @@ pub(crate) fn run(cx: &Context, command: &Command) -> anyhow::Result<Outcome> {
         Command::Scan(args) => scan::run(cx, args),
         Command::Search(args) => search::run(cx, args),
         Command::Events(args) => events::run(cx, args),
+        Command::Origin(command) => origin::run(cx, command),
         Command::Explain(args) => explain::run(cx, args),
         Command::Config(command) => config::run(cx, command),
         Command::Doctor(args) => crate::doctor::run(cx, args),

@@ -37,6 +37,7 @@ const REMOTE_DEADLINE: Duration = Duration::from_secs(30);
 /// Wait for open requests when stopping: well below the 90 s after which systemd kills.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// Time between rescans: soon enough for a new album, rare enough to let disks sleep.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 const RESCAN_INTERVAL: Duration = Duration::from_secs(300);
 /// The configuration of the system's own mounts.
 const SYSTEM_FILE: &str = "/etc/musicfs/config.toml";
@@ -159,6 +160,7 @@ pub(crate) struct Config {
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
     pub(crate) scan_workers: usize,
+    pub(crate) health_interval: Duration,
     pub(crate) rescan_interval: Duration,
     sources: BTreeMap<&'static str, Source>,
 }
@@ -187,6 +189,7 @@ impl Config {
             log_level: loader.value(keys::LOG_LEVEL, LogLevel::default()),
             log_format: loader.value(keys::LOG_FORMAT, LogFormat::default()),
             scan_workers: loader.value(keys::SCAN_WORKERS, 0),
+            health_interval: loader.positive(keys::HEALTH_INTERVAL, HEALTH_INTERVAL),
             rescan_interval: loader.value(keys::RESCAN_INTERVAL, RESCAN_INTERVAL),
             file: loader.path.clone(),
             sources: loader.sources,

@@ -26,7 +26,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::search::{Answer, SearchError};
-use api::{Explanation, Failure, Health, ScanJob, ScanOrder, Status, Stopping};
+use api::{CheckOrder, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder, Status, Stopping};
 
 /// Longest path that a socket's address holds (`sun_path` without its final NUL).
 const SOCKET_PATH_MAX: usize = 107;
@@ -42,6 +42,8 @@ pub(crate) trait Controlled: Send + Sync + 'static {
     async fn health(&self) -> Health;
     /// Orders a scan.
     async fn scan(&self, order: ScanOrder) -> Result<ScanJob, String>;
+    /// Asks origins how they are, and returns what they said.
+    async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, String>;
     /// Returns how far an order is; `None` when there is no such order.
     async fn job(&self, job: u64) -> Option<ScanJob>;
     /// Explains what is at a path; `None` when nothing is there.
@@ -111,6 +113,7 @@ pub(crate) async fn serve(
         .route("/v1/health", get(health))
         .route("/v1/scan", post(scan))
         .route("/v1/scan/progress", get(progress))
+        .route("/v1/origins/check", post(check_origins))
         .route("/v1/explain", get(explain))
         .route("/v1/search", get(search))
         .route("/v1/events", get(events::stream))
@@ -139,6 +142,15 @@ async fn scan(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
     answer(async move {
         let order = order.map_err(|error| bad_request(format!("not a scan order: {error}")))?;
         daemon.scan(order).await.map_err(bad_request)
+    })
+    .await
+}
+
+async fn check_origins(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
+    let order = if body.is_empty() { Ok(CheckOrder::default()) } else { serde_json::from_slice(&body) };
+    answer(async move {
+        let order = order.map_err(|error| bad_request(format!("not an order to check: {error}")))?;
+        daemon.check_origins(order).await.map_err(bad_request)
     })
     .await
 }

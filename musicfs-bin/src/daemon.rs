@@ -37,6 +37,7 @@ use crate::progress::Progress;
 use crate::wiring::{self, Engine, Stores};
 use crate::{limits, notify};
 
+pub(crate) use origins::state_of;
 pub(crate) use scans::{chain, result_of, status_of};
 pub(crate) use state::state_word;
 use state::{Daemon, Setup};

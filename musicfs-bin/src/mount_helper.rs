@@ -31,6 +31,7 @@ const WITH_VALUE: &[&str] = &[
     "local_deadline",
     "remote_deadline",
     "drain_limit",
+    "health_interval",
     "rescan_interval",
     "scan_workers",
     "log_level",

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use musicfs_cas::{CasConfig, CasStore, ContentFetcher, FileReader};
-use musicfs_core::{Batch, Clock, ContentReader, EventBus, MetaDb, Op, OriginId, SystemClock};
+use musicfs_core::{Batch, Clock, ContentReader, EventBus, EventKind, MetaDb, Op, OriginId, SystemClock};
 use musicfs_fuse::{FsOptions, MusicFs, Parts};
-use musicfs_origins::{BuiltOrigin, OriginMetrics, OriginReader, OriginRegistry, ReadLimits};
+use musicfs_origins::{BuiltOrigin, HealthMonitor, OriginMetrics, OriginReader, OriginRegistry, ReadLimits};
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig, Search};
 use parking_lot::Mutex;
 
@@ -112,6 +112,8 @@ pub(crate) struct Engine {
     pub(crate) library: Arc<Library>,
     /// Where the music is.
     pub(crate) registry: Arc<OriginRegistry>,
+    /// How each origin is.
+    pub(crate) monitor: Arc<HealthMonitor>,
     /// What each origin has done.
     metrics: Mutex<HashMap<OriginId, Arc<OriginMetrics>>>,
     /// What reads straight from origins.
@@ -140,9 +142,11 @@ impl Engine {
         clock: Arc<SystemClock>,
     ) -> (Self, Option<String>) {
         let registry = Arc::new(OriginRegistry::new());
+        let monitor = Arc::new(HealthMonitor::with_clock(config.health_interval, clock.clone()));
         let mut metrics = HashMap::new();
         for built in origins {
             metrics.insert(built.origin.id().clone(), built.metrics);
+            monitor.add_origin(built.origin.clone());
             registry.register(built.origin, built.priority);
         }
         let shared: Arc<dyn Clock> = clock.clone();
@@ -187,6 +191,7 @@ impl Engine {
             db: stores.db,
             library: stores.library,
             registry,
+            monitor,
             metrics: Mutex::new(metrics),
             direct,
             reader,
@@ -214,10 +219,14 @@ impl Engine {
     pub(crate) fn set_origins(&self, gone: &[OriginId], new: Vec<BuiltOrigin>) {
         for id in gone {
             self.registry.remove(id);
+            self.monitor.remove_origin(id);
             self.metrics.lock().remove(id);
+            self.events.publish(EventKind::OriginRemoved { origin: id.clone() });
         }
         for built in new {
             self.metrics.lock().insert(built.origin.id().clone(), built.metrics);
+            self.monitor.add_origin(built.origin.clone());
+            self.events.publish(EventKind::OriginAdded { origin: built.origin.id().clone() });
             self.registry.register(built.origin, built.priority);
         }
         let all = self.registry.all();

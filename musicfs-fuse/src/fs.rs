@@ -15,6 +15,7 @@
 //! Metadata methods block for as long as the catalogue does (a local database). `open`, `read` and the attribute
 //! `hash` are async. No lock is held across either.
 
+mod complaints;
 mod failures;
 mod open;
 mod open_files;

@@ -17,7 +17,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use musicfs_core::{Clock, MonoTime, Origin, OriginErrorKind, OriginId, SystemClock};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, info, warn};
 
 use condition::Answer;
@@ -28,6 +28,9 @@ const CHECK_LIMIT: Duration = Duration::from_secs(5);
 /// Time between two checks of an origin of which it is not decided whether it is gone, or whose name did not
 /// resolve: both may be over soon.
 const RECHECK: Duration = Duration::from_secs(5);
+/// Time between two checks of an origin that somebody could not read from: often enough for who waits for it to be
+/// back, however many complain.
+const SUSPECTED: Duration = Duration::from_secs(1);
 /// With no origin answering, checks are this many times rarer.
 const OFFLINE_PACE: u32 = 2;
 /// With no origin answering, that is said this often.
@@ -35,10 +38,12 @@ const SUMMARY: Duration = Duration::from_secs(60);
 
 /// Asks origins how they are, and remembers.
 pub struct HealthMonitor {
-    interval: Duration,
+    interval: Mutex<Duration>,
     clock: Arc<dyn Clock>,
     origins: Mutex<BTreeMap<OriginId, Watched>>,
     state: watch::Sender<HealthSnapshot>,
+    /// Wakes [`HealthMonitor::run`].
+    wake: Notify,
 }
 
 type Asked = watch::Receiver<Option<Answer>>;
@@ -49,6 +54,8 @@ struct Watched {
     asked: Option<Asked>,
     /// Conclusions drawn so far: of several who wait for one answer, one concludes.
     round: u64,
+    /// Whether somebody could not read from it since it was checked.
+    suspected: bool,
 }
 
 impl std::fmt::Debug for HealthMonitor {
@@ -65,13 +72,19 @@ impl HealthMonitor {
 
     /// Makes a monitor that goes by `clock`.
     pub fn with_clock(interval: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self { interval, clock, origins: Mutex::default(), state: watch::Sender::default() }
+        Self {
+            interval: Mutex::new(interval),
+            clock,
+            origins: Mutex::default(),
+            state: watch::Sender::default(),
+            wake: Notify::new(),
+        }
     }
 
     /// Adds an origin, in place of one with the same id. Its health is unknown until it is asked.
     pub fn add_origin(&self, origin: Arc<dyn Origin>) {
         let id = origin.id().clone();
-        self.origins.lock().insert(id.clone(), Watched { origin, asked: None, round: 0 });
+        self.origins.lock().insert(id.clone(), Watched { origin, asked: None, round: 0, suspected: false });
         self.state.send_modify(|state| state.set(id, Condition::default()));
     }
 
@@ -79,6 +92,21 @@ impl HealthMonitor {
     pub fn remove_origin(&self, id: &OriginId) {
         self.origins.lock().remove(id);
         self.state.send_modify(|state| state.forget(id));
+    }
+
+    /// Changes the time between two checks.
+    pub fn set_interval(&self, interval: Duration) {
+        *self.interval.lock() = interval;
+        self.wake.notify_one();
+    }
+
+    /// Has an origin checked soon by [`HealthMonitor::run`], because a call to it has failed. Never waits.
+    pub fn suspect(&self, id: &OriginId) {
+        let fresh =
+            self.origins.lock().get_mut(id).is_some_and(|w| !std::mem::replace(&mut w.suspected, true));
+        if fresh {
+            self.wake.notify_one();
+        }
     }
 
     /// Returns what is known now.
@@ -152,6 +180,7 @@ impl HealthMonitor {
                 () = self.clock.sleep_until(summary.map_or(next, |summary| summary.min(next))) => {}
                 // Another has asked, or an origin was added.
                 _ = changed.changed() => {}
+                () = self.wake.notified() => {}
             }
         }
     }
@@ -159,16 +188,22 @@ impl HealthMonitor {
     /// Returns the origins that are to be asked now, and when the next one is after that at the latest.
     fn due(&self) -> (Vec<OriginId>, MonoTime) {
         let now = self.clock.now();
+        let interval = *self.interval.lock();
+        let suspected: Vec<OriginId> = {
+            let origins = self.origins.lock();
+            origins.iter().filter(|(_, w)| w.suspected).map(|(id, _)| id.clone()).collect()
+        };
         let snapshot = self.state.borrow();
         let pace = if snapshot.outlook() == Outlook::Offline { OFFLINE_PACE } else { 1 };
-        let when = |condition: &Condition| match condition.checked {
+        let when = |id: &OriginId, condition: &Condition| match condition.checked {
             None => now,
-            Some(at) if condition.is_undecided() => at.plus(self.interval.min(RECHECK)),
-            Some(at) => at.plus(self.interval * pace),
+            Some(at) if suspected.contains(id) => at.plus(interval.min(SUSPECTED)),
+            Some(at) if condition.is_undecided() => at.plus(interval.min(RECHECK)),
+            Some(at) => at.plus(interval * pace),
         };
-        let due = snapshot.iter().filter(|(_, c)| when(c) <= now).map(|(id, _)| id.clone()).collect();
-        let later = snapshot.iter().map(|(_, c)| when(c)).filter(|when| *when > now).min();
-        (due, later.unwrap_or_else(|| now.plus(self.interval.min(RECHECK))))
+        let due = snapshot.iter().filter(|(id, c)| when(id, c) <= now).map(|(id, _)| id.clone()).collect();
+        let later = snapshot.iter().map(|(id, c)| when(id, c)).filter(|when| *when > now).min();
+        (due, later.unwrap_or_else(|| now.plus(interval.min(RECHECK))))
     }
 
     /// Takes part in the question that is open, or asks; returns the round that it belongs to as well.
@@ -193,6 +228,7 @@ impl HealthMonitor {
         let mut origins = self.origins.lock();
         let Some(watched) = origins.get_mut(id).filter(|watched| watched.round == round) else { return };
         watched.round += 1;
+        watched.suspected = false;
         if answer.is_some() {
             watched.asked = None;
         }

@@ -141,7 +141,7 @@ impl NfsOrigin {
     /// Makes an origin. Nothing is connected to before something is asked for.
     pub fn new(id: impl Into<OriginId>, config: NfsConfig) -> Self {
         let limit = config.connections;
-        let pool = Pool::new(Dialler(config), limit);
+        let pool = Pool::new(Dialler(config, wire::Names::default()), limit);
         Self { server: Arc::new(Server { id: id.into(), pool, handles: Mutex::default() }) }
     }
 }
@@ -163,13 +163,13 @@ impl Link for NfsLink {
     }
 }
 
-struct Dialler(NfsConfig);
+struct Dialler(NfsConfig, wire::Names);
 
 impl Dialler {
     async fn connect(&self, program: Program, port: u16) -> Result<RpcLink, Failure> {
         let config = &self.0;
         let privileged = config.privileged_port && program != PORTMAP;
-        let stream = wire::connect(&config.host, port, privileged).await?;
+        let stream = wire::connect((&config.host, port), &self.1, &*config.clock, privileged).await?;
         let credentials = Credentials { uid: config.uid, gid: config.gid, gids: config.gids.clone() };
         Ok(RpcLink::new(stream, program, &credentials, Arc::clone(&config.clock), config.silence))
     }

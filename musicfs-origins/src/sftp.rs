@@ -152,12 +152,12 @@ impl SftpOrigin {
     /// Makes an origin. Nothing is connected to before something is asked for.
     pub fn new(id: impl Into<OriginId>, config: SftpConfig) -> Self {
         let limit = config.connections;
-        let pool = Pool::new(Dialler(config), limit);
+        let pool = Pool::new(Dialler(config, wire::Names::default()), limit);
         Self { server: Arc::new(Server { id: id.into(), pool }) }
     }
 }
 
-struct Dialler(SftpConfig);
+struct Dialler(SftpConfig, wire::Names);
 
 impl Dial for Dialler {
     type Link = SftpLink;
@@ -165,7 +165,7 @@ impl Dial for Dialler {
     fn dial(&self) -> BoxFuture<'_, Result<SftpLink, Failure>> {
         let config = &self.0;
         Box::pin(wire::within(&*config.clock, config.connect_timeout, "connecting", async {
-            let session = login::login(config).await?;
+            let session = login::login(config, &self.1).await?;
             SftpLink::begin(session, Arc::clone(&config.clock), config.silence).await
         }))
     }

@@ -138,12 +138,12 @@ impl SmbOrigin {
     /// Makes an origin. Nothing is connected to before something is asked for.
     pub fn new(id: impl Into<OriginId>, config: SmbConfig) -> Self {
         let limit = config.connections;
-        let pool = Pool::new(Dialler(config), limit);
+        let pool = Pool::new(Dialler(config, wire::Names::default()), limit);
         Self { server: Arc::new(Server { id: id.into(), pool }) }
     }
 }
 
-struct Dialler(SmbConfig);
+struct Dialler(SmbConfig, wire::Names);
 
 impl Dial for Dialler {
     type Link = SmbLink;
@@ -151,7 +151,7 @@ impl Dial for Dialler {
     fn dial(&self) -> BoxFuture<'_, Result<SmbLink, Failure>> {
         let config = &self.0;
         Box::pin(wire::within(&*config.clock, config.connect_timeout, "connecting", async {
-            let session = login::login(config).await?;
+            let session = login::login(config, &self.1).await?;
             Ok(SmbLink::begin(session, Arc::clone(&config.clock), config.silence))
         }))
     }

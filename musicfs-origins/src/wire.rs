@@ -18,7 +18,7 @@ mod mux;
 mod pool;
 mod walk;
 
-pub(crate) use dial::{connect, within};
+pub(crate) use dial::{Names, connect, within};
 pub(crate) use failure::Failure;
 pub(crate) use mux::{Answer, Frames, Incoming, Mux, Shared, Sink};
 pub(crate) use pool::{Dial, Link, Pool};

@@ -4,6 +4,7 @@
 
 mod broken_cache;
 mod bytes;
+mod health;
 mod outage;
 mod replaced;
 mod served;

@@ -95,7 +95,7 @@ async fn by_daemon(
 }
 
 /// An argument with a `/` is a directory; made absolute, as the daemon has another working directory.
-fn name_of(cx: &Context, name: &std::ffi::OsStr) -> String {
+pub(super) fn name_of(cx: &Context, name: &std::ffi::OsStr) -> String {
     let text = name.to_string_lossy().into_owned();
     if text.contains("://") || (!text.contains('/') && !text.starts_with('~')) {
         return text;

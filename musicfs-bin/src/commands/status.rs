@@ -108,6 +108,10 @@ fn print(cx: &Context, status: &Status, all_problems: bool) {
         let state = match origin.state {
             OriginState::Ok => out.paint(Style::Good, "ok"),
             OriginState::Unknown => out.paint(Style::Dim, "not asked yet"),
+            OriginState::Degraded => {
+                let why = origin.reason.as_deref().unwrap_or("no reason given");
+                format!("{}: {why}", out.paint(Style::Warn, "degraded"))
+            }
             OriginState::Unreachable => {
                 let why = origin.reason.as_deref().unwrap_or("no reason given");
                 format!("{}: {why}", out.paint(Style::Bad, "unreachable"))

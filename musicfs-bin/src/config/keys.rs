@@ -58,6 +58,7 @@ keys! {
     LOG_LEVEL "log_level" true "error, warn, info, debug, trace, or directives such as info,musicfs_fuse=debug",
     LOG_FORMAT "log_format" false "text or json",
     SCAN_WORKERS "scan_workers" false "threads that read tags; 0 for one per core",
+    HEALTH_INTERVAL "health_interval" true "time between two questions to each origin whether it is there",
     RESCAN_INTERVAL "rescan_interval" true "time between rescans; 0 for only at start and by `musicfs scan`",
 }
 

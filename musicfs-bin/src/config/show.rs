@@ -42,6 +42,7 @@ impl Config {
             keys::LOG_LEVEL => self.log_level.show(),
             keys::LOG_FORMAT => self.log_format.show(),
             keys::SCAN_WORKERS => self.scan_workers.show(),
+            keys::HEALTH_INTERVAL => self.health_interval.show(),
             keys::RESCAN_INTERVAL => self.rescan_interval.show(),
             _ => return None,
         })

@@ -59,6 +59,7 @@ fn every_key_can_be_set_by_each_source() {
         (keys::LOG_LEVEL, "\"debug\"", "debug"),
         (keys::LOG_FORMAT, "\"json\"", "json"),
         (keys::SCAN_WORKERS, "3", "3"),
+        (keys::HEALTH_INTERVAL, "\"1s\"", "1s"),
         (keys::RESCAN_INTERVAL, "\"0\"", "0s"),
     ];
     let by_default = Setup::new("").load(&[]).0;

@@ -94,9 +94,9 @@ pub(crate) struct OriginStatus {
     pub(crate) id: String,
     pub(crate) path: String,
     pub(crate) priority: u32,
-    /// `ok`, `unreachable`, or `unknown` before the first check has ended.
+    /// `ok`, `degraded`, `unreachable`, or `unknown` before the first check has ended.
     pub(crate) state: OriginState,
-    /// Why it is not reachable.
+    /// Why it is not `ok`.
     pub(crate) reason: Option<String>,
     /// Bytes of files that it has delivered since the mount.
     pub(crate) bytes: u64,
@@ -104,6 +104,12 @@ pub(crate) struct OriginStatus {
     pub(crate) errors: u64,
     /// Moving average of how long it takes to answer, in microseconds.
     pub(crate) latency_us: Option<u64>,
+    /// Checks that failed in a row.
+    #[serde(default)]
+    pub(crate) failures: u32,
+    /// Seconds since it was last asked how it is.
+    #[serde(default)]
+    pub(crate) checked_s: Option<u64>,
 }
 
 /// Whether an origin answers.
@@ -115,8 +121,18 @@ pub(crate) enum OriginState {
     Unknown,
     /// It answers.
     Ok,
+    /// It answers slowly or now and then, its name is not found, or its last scan failed.
+    Degraded,
     /// It does not.
     Unreachable,
+}
+
+/// `POST /v1/origins/check`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct CheckOrder {
+    /// Ids, directories or addresses of origins; all when there are none.
+    pub(crate) origins: Vec<String>,
 }
 
 /// Sums over the catalogue.

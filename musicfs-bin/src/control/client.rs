@@ -15,7 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::api::{Explanation, Failure, Health, ScanJob, ScanOrder, Status, Stopping};
+use super::api::{
+    CheckOrder, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder, Status, Stopping,
+};
 use super::percent;
 use crate::search::Answer;
 
@@ -122,6 +124,11 @@ impl Client {
     /// Asks how far an order is.
     pub(crate) async fn job(&self, job: u64) -> Result<ScanJob, ClientError> {
         self.get(&format!("/v1/scan/progress?job={job}")).await
+    }
+
+    /// Has origins asked how they are.
+    pub(crate) async fn check_origins(&self, order: &CheckOrder) -> Result<Vec<OriginStatus>, ClientError> {
+        self.call(Method::POST, "/v1/origins/check", Some(order)).await
     }
 
     /// Asks why something is as it is.

@@ -19,6 +19,9 @@ impl Controlled for Fake {
             _ => Ok(ScanJob { job: 7 + u64::from(order.full), ..ScanJob::default() }),
         }
     }
+    async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, String> {
+        if order.origins.is_empty() { Ok(Vec::new()) } else { Err("no such origin".into()) }
+    }
     async fn job(&self, job: u64) -> Option<ScanJob> {
         (job == 7).then(|| ScanJob { job, done: true, ..ScanJob::default() })
     }

@@ -1,201 +1,156 @@
-//! Whether the origins answer, asked every half minute.
-//!
-//! An origin that hangs is asked once: as long as it has not answered, it is not asked again, so that questions
-//! do not pile up.
+//! What the health of the origins means for the mount: pure readings of what the monitor knows, and the loop that
+//! tells what changed.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use musicfs_core::{EventKind, OriginId, ServiceState};
+use musicfs_origins::{Condition, Health, HealthSnapshot, Outlook};
+use tokio::sync::watch;
 
-use musicfs_core::{Clock, OriginError, OriginHealth};
-use musicfs_origins::OriginRegistry;
-use parking_lot::Mutex;
-use tokio::task::JoinHandle;
-use tracing::{info, warn};
-
-use super::scans::chain;
 use crate::control::api::{MountPhase, OriginState};
 
-/// Time between two rounds.
-const INTERVAL: Duration = Duration::from_secs(30);
-/// Wait for an answer; what takes longer is of no use to a player.
-const LIMIT: Duration = Duration::from_secs(5);
-
-/// What is known of one origin.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reach {
-    /// Whether it answers.
-    pub(crate) state: OriginState,
-    /// Why it does not.
-    pub(crate) reason: Option<String>,
-}
-
-/// What is known of all.
-#[derive(Default)]
-pub(crate) struct Origins {
-    known: Mutex<BTreeMap<String, Reach>>,
-}
-
-type Asking = JoinHandle<Result<OriginHealth, OriginError>>;
-
-impl Origins {
-    /// Returns what is known of an origin.
-    pub(crate) fn get(&self, id: &str) -> Reach {
-        self.known.lock().get(id).cloned().unwrap_or_default()
+/// Returns how the mount is, as far as its origins are concerned.
+pub(crate) fn phase(health: &HealthSnapshot) -> MountPhase {
+    match health.outlook() {
+        Outlook::Ready => MountPhase::Ready,
+        Outlook::Degraded => MountPhase::Degraded,
+        Outlook::Offline => MountPhase::Offline,
     }
+}
 
-    /// Returns how the mount is, as far as its origins are concerned.
-    pub(crate) fn phase(&self) -> MountPhase {
-        let known = self.known.lock();
-        let lost = known.values().filter(|reach| reach.state == OriginState::Unreachable).count();
-        match lost {
-            0 => MountPhase::Ready,
-            n if n == known.len() => MountPhase::Offline,
-            _ => MountPhase::Degraded,
+/// Returns how an origin is, and why it is not well. One that answers and whose last scan failed is not well either.
+pub(crate) fn state_of(condition: &Condition, scan_error: Option<String>) -> (OriginState, Option<String>) {
+    let scan = scan_error.map(|error| format!("its last scan failed: {error}"));
+    match condition.health {
+        Health::Unhealthy => (OriginState::Unreachable, condition.reason.clone()),
+        Health::Degraded => {
+            let slow = || condition.latency.map(|took| format!("it takes {} ms to answer", took.as_millis()));
+            (OriginState::Degraded, condition.reason.clone().or_else(slow))
         }
+        Health::Healthy | Health::Unknown if scan.is_some() => (OriginState::Degraded, scan),
+        Health::Healthy => (OriginState::Ok, None),
+        Health::Unknown => (OriginState::Unknown, None),
     }
+}
 
-    /// Asks until dropped; calls `back` for an origin that answers again.
-    pub(crate) async fn watch(
-        self: Arc<Self>,
-        registry: Arc<OriginRegistry>,
-        clock: Arc<dyn Clock>,
-        back: impl Fn(&musicfs_core::OriginId) + Send + Sync,
-    ) {
-        let mut asking: BTreeMap<String, Asking> = BTreeMap::new();
-        loop {
-            let all = registry.all();
-            self.known.lock().retain(|id, _| all.iter().any(|r| r.origin.id().as_str() == id));
-            asking.retain(|id, _| all.iter().any(|r| r.origin.id().as_str() == id));
-            for registered in all {
-                let origin = registered.origin;
-                let id = origin.id().clone();
-                let question = asking.remove(id.as_str()).unwrap_or_else(|| {
-                    let origin = origin.clone();
-                    tokio::spawn(async move { origin.health().await })
-                });
-                let (reach, pending) = ask(question, &*clock).await;
-                if let Some(pending) = pending {
-                    asking.insert(id.to_string(), pending);
-                }
-                let before = self.known.lock().insert(id.to_string(), reach.clone()).unwrap_or_default();
-                match (before.state, reach.state) {
-                    (OriginState::Unreachable, OriginState::Ok) => {
-                        info!(origin = %id, "the origin answers again");
-                        back(&id);
-                    }
-                    (OriginState::Ok | OriginState::Unknown, OriginState::Unreachable) => {
-                        let reason = reach.reason.unwrap_or_default();
-                        warn!(origin = %id, reason, "the origin does not answer; its files stay listed");
-                    }
-                    _ => {}
-                }
+/// Follows the monitor until it is gone: hands what changed to `tell`, and calls `back` for each origin that answers
+/// and did not when it was asked before, with whether it had been given up.
+pub(super) async fn follow(
+    mut health: watch::Receiver<HealthSnapshot>,
+    tell: impl Fn(Vec<EventKind>),
+    back: impl Fn(&OriginId, bool),
+) {
+    let mut before = HealthSnapshot::default();
+    loop {
+        let now = health.borrow_and_update().clone();
+        let news = news(&before, &now);
+        if !news.is_empty() {
+            tell(news);
+        }
+        for (id, condition) in now.iter() {
+            let was = before.condition(id);
+            let failed = was.is_some_and(|was| was.error.is_some());
+            if failed && condition.error.is_none() {
+                back(id, before.is_unhealthy(id));
             }
-            clock.sleep_until(clock.now().plus(INTERVAL)).await;
+        }
+        before = now;
+        if health.changed().await.is_err() {
+            return;
         }
     }
 }
 
-/// Waits for an answer up to the limit; returns the question when it is still open.
-async fn ask(mut question: Asking, clock: &dyn Clock) -> (Reach, Option<Asking>) {
-    let lost = |reason| Reach { state: OriginState::Unreachable, reason: Some(reason) };
-    tokio::select! {
-        biased;
-        answer = &mut question => {
-            let reach = match answer {
-                Ok(Ok(_)) => Reach { state: OriginState::Ok, reason: None },
-                Ok(Err(error)) => lost(chain(&error)),
-                Err(error) => lost(error.to_string()),
-            };
-            (reach, None)
+/// Returns what there is to tell of a change.
+fn news(before: &HealthSnapshot, now: &HealthSnapshot) -> Vec<EventKind> {
+    let mut news = Vec::new();
+    for (origin, condition) in now.iter() {
+        let answers = condition.checked.is_some() && condition.error.is_none();
+        match before.health(origin) {
+            Health::Unhealthy | Health::Unknown if answers => {
+                news.push(EventKind::OriginUp { origin: origin.clone() });
+            }
+            was if was != condition.health && condition.health == Health::Unhealthy => {
+                let reason = condition.reason.clone().unwrap_or_default();
+                news.push(EventKind::OriginDown { origin: origin.clone(), reason });
+            }
+            _ => {}
         }
-        () = clock.sleep_until(clock.now().plus(LIMIT)) => {
-            (lost(format!("no answer within {} s", LIMIT.as_secs())), Some(question))
-        }
+    }
+    let (from, to) = (service_state(before), service_state(now));
+    if from != to {
+        news.push(EventKind::StateChanged { from, to });
+    }
+    news
+}
+
+fn service_state(health: &HealthSnapshot) -> ServiceState {
+    match health.outlook() {
+        Outlook::Ready => ServiceState::Ready,
+        Outlook::Degraded => ServiceState::Degraded,
+        Outlook::Offline => ServiceState::Offline,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
     use musicfs_core::OriginErrorKind;
-    use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin, eventually};
+    use musicfs_origins::HealthMonitor;
+    use musicfs_test_utils::{ManualClock, MemoryOrigin, eventually};
+    use parking_lot::Mutex;
 
-    struct Watched {
-        clock: Arc<ManualClock>,
-        registry: Arc<OriginRegistry>,
-        origins: Arc<Origins>,
-        back: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl Watched {
-        fn new(all: Vec<Arc<dyn musicfs_core::Origin>>) -> Self {
-            let watched = Self {
-                clock: Arc::new(ManualClock::new()),
-                registry: Arc::default(),
-                origins: Arc::default(),
-                back: Arc::default(),
-            };
-            for origin in all {
-                watched.registry.register(origin, 1);
-            }
-            let back = watched.back.clone();
-            let (origins, registry) = (watched.origins.clone(), watched.registry.clone());
-            tokio::spawn(origins.watch(
-                registry,
-                watched.clock.clone(),
-                move |id: &musicfs_core::OriginId| {
-                    back.lock().push(id.to_string());
-                },
-            ));
-            watched
-        }
-
-        /// Lets time go by, a second for each look, until a condition holds.
-        async fn until(&self, what: &str, holds: impl Fn(&Origins) -> bool) {
+    #[tokio::test]
+    async fn mount_is_degraded_then_offline_and_back_with_its_origins_and_all_is_told_once() {
+        let clock = Arc::new(ManualClock::new());
+        let monitor = Arc::new(HealthMonitor::with_clock(Duration::from_secs(30), clock.clone()));
+        let (a, b) = (Arc::new(MemoryOrigin::new("a")), Arc::new(MemoryOrigin::new("b")));
+        monitor.add_origin(a.clone());
+        monitor.add_origin(b.clone());
+        let (told, returned) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (telling, returning) = (told.clone(), returned.clone());
+        let tell = move |news: Vec<EventKind>| telling.lock().extend(news.iter().map(EventKind::name));
+        let back = move |id: &OriginId, lost| returning.lock().push((id.to_string(), lost));
+        tokio::spawn(follow(monitor.subscribe(), tell, back));
+        let running = monitor.clone();
+        tokio::spawn(async move { running.run().await });
+        let until = async |what: &str, holds: &dyn Fn() -> bool| {
             eventually(what, || {
-                let held = holds(&self.origins);
-                self.clock.advance(Duration::from_secs(1));
+                let held = holds();
+                if !held {
+                    clock.advance(Duration::from_secs(1));
+                }
                 held
             })
             .await;
-        }
-    }
-
-    #[tokio::test]
-    async fn mount_is_degraded_then_offline_and_back_with_its_origins() {
-        let (a, b) = (Arc::new(MemoryOrigin::new("a")), Arc::new(MemoryOrigin::new("b")));
-        let watched = Watched::new(vec![a.clone(), b.clone()]);
-        watched
-            .until("both asked", |o| {
-                o.get("a").state == o.get("b").state && o.get("b").state == OriginState::Ok
-            })
-            .await;
-        assert_eq!(watched.origins.phase(), MountPhase::Ready);
+        };
+        until("both asked", &|| *told.lock() == ["origin_up", "origin_up"]).await;
+        assert_eq!(phase(&monitor.snapshot()), MountPhase::Ready);
         a.take_down(OriginErrorKind::Unavailable);
-        watched.until("one lost", |origins| origins.phase() == MountPhase::Degraded).await;
-        assert!(watched.origins.get("a").reason.is_some());
+        until("one lost", &|| told.lock().contains(&"origin_down")).await;
+        assert_eq!(phase(&monitor.snapshot()), MountPhase::Degraded);
+        let condition = monitor.snapshot().condition(&"a".into()).cloned().unwrap();
+        let (state, reason) = state_of(&condition, None);
+        assert!(state == OriginState::Unreachable && reason.is_some());
         b.take_down(OriginErrorKind::Unavailable);
-        watched.until("both lost", |origins| origins.phase() == MountPhase::Offline).await;
-        assert_eq!(*watched.back.lock(), [""; 0]);
+        until("both lost", &|| phase(&monitor.snapshot()) == MountPhase::Offline).await;
+        assert_eq!(*returned.lock(), []);
         a.bring_up();
         b.bring_up();
-        watched.until("both back", |origins| origins.phase() == MountPhase::Ready).await;
-        assert_eq!(*watched.back.lock(), ["a", "b"]);
-        watched.registry.remove(&"a".into());
-        watched.until("one forgotten", |origins| origins.get("a").state == OriginState::Unknown).await;
+        until("both back", &|| returned.lock().len() == 2).await;
+        until("that to be told", &|| told.lock().last() == Some(&"state_changed")).await;
+        assert!(returned.lock().contains(&("a".to_owned(), true)), "{returned:?}");
+        let downs = told.lock().iter().filter(|kind| **kind == "origin_down").count();
+        assert_eq!(downs, 2, "{told:?}");
     }
 
-    #[tokio::test]
-    async fn origin_that_hangs_is_asked_once_and_harms_no_other() {
-        let hung = Arc::new(FaultyOrigin::new(MemoryOrigin::new("hung"), FailMode::Healthy));
-        hung.hang_on("");
-        let well = Arc::new(FaultyOrigin::new(MemoryOrigin::new("well"), FailMode::Healthy));
-        let watched = Watched::new(vec![hung.clone(), well.clone()]);
-        watched.until("the other to be asked again and again", |_| well.healths() >= 4).await;
-        assert_eq!(watched.origins.get("hung").reason.as_deref(), Some("no answer within 5 s"));
-        assert_eq!(hung.healths(), 1);
-        hung.release();
-        watched.until("it to answer", |origins| origins.get("hung").state == OriginState::Ok).await;
+    #[test]
+    fn origin_that_answers_and_whose_last_scan_failed_is_not_well() {
+        let well = Condition { health: Health::Healthy, ..Condition::default() };
+        assert_eq!(state_of(&well, None), (OriginState::Ok, None));
+        let (state, reason) = state_of(&well, Some("no such folder".into()));
+        assert_eq!(state, OriginState::Degraded);
+        assert!(reason.is_some_and(|reason| reason.contains("no such folder")));
     }
 }

@@ -76,6 +76,10 @@ impl Daemon {
                     self.scans.set_interval(new.rescan_interval);
                     applied.rescan_interval = new.rescan_interval;
                 }
+                keys::HEALTH_INTERVAL => {
+                    self.engine.monitor.set_interval(new.health_interval);
+                    applied.health_interval = new.health_interval;
+                }
                 keys::LOCAL_DEADLINE => applied.local_deadline = new.local_deadline,
                 keys::REMOTE_DEADLINE => applied.remote_deadline = new.remote_deadline,
                 keys::DRAIN_LIMIT => applied.drain_limit = new.drain_limit,

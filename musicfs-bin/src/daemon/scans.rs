@@ -142,6 +142,11 @@ impl Scans {
         status_of(&progress, orders.results.clone(), next)
     }
 
+    /// Returns why the last pass over an origin failed, if it did.
+    pub(crate) fn last_error(&self, origin: &OriginId) -> Option<String> {
+        self.orders.lock().results.get(origin.as_str())?.error.clone()
+    }
+
     /// Runs until cancelled.
     pub(crate) async fn run(self: Arc<Self>) {
         self.fail_what_was_under_way();
@@ -231,6 +236,9 @@ impl Scans {
                     ..ScanResult::default()
                 },
             };
+            if result.error.is_some() {
+                self.engine.monitor.suspect(&origin);
+            }
             log(&origin, &result);
             self.engine.events.publish(outcome(&origin, &result));
             let mut orders = self.orders.lock();

@@ -18,13 +18,13 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::FS_NAME;
-use super::origins::Origins;
+use super::origins;
 use super::scans::{Scans, chain};
 use crate::config::{Config, Flags};
 use crate::control::Controlled;
 use crate::control::api::{
-    CacheStatus, Explanation, Health, MountPhase, OriginStatus, ProblemFile, ScanJob, ScanOrder, Status,
-    Stopping, Task, Totals,
+    CacheStatus, CheckOrder, Explanation, Health, MountPhase, OriginStatus, ProblemFile, ScanJob, ScanOrder,
+    Status, Stopping, Task, Totals,
 };
 use crate::env::Env;
 use crate::log::LogControl;
@@ -72,7 +72,6 @@ pub(super) struct Daemon {
     pub(super) supervisor: TaskSupervisor,
     pub(super) log: LogControl,
     pub(super) scans: Arc<Scans>,
-    pub(super) origins: Arc<Origins>,
     pub(super) notices: Mutex<Vec<String>>,
     /// Cancelled by a request to stop.
     pub(super) stop: CancellationToken,
@@ -104,7 +103,6 @@ impl Daemon {
             supervisor: setup.supervisor,
             log: setup.log,
             scans: Arc::new(scans),
-            origins: Arc::default(),
             notices: Mutex::new(setup.notices),
             stop: CancellationToken::new(),
             closing: CancellationToken::new(),
@@ -133,7 +131,7 @@ impl Daemon {
         if self.stop.is_cancelled() || self.cancel.is_cancelled() {
             MountPhase::Stopping
         } else {
-            self.origins.phase()
+            origins::phase(&self.engine.monitor.snapshot())
         }
     }
 
@@ -145,18 +143,22 @@ impl Daemon {
 
     fn origin_statuses(&self) -> Vec<OriginStatus> {
         let config = self.config();
+        let (health, now) = (self.engine.monitor.snapshot(), self.engine.clock.now());
         let status = |origin: &crate::config::NamedOrigin| {
-            let reach = self.origins.get(origin.id().as_str());
+            let condition = health.condition(origin.id()).cloned().unwrap_or_default();
+            let (state, reason) = origins::state_of(&condition, self.scans.last_error(origin.id()));
             let done = self.engine.metrics(origin.id()).map(|metrics| metrics.snapshot());
             OriginStatus {
                 id: origin.id().to_string(),
                 path: origin.place(),
                 priority: origin.spec.priority,
-                state: reach.state,
-                reason: reach.reason,
+                state,
+                reason,
                 bytes: done.as_ref().map_or(0, |done| done.bytes),
                 errors: done.as_ref().map_or(0, |done| done.errors.iter().map(|(_, n)| n).sum()),
                 latency_us: done.and_then(|done| done.average_us),
+                failures: condition.failures,
+                checked_s: condition.checked.map(|at| now.since(at).as_secs()),
             }
         };
         config.origins.iter().map(status).collect()
@@ -330,6 +332,22 @@ impl Controlled for Daemon {
             self.scans.order(origins?, order.full)
         };
         self.scans.job(number).ok_or_else(|| "the order was lost".to_owned())
+    }
+
+    async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, String> {
+        let named: Result<Vec<OriginId>, String> =
+            order.origins.iter().map(|name| self.origin_named(name)).collect();
+        let named = named?;
+        let monitor = &self.engine.monitor;
+        if named.is_empty() {
+            monitor.check_all().await;
+        } else {
+            futures::future::join_all(named.iter().map(|id| monitor.check_now(id))).await;
+        }
+        let all = self.origin_statuses().into_iter();
+        let wanted =
+            |status: &OriginStatus| named.is_empty() || named.iter().any(|id| id.as_str() == status.id);
+        Ok(all.filter(wanted).collect())
     }
 
     async fn job(&self, job: u64) -> Option<ScanJob> {

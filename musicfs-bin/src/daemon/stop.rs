@@ -13,7 +13,8 @@ use tracing::{error, info, warn};
 
 use super::state::Daemon;
 use super::tasks::{
-    CONTROL_TASK, EVENTS_TASK, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, SEARCH_TASK, WATCHDOG_TASK,
+    CONTROL_TASK, EVENTS_TASK, ORIGIN_NEWS_TASK, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, SEARCH_TASK,
+    WATCHDOG_TASK,
 };
 use super::{EndSignals, chain};
 use crate::context::Outcome;
@@ -54,7 +55,7 @@ impl Daemon {
         self.supervisor.stop(SCAN_TASK, clock.now().plus(TASK_LIMIT)).await;
         // It commits what it has.
         self.engine.search.wait_ended(clock.now().plus(TASK_LIMIT)).await;
-        for task in [SEARCH_TASK, PROGRESS_TASK, EVENTS_TASK, ORIGINS_TASK, WATCHDOG_TASK] {
+        for task in [SEARCH_TASK, PROGRESS_TASK, EVENTS_TASK, ORIGIN_NEWS_TASK, ORIGINS_TASK, WATCHDOG_TASK] {
             self.supervisor.stop(task, clock.now().plus(TASK_LIMIT)).await;
         }
         let drain = self.config().drain_limit;

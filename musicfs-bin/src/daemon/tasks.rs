@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_core::Clock;
+use musicfs_core::{Clock, EventKind, OriginId};
 use tracing::error;
 
-use super::socket_in;
 use super::state::Daemon;
+use super::{origins, socket_in};
 use crate::progress::Progress;
 use crate::{control, notify};
 
 /// Names of the tasks.
 pub(super) const SCAN_TASK: &str = "scan";
 pub(super) const ORIGINS_TASK: &str = "origins";
+/// Tells how the origins are, and has them scanned when they are back.
+pub(super) const ORIGIN_NEWS_TASK: &str = "origin-news";
 pub(super) const CONTROL_TASK: &str = "control";
 pub(super) const WATCHDOG_TASK: &str = "watchdog";
 /// Tells what happens to files.
@@ -47,14 +49,23 @@ impl Daemon {
         let daemon = self.clone();
         self.supervisor.spawn_critical(ORIGINS_TASK, move || {
             let daemon = daemon.clone();
+            async move { daemon.engine.monitor.run().await }
+        });
+        let daemon = self.clone();
+        self.supervisor.spawn_critical(ORIGIN_NEWS_TASK, move || {
+            let daemon = daemon.clone();
             async move {
-                let (registry, clock) = (daemon.engine.registry.clone(), daemon.engine.clock.clone());
-                let scans = daemon.scans.clone();
-                // An origin that is back may have changed while it was away.
-                let back = move |id: &musicfs_core::OriginId| {
-                    scans.order(vec![id.clone()], false);
+                let tell = |news: Vec<EventKind>| {
+                    news.into_iter().for_each(|kind| daemon.engine.events.publish(kind));
+                    notify::status(&daemon.status_line());
                 };
-                daemon.origins.clone().watch(registry, clock, back).await;
+                // An origin that is back may have changed while it was away, or not been scanned at all.
+                let back = |id: &OriginId, was_lost: bool| {
+                    if was_lost || daemon.scans.last_error(id).is_some() {
+                        daemon.scans.order(vec![id.clone()], false);
+                    }
+                };
+                origins::follow(daemon.engine.monitor.subscribe(), tell, back).await;
             }
         });
     }

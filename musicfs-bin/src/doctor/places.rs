@@ -10,8 +10,10 @@ use super::Finding;
 use crate::config::{Config, NamedOrigin, keys};
 use crate::context::{Context, small_runtime};
 use crate::control;
+use crate::control::api::{OriginState, OriginStatus};
 use crate::daemon::{FS_NAME, chain};
 use crate::look::{self, Look};
+use crate::mounts::Known;
 use crate::{mounts, output, process, wiring};
 
 /// Free space below which a catalogue can soon not grow.
@@ -99,7 +101,7 @@ pub(super) fn mounts(cx: &Context, os: &Os, config: &Config, repair: bool) -> Ve
             }
         };
         findings.push(match known.state {
-            MountState::Alive { .. } => Finding::ok(CHECK, format!("{shown} is alive")),
+            MountState::Alive { .. } => alive(&known),
             MountState::Dead { .. } if !known.is_meant() => Finding::warn(
                 CHECK,
                 format!("{shown} is dead; it was made with another runtime directory"),
@@ -136,6 +138,30 @@ pub(super) fn mounts(cx: &Context, os: &Os, config: &Config, repair: bool) -> Ve
         findings.push(Finding::ok(CHECK, "nothing is mounted"));
     }
     findings
+}
+
+/// Asks the daemon of a mount that is alive how it is.
+fn alive(known: &Known) -> Finding {
+    let shown = known.mountpoint.display();
+    let asked = known.client().and_then(|client| Ok(small_runtime()?.block_on(client.status(false))?));
+    let status = match asked {
+        Ok(status) => status,
+        Err(error) => {
+            return Finding::warn("mounts", format!("{shown} is alive, and {error:#}"), "ask as its user");
+        }
+    };
+    let wrong = |origin: &OriginStatus| {
+        let reason = origin.reason.as_deref().unwrap_or("no reason given");
+        (origin.state != OriginState::Ok && origin.reason.is_some())
+            .then(|| format!("{}: {reason}", origin.id))
+    };
+    let wrong: Vec<String> = status.origins.iter().filter_map(wrong).collect();
+    let message = format!("{shown} is alive and {}", status.state.as_str());
+    if wrong.is_empty() {
+        return Finding::ok("mounts", message);
+    }
+    let advice = "look at those servers and disks; what is cached stays readable";
+    Finding::warn("mounts", format!("{message}\n{}", wrong.join("\n")), advice)
 }
 
 /// Checks that the origins answer, each within a limit.

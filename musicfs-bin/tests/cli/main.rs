@@ -9,4 +9,5 @@ mod away;
 mod bench;
 mod commands;
 mod lifecycle;
+mod origins;
 mod service;

@@ -223,7 +223,7 @@ impl<B: Backends> MusicFs<B> {
         matches!(node, Ok(Some(node)) if node.size != file.plan.size())
     }
 
-    /// Logs a failed read once, and sorts it.
+    /// Logs a failed read, unless its origin has just failed others, and sorts it.
     pub(super) fn read_failed(
         &self,
         origin: &musicfs_core::OriginId,
@@ -231,7 +231,19 @@ impl<B: Backends> MusicFs<B> {
         error: &ReadError,
     ) -> FsError {
         count(&self.counters.errors);
-        tracing::warn!(%origin, %path, error = chain(error), "reading failed");
+        let is_of_origin = matches!(error, ReadError::Unavailable(_) | ReadError::TimedOut { .. });
+        let said = if is_of_origin {
+            self.files.complaints.note(origin, self.backends.clock().now())
+        } else {
+            Some(0)
+        };
+        match said {
+            Some(0) => tracing::warn!(%origin, %path, error = chain(error), "reading failed"),
+            Some(others) => {
+                tracing::warn!(%origin, %path, error = chain(error), others, "reading failed, as did others before");
+            }
+            None => tracing::debug!(%origin, %path, error = chain(error), "reading failed"),
+        }
         FsError::from(error)
     }
 }

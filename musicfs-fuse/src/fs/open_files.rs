@@ -11,6 +11,7 @@ use fuser::BackingId;
 use musicfs_core::{Ino, OriginId, OriginPath, ReadPlan, UnixNanos};
 use parking_lot::{Mutex, RwLock};
 
+use super::complaints::Complaints;
 use super::failures::Failures;
 use crate::passthrough::{Mode, OpenModes};
 
@@ -33,6 +34,7 @@ pub(crate) struct OpenFiles {
     reads: Arc<Mutex<HashMap<Ino, u64>>>,
     pub(crate) modes: OpenModes<BackingId>,
     pub(crate) failures: Failures,
+    pub(crate) complaints: Complaints,
 }
 
 /// Counts a read as in flight until it is dropped.
@@ -61,6 +63,7 @@ impl OpenFiles {
             reads: Arc::default(),
             modes: OpenModes::new(),
             failures: Failures::default(),
+            complaints: Complaints::default(),
         }
     }
 

@@ -137,9 +137,9 @@ impl client::Handler for Guard {
 /// Connects, checks the server's key, logs in and starts the SFTP server.
 ///
 /// Cancel safe: what was begun is dropped.
-pub(super) async fn login(config: &SftpConfig) -> Result<Session, Failure> {
+pub(super) async fn login(config: &SftpConfig, names: &wire::Names) -> Result<Session, Failure> {
     let known = known_host(config).await?;
-    let stream = wire::connect(&config.host, config.port, false).await?;
+    let stream = wire::connect((&config.host, config.port), names, &*config.clock, false).await?;
     let fingerprint = Arc::default();
     let guard = Guard {
         host: config.host.clone(),

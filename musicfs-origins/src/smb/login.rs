@@ -86,8 +86,8 @@ impl Talk {
 /// Connects, logs in and connects to the share.
 ///
 /// Cancel safe: what was begun is dropped.
-pub(super) async fn login(config: &SmbConfig) -> Result<Session, Failure> {
-    let stream = wire::connect(&config.host, config.port, false).await?;
+pub(super) async fn login(config: &SmbConfig, names: &wire::Names) -> Result<Session, Failure> {
+    let stream = wire::connect((&config.host, config.port), names, &*config.clock, false).await?;
     let framer = Framer { session: 0, tree: 0, signer: None, sealer: None };
     let mut talk = Talk { stream, framer, next: 0, credits: 1 };
     let mut transcript = Transcript::new();

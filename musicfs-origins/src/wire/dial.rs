@@ -1,10 +1,12 @@
 //! Names and TCP connections.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use musicfs_core::{Clock, OriginErrorKind};
+use musicfs_core::{Clock, MonoTime, OriginErrorKind};
+use parking_lot::Mutex;
 use rustix::net::sockopt;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -34,16 +36,50 @@ pub(crate) async fn within<T>(
     }
 }
 
+/// How long an address is good for. A name server that is away for less is not noticed; a host that moved is followed
+/// sooner, as its old address does not answer.
+const KEEP: Duration = Duration::from_secs(60);
+
+/// Names to addresses, remembered for a minute. One lock, held for a look-up.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Mutex<HashMap<String, (MonoTime, Vec<IpAddr>)>>);
+
+impl Names {
+    async fn resolve(&self, host: &str, clock: &dyn Clock) -> Result<Vec<IpAddr>, Failure> {
+        let now = clock.now();
+        let known =
+            self.0.lock().get(host).filter(|(at, _)| now.since(*at) < KEEP).map(|(_, ips)| ips.clone());
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let lost = |text: String| Failure::lost(OriginErrorKind::Dns, text);
+        let found = tokio::net::lookup_host((host, 0)).await;
+        let found = found.map_err(|e| lost(format!("{host} could not be resolved: {e}")))?;
+        let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+        if found.is_empty() {
+            return Err(lost(format!("{host} has no address")));
+        }
+        self.0.lock().insert(host.to_owned(), (clock.now(), found.clone()));
+        Ok(found)
+    }
+
+    fn forget(&self, host: &str) {
+        self.0.lock().remove(host);
+    }
+}
+
 /// Resolves `host` and connects to the first of its addresses that answers.
 ///
 /// With `privileged` the source port is one that only root may use.
-pub(crate) async fn connect(host: &str, port: u16, privileged: bool) -> Result<TcpStream, Failure> {
-    let resolved = tokio::net::lookup_host((host, port)).await;
-    let addresses: Vec<SocketAddr> = resolved
-        .map_err(|e| Failure::lost(OriginErrorKind::Dns, format!("{host} could not be resolved: {e}")))?
-        .collect();
+pub(crate) async fn connect(
+    (host, port): (&str, u16),
+    names: &Names,
+    clock: &dyn Clock,
+    privileged: bool,
+) -> Result<TcpStream, Failure> {
     let mut last = None;
-    for address in addresses {
+    for ip in names.resolve(host, clock).await? {
+        let address = SocketAddr::new(ip, port);
         let connected =
             if privileged { connect_privileged(address).await } else { TcpStream::connect(address).await };
         match connected.and_then(prepare) {
@@ -51,6 +87,7 @@ pub(crate) async fn connect(host: &str, port: u16, privileged: bool) -> Result<T
             Err(error) => last = Some((address, error)),
         }
     }
+    names.forget(host);
     match last {
         Some((address, error)) => {
             let kind = Failure::of_io(io::Error::from(error.kind())).kind();
@@ -91,4 +128,30 @@ fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
     sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(&stream, 3)?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use musicfs_test_utils::ManualClock;
+
+    #[tokio::test]
+    async fn address_is_remembered_for_a_minute_and_forgotten_when_it_does_not_answer() {
+        let (names, clock) = (Names::default(), ManualClock::new());
+        assert!(names.resolve("localhost", &clock).await.is_ok());
+        // No resolver knows this name; it is only remembered.
+        let ip = IpAddr::from([127, 0, 0, 1]);
+        names.0.lock().insert("remembered.invalid".into(), (clock.now(), vec![ip]));
+        clock.advance(KEEP - Duration::from_secs(1));
+        assert_eq!(names.resolve("remembered.invalid", &clock).await.ok(), Some(vec![ip]));
+        clock.advance(Duration::from_secs(1));
+        let lost = names.resolve("remembered.invalid", &clock).await;
+        assert_eq!(lost.map_err(|failure| failure.kind()).err(), Some(OriginErrorKind::Dns));
+
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+        let port = closed.map_or(1, |address| address.port());
+        names.0.lock().insert("closed.invalid".into(), (clock.now(), vec![ip]));
+        assert!(connect(("closed.invalid", port), &names, &clock, false).await.is_err());
+        assert!(!names.0.lock().contains_key("closed.invalid"));
+    }
 }
