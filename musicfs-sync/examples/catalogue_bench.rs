@@ -23,7 +23,7 @@ use musicfs_core::{
     FileVersion, Format, Ino, MetaDb, NodeKind, Op, OriginId, OriginPath, Placement, ROOT_INODE, Revision,
     SystemClock, Template, UnixNanos, VirtualPath,
 };
-use musicfs_sync::Database;
+use musicfs_sync::{Database, arranged_by};
 
 /// Files in a batch, as a scan makes them.
 const BATCH: u64 = 2_000;
@@ -123,7 +123,7 @@ fn fill(path: &Path, make: Make, clock: &SystemClock) -> Result<()> {
         most = most.max(status("VmRSS"));
     }
     // As the scanner leaves it: arranged by this template, so that a mount has no reason to do it again.
-    let note = Op::SetNote { key: "template".into(), value: Some(format!("1 {template}")) };
+    let note = arranged_by(&template);
     db.apply(&Batch { at: UnixNanos(1_700_000_000_000_000_000), ops: vec![note] })?;
     figure("applying all batches of 2,000 files", millis(applying));
     figure("applying, files per second", (all as f64 / applying.as_secs_f64()).round());

@@ -24,7 +24,7 @@ pub use file_events::{file_events, publish_file_events};
 pub use library::{Identity, Library, LibraryError, Restored};
 pub use scan::{
     Delta, DeltaDetector, Listed, PassOptions, Reread, ScanError, ScanPhase, ScanProgress, ScanReport,
-    Scanner, ScannerConfig, TrashFilter, Trashed,
+    Scanner, ScannerConfig, TrashFilter, Trashed, arranged_by,
 };
 pub use search::{
     CatchUp, Caught, Opened, Search, SearchError, SearchIndex, SearchPhase, SearchStatus, TooLarge,

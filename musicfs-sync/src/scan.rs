@@ -49,6 +49,7 @@ mod trash;
 mod writer;
 
 pub use delta::{Delta, DeltaDetector, Listed, Reread};
+pub use rearrange::arranged_by;
 pub use trash::{TrashFilter, Trashed};
 
 /// Difference between the two clocks from which on the wall clock is taken to have been set.

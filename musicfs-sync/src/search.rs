@@ -24,6 +24,7 @@ mod parse;
 mod query;
 mod schema;
 mod service;
+mod steady;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ use musicfs_core::{FileId, FileMeta, MetaError, Revision};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tantivy::collector::TopDocs;
+use tantivy::directory::error::LockError;
 use tantivy::indexer::IndexWriterOptions;
 use tantivy::schema::TantivyDocument;
 use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyError};
@@ -171,9 +173,12 @@ impl SearchIndex {
             files.flatten().any(|entry| !entry.file_name().to_string_lossy().starts_with(".tantivy"));
         let place = PlainDirectory::open(dir).map_err(|error| failed(error.into()))?;
         let index = if has_files {
-            // With files and without this one, tantivy would begin an empty index and leave them lying.
-            if !dir.join("meta.json").is_file() {
-                return Err(damaged("its table of contents is missing".into()));
+            // With files and without the one, tantivy would begin an empty index; without the other, it would leave
+            // files lying that are of no more use.
+            if let Some(missing) =
+                ["meta.json", ".managed.json"].iter().find(|name| !dir.join(name).is_file())
+            {
+                return Err(damaged(format!("{missing} is missing")));
             }
             Index::open(place).map_err(failed)?
         } else {
@@ -239,7 +244,7 @@ impl SearchIndex {
         })
     }
 
-    /// Makes all that was put in or taken out since the last commit durable and visible. How far the index has come
+    /// Makes all that was put in or taken out since the last commit visible, and safe from a kill. How far the index has come
     /// stays as it was said last.
     ///
     /// # Errors
@@ -429,7 +434,9 @@ fn of_disk(dir: &Path, error: io::Error) -> SearchError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::InvalidData
+        | io::ErrorKind::NotFound
         | io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
         | io::ErrorKind::AlreadyExists => {
             SearchError::Damaged { dir: dir.to_owned(), reason: error.to_string() }
         }
@@ -442,7 +449,8 @@ fn of_tantivy(dir: &Path, error: TantivyError) -> SearchError {
     let io = |error: &Arc<io::Error>| io::Error::new(error.kind(), error.to_string());
     match &error {
         TantivyError::IoError(error) => of_disk(dir, io(error)),
-        TantivyError::LockFailure(..) => SearchError::Busy { dir: dir.to_owned() },
+        TantivyError::LockFailure(LockError::IoError(error), _) => of_disk(dir, io(error)),
+        TantivyError::LockFailure(LockError::LockBusy, _) => SearchError::Busy { dir: dir.to_owned() },
         TantivyError::OpenReadError(tantivy::directory::error::OpenReadError::IoError {
             io_error, ..
         }) => of_disk(dir, io(io_error)),

@@ -7,7 +7,7 @@
 //! * **Conformance suites**: [`conformance`] has a function for each promise of each contract, and a macro for
 //!   each contract that makes them tests.
 //! * **Fixtures**: [`make_file_meta`], [`make_audio_meta`], [`setup_test_cas`], [`setup_test_tree`], and real music
-//!   files in [`library`].
+//!   files in [`library`]; a catalogue of any size without files in [`tracks`].
 //! * **Assertions**: [`captured_logs`], and [`eventually`], the one place that waits by looking again.
 //!
 //! Everything here panics when it is misused or when what it checks does not hold: it is for tests.
@@ -40,6 +40,7 @@ mod logs;
 mod memory_chunks;
 mod memory_meta;
 mod memory_origin;
+pub mod tracks;
 mod wait;
 
 pub use clock::ManualClock;

@@ -13,6 +13,7 @@ mod lifecycle;
 mod read_only;
 mod reading;
 mod search;
+mod search_heals;
 mod tree;
 mod users;
 

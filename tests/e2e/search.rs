@@ -62,6 +62,113 @@ fn search_names_the_tracks_in_the_mount_and_finds_them_without_one() {
     assert_eq!(search(&home, "floyd").len(), 3, "from the cache directory alone");
 }
 
+/// What a query finds: by the command, and the same in the mount, under the same inode numbers and with the same bytes.
+fn found_twice(home: &Home, mount: &Mount<'_>, query: &str) -> Vec<String> {
+    let output = home.run(["search", "--json", "--", query]);
+    let answer: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{query}: {error}: {}", String::from_utf8_lossy(&output.stderr)));
+    assert_eq!(answer["complete"], true);
+    let hits = answer["results"].as_array().unwrap();
+    let paths: Vec<PathBuf> = hits.iter().map(|hit| mount.join(hit["path"].as_str().unwrap())).collect();
+    let mut shown: Vec<PathBuf> =
+        fs::read_dir(mount.join(".search").join(query)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // Names begin with the rank.
+    shown.sort();
+    assert_eq!(shown.len(), paths.len(), "{query}: {shown:?}");
+    for (shown, path) in shown.iter().zip(&paths) {
+        let (one, other) = (fs::metadata(shown).unwrap(), fs::metadata(path).unwrap());
+        assert_eq!((one.ino(), one.len()), (other.ino(), other.len()), "{query}: {shown:?} is {path:?}");
+        assert_eq!(files::hash(shown), files::hash(path));
+        assert_eq!(shown.extension(), path.extension());
+    }
+    let mut titles: Vec<String> = hits.iter().map(|hit| hit["title"].as_str().unwrap().to_owned()).collect();
+    titles.sort();
+    titles
+}
+
+#[test]
+fn every_form_of_query_finds_the_same_by_command_and_in_the_mount() {
+    let (music, home) = (music(), Home::new());
+    let more = [
+        ("e.mp3", Sample::Mp3Vbr, "Sigur Rós", "Ágætis byrjun", "Svefn-g-englar", "1999"),
+        ("f.m4a", Sample::Aac, "サカナクション", "新宝島", "多分、風。", "2016"),
+        ("g.mp3", Sample::Mp3Cbr, "!!!", "Strange Weather", "One Boy", "2013"),
+        ("h.flac", Sample::Flac, "Moonface", "Julia", "Moonlight Mile", "1985"),
+    ];
+    for (path, sample, artist, album, title, date) in more {
+        let track = Track::new(sample).artist(artist).album(album).title(title).date(date).track(1, 1);
+        write_track(music.path(), path, &track.genre("Rock, more or less")).unwrap();
+    }
+    let mount = home.mount(music.path());
+    eventually_blocking("the index to have all", || search(&home, "year:..2020").len() == 8);
+    let (army, dogs, time, rebound) = ("Army of Me", "Dogs", "Time", "On: the/Rebound?");
+    let (svefn, wind, boy, mile) = ("Svefn-g-englar", "多分、風。", "One Boy", "Moonlight Mile");
+    for (query, expected) in [
+        // Terms: all of them, wherever in a track's tags.
+        ("floyd", &[dogs, rebound, time][..]),
+        ("pink dogs", &[dogs]),
+        ("pink nobody", &[]),
+        // Fields.
+        ("artist:floyd", &[dogs, rebound, time]),
+        ("title:floyd", &[]),
+        ("album:animals artist:pink", &[dogs]),
+        ("genre:rock", &[boy, mile, svefn, wind]),
+        ("ARTIST:(cramer OR bjork)", &[army, rebound]),
+        ("format:m4a", &[wind]),
+        // Phrases.
+        ("\"dark side of the moon\"", &[time]),
+        ("\"side dark\"", &[]),
+        ("album:\"the dark side\"", &[time]),
+        // Misspellings.
+        ("animols~1", &[dogs]),
+        ("animols", &[]),
+        ("strnge~ weathr~2", &[boy]),
+        // Years.
+        ("year:1980..1989", &[mile]),
+        ("year:1973", &[time]),
+        ("year:..1973", &[rebound, time]),
+        ("year:2000..", &[boy, wind]),
+        // Operators and brackets.
+        ("dogs OR time", &[dogs, time]),
+        ("floyd AND cramer", &[rebound]),
+        ("floyd NOT pink", &[rebound]),
+        ("floyd -artist:cramer", &[dogs, time]),
+        ("(dogs OR rebound) AND (pink OR nobody)", &[dogs]),
+        ("floyd NOT (animals OR cramer)", &[time]),
+        ("NOT floyd year:..1999", &[army, mile, svefn]),
+        // Case and diacritics, in the query and in the tags.
+        ("BJORK", &[army]),
+        ("björk", &[army]),
+        ("bjo\u{308}rk", &[army]),
+        ("agaetis BYRJUN", &[svefn]),
+        ("sigur ros", &[svefn]),
+        // The last word may be a beginning, no other, and not before a blank.
+        ("moon", &[mile, time]),
+        ("moon ", &[time]),
+        ("moonl mile", &[]),
+        ("moonl* mile", &[mile]),
+        ("pink anim", &[dogs]),
+        // Scripts without blanks, and signs.
+        ("新宝島", &[wind]),
+        ("宝島", &[wind]),
+        ("!!!", &[boy]),
+        // What is no query is taken as words.
+        ("on: the/rebound?", &[rebound]),
+        ("(floyd", &[dogs, rebound, time]),
+        ("AND dogs", &[dogs]),
+    ] {
+        if query.contains('/') {
+            // Not a name that a directory can have.
+            assert_eq!(search(&home, query), ["Floyd Cramer/Last Date/01 - On: the_Rebound?.ogg"]);
+            continue;
+        }
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        assert_eq!(found_twice(&home, &mount, query), expected, "{query}");
+    }
+    mount.unmount();
+}
+
 #[test]
 fn search_in_the_mount_lists_the_same_inodes_and_is_in_no_listing() {
     let (music, home) = (music(), Home::new());

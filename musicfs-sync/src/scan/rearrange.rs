@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use musicfs_core::{FileKind, FileQuery, FileState, MetaDb, Op, OriginId, OriginPath};
+use musicfs_core::{FileKind, FileQuery, FileState, MetaDb, Op, OriginId, OriginPath, Template};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -15,12 +15,22 @@ const NOTE: &str = "template";
 /// Raised when the same template arranges differently than before, so that every tree is arranged anew.
 const LAYOUT_VERSION: u32 = 2;
 
+/// Returns what notes in a catalogue that its files are where a template has them, which a mount then believes: for
+/// who fills a catalogue without a scan.
+pub fn arranged_by(template: &Template) -> Op {
+    Op::SetNote { key: NOTE.into(), value: Some(noted(template)) }
+}
+
+fn noted(template: &Template) -> String {
+    format!("{LAYOUT_VERSION} {template}")
+}
+
 /// Arranges the tree anew if it was arranged by another template; the caller holds the pass lock.
 pub(super) async fn run(scanner: &Scanner, cancel: &CancellationToken) -> Result<bool, ScanError> {
     let parts = scanner.parts();
     let (progress, cancel) = (scanner.progress.clone(), cancel.clone());
     blocking(move || {
-        let now = format!("{LAYOUT_VERSION} {}", parts.template);
+        let now = noted(&parts.template);
         let db = parts.db.clone();
         let before = db.note(NOTE)?;
         if before.as_deref() == Some(&now) {
@@ -35,7 +45,7 @@ pub(super) async fn run(scanner: &Scanner, cancel: &CancellationToken) -> Result
         progress.send_modify(|p| (p.phase, p.origin, p.listed) = (ScanPhase::Arranging, None, 0));
         let looked_at = |files| progress.send_modify(|p| p.listed += files);
         place_all(&mut writer, rows, &cancel, looked_at)?;
-        writer.push(Op::SetNote { key: NOTE.into(), value: Some(now) });
+        writer.push(arranged_by(writer.template()));
         writer.flush()?;
         info!(template = %writer.template(), "tree arranged");
         Ok(true)

@@ -64,12 +64,18 @@ impl SearchIndex {
     /// # Errors
     /// See [`SearchError`]; [`SearchError::Cancelled`] once what was done is committed.
     pub fn catch_up(&self, how: &CatchUp<'_>) -> Result<Caught, SearchError> {
+        let caught = self.bring_up(how)?;
+        self.rest()?;
+        Ok(caught)
+    }
+
+    /// As [`SearchIndex::catch_up`], and goes on merging and keeping what writing takes, until [`SearchIndex::rest`].
+    pub(super) fn bring_up(&self, how: &CatchUp<'_>) -> Result<Caught, SearchError> {
         let mut round = Round { index: self, how, caught: Caught::default(), pending: 0 };
         let done = round.run();
-        match &done {
-            Ok(()) => self.rest()?,
+        if done.is_err() {
             // Merging is left undone, which harms nothing, so that the end need not wait for it.
-            Err(_) => *self.writer.lock() = None,
+            *self.writer.lock() = None;
         }
         done.map(|()| round.caught)
     }

@@ -15,6 +15,7 @@ use tantivy::schema::{Field, IndexRecordOption};
 use super::fold;
 use super::parse::{Ast, Match};
 use super::schema::Fields;
+use super::steady::Steady;
 
 /// Ways in which the last word of a phrase is completed.
 const COMPLETIONS: u32 = 256;
@@ -42,10 +43,9 @@ pub(super) fn build(fields: &Fields, ast: &Ast) -> Box<dyn Query> {
             let clauses = parts.iter().map(|part| (Occur::Should, build(fields, part))).collect();
             Box::new(BooleanQuery::new(clauses))
         }
-        Ast::Not(inner) => Box::new(BooleanQuery::new(vec![
-            (Occur::Must, Box::new(AllQuery)),
-            (Occur::MustNot, build(fields, inner)),
-        ])),
+        Ast::Not(inner) => {
+            Box::new(BooleanQuery::new(vec![(Occur::Must, Box::new(AllQuery)), excluded(fields, inner)]))
+        }
         Ast::Years(from, to) => {
             let year = |year| Bound::Included(Term::from_field_u64(fields.year, year));
             Box::new(ConstScoreQuery::new(Box::new(RangeQuery::new(year(*from), year(*to))), ALIKE))
@@ -56,9 +56,13 @@ pub(super) fn build(fields: &Fields, ast: &Ast) -> Box<dyn Query> {
 
 fn clause(fields: &Fields, ast: &Ast, occur: Occur) -> (Occur, Box<dyn Query>) {
     match ast {
-        Ast::Not(inner) => (Occur::MustNot, build(fields, inner)),
+        Ast::Not(inner) => excluded(fields, inner),
         other => (occur, build(fields, other)),
     }
+}
+
+fn excluded(fields: &Fields, ast: &Ast) -> (Occur, Box<dyn Query>) {
+    (Occur::MustNot, Box::new(Steady(build(fields, ast))))
 }
 
 fn text_query(fields: &Fields, field: Field, text: &str, how: Match) -> Box<dyn Query> {

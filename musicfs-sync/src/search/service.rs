@@ -52,12 +52,24 @@ pub struct SearchStatus {
     pub reason: Option<String>,
 }
 
+/// What is wrong with an index, and why one thinks so.
+#[derive(Clone, Debug)]
+enum Trouble {
+    /// It cannot be written to as it is: it is to be removed.
+    Damaged(String),
+    /// A search failed as it does when the index is damaged: it is to be checked.
+    Doubtful(String),
+}
+
 #[derive(Default)]
 struct State {
     index: Option<Arc<SearchIndex>>,
     status: SearchStatus,
-    /// The index turned out to be damaged: it is to be removed.
-    damaged: Option<String>,
+    /// What is wrong with the index, when something is.
+    trouble: Option<Trouble>,
+    /// The generation at which the index was found sound although a search had failed: that query fails for another
+    /// reason, and the next look at the index would find no more.
+    sound_at: Option<u64>,
     /// How often an index was opened.
     opened: u64,
     /// When it was searched last; `None` when nothing is in memory for searching.
@@ -115,7 +127,7 @@ impl Search {
                 Ok(Err(error)) => Some(self.failed(&error, &mut failures)),
                 Err(panic) => {
                     // Nobody knows what it left behind.
-                    self.damaged(panic.to_string());
+                    self.trouble(Trouble::Damaged(panic.to_string()));
                     Some(BACK_OFF[0])
                 }
             };
@@ -181,16 +193,17 @@ impl Search {
         if !index.is_followed(&how)? {
             self.set_phase(SearchPhase::Building);
         }
-        let caught = index.catch_up(&how)?;
+        let caught = index.bring_up(&how)?;
         let mut state = self.state.lock();
         state.opened_at = None;
         state.status.phase = SearchPhase::Ready;
+        state.status.builds += u64::from(caught.built);
+        drop(state);
         if caught.built {
-            state.status.builds += 1;
-            drop(state);
             tracing::info!(files = caught.files, "the search index is built");
         }
-        Ok(())
+        // What is merged meanwhile is found all the same.
+        index.rest()
     }
 
     fn set_phase(&self, phase: SearchPhase) {
@@ -198,15 +211,15 @@ impl Search {
     }
 
     fn opened(&self) -> Result<Arc<SearchIndex>, SearchError> {
-        let damaged = {
+        let trouble = {
             let mut state = self.state.lock();
-            if let Some(index) = state.index.clone().filter(|_| state.damaged.is_none()) {
+            if let Some(index) = state.index.clone().filter(|_| state.trouble.is_none()) {
                 return Ok(index);
             }
             state.index = None;
-            state.damaged.clone()
+            state.trouble.clone()
         };
-        if let Some(reason) = &damaged {
+        if let Some(Trouble::Damaged(reason)) = &trouble {
             tracing::warn!(reason, "the search index is damaged and is built again");
             remove(&self.dir)?;
         }
@@ -214,13 +227,19 @@ impl Search {
         let index = Arc::new(index);
         let mut state = self.state.lock();
         state.index = Some(index.clone());
-        state.damaged = None;
+        state.trouble = None;
         state.opened += 1;
-        if let Some(reason) = damaged.or(match opened {
-            Opened::Sound => None,
-            Opened::Anew { reason } => Some(reason),
-        }) {
-            state.status.reason = Some(reason);
+        state.sound_at = None;
+        match (trouble, opened) {
+            (Some(Trouble::Doubtful(reason)), Opened::Sound) => {
+                state.sound_at = Some(index.generation());
+                drop(state);
+                tracing::warn!(reason, "a search failed, and the index is sound");
+            }
+            (_, Opened::Anew { reason }) | (Some(Trouble::Damaged(reason)), _) => {
+                state.status.reason = Some(reason);
+            }
+            (None, Opened::Sound) => {}
         }
         Ok(index)
     }
@@ -229,7 +248,7 @@ impl Search {
         let wait = BACK_OFF[(*failures).min(BACK_OFF.len() - 1)];
         *failures += 1;
         if let SearchError::Damaged { reason, .. } = error {
-            self.damaged(reason.clone());
+            self.trouble(Trouble::Damaged(reason.clone()));
         } else {
             tracing::warn!(
                 error = %error, cause = error_source(error), wait_s = wait.as_secs(),
@@ -242,10 +261,10 @@ impl Search {
         wait
     }
 
-    fn damaged(&self, reason: String) {
+    fn trouble(&self, trouble: Trouble) {
         let mut state = self.state.lock();
         state.status.phase = SearchPhase::Building;
-        state.damaged = Some(reason);
+        state.trouble = Some(trouble);
         drop(state);
         self.wake.notify_one();
     }
@@ -257,18 +276,21 @@ fn error_source(error: &SearchError) -> String {
 
 impl Searcher for Search {
     fn search(&self, query: &str, limit: usize) -> Result<Found, SearchFailure> {
-        let (index, complete) = {
+        let (index, complete, sound_at) = {
             let mut state = self.state.lock();
             state.searched = Some(self.clock.now());
-            let index = state.index.clone().filter(|_| state.damaged.is_none());
-            (index, state.status.phase == SearchPhase::Ready)
+            let index = state.index.clone().filter(|_| state.trouble.is_none());
+            (index, state.status.phase == SearchPhase::Ready, state.sound_at)
         };
         let Some(index) = index else { return Ok(Found::default()) };
         match index.search(query, limit) {
             Ok(files) => Ok(Found { files, complete }),
             Err(SearchError::TooLarge(error)) => Err(SearchFailure::Refused(error.to_string())),
+            Err(SearchError::Damaged { reason, .. }) if sound_at == Some(index.generation()) => {
+                Err(SearchFailure::Unavailable(reason))
+            }
             Err(SearchError::Damaged { reason, .. }) => {
-                self.damaged(reason);
+                self.trouble(Trouble::Doubtful(reason));
                 Ok(Found::default())
             }
             Err(error) => Err(SearchFailure::Unavailable(error.to_string())),

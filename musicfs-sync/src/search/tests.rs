@@ -7,6 +7,7 @@ use musicfs_core::{
     UnixNanos, VirtualPath,
 };
 use musicfs_test_utils::{MemoryMetaDb, eventually, make_file_meta};
+use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -294,4 +295,74 @@ async fn service_answers_with_what_it_has_and_heals_what_is_damaged_under_it() {
     drop(search);
     let index = SearchIndex::open(&place).unwrap();
     assert_eq!(found(&index, "wine"), [10]);
+}
+
+/// An index for many queries.
+fn shared() -> &'static SearchIndex {
+    static INDEX: std::sync::OnceLock<(tempfile::TempDir, SearchIndex)> = std::sync::OnceLock::new();
+    let (_, index) = INDEX.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let (index, _) = built(dir.path());
+        (dir, index)
+    });
+    index
+}
+
+/// Parts of queries, of every form.
+fn part() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec![
+            "floyd ",
+            "pink ",
+            "title:dogs ",
+            "\"dark side\" ",
+            "flyd~ ",
+            "mo* ",
+            "year:1960..1975 ",
+            "year:1977 ",
+            "origin:test ",
+            "宝島 ",
+            "!!! ",
+            "artist:(pink OR bjork) ",
+            "nobody ",
+        ])
+        .prop_map(str::to_owned),
+        "[a-z]{1,3}\\* ",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn any_query_is_answered(query in any::<String>()) {
+        match shared().search(&query, 10) {
+            Ok(_) | Err(SearchError::TooLarge(_)) => {}
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+    }
+
+    #[test]
+    fn any_signs_of_the_language_are_answered(
+        query in "(floyd|mo|é|日|year:|title:|album:|19|70|\\.\\.|~|~1|~2|\\*|\"|\\(|\\)|-| |AND|OR|NOT|:|!){0,60}"
+    ) {
+        match shared().search(&query, 10) {
+            Ok(_) | Err(SearchError::TooLarge(_)) => {}
+            Err(error) => prop_assert!(false, "{error}"),
+        }
+    }
+
+    #[test]
+    fn operators_do_what_sets_do(a in part(), b in part()) {
+        let set = |query: &str| found(shared(), query).into_iter().collect::<HashSet<i64>>();
+        let (of_a, of_b, all) = (set(&a), set(&b), (1..=7).collect::<HashSet<i64>>());
+        prop_assert_eq!(set(&format!("{a} AND {b}")), &of_a & &of_b);
+        prop_assert_eq!(set(&format!("{a} {b}")), &of_a & &of_b);
+        prop_assert_eq!(set(&format!("{a} OR {b}")), &of_a | &of_b);
+        prop_assert_eq!(set(&format!("{a} NOT {b}")), &of_a - &of_b);
+        prop_assert_eq!(set(&format!("NOT {a}")), &all - &of_a);
+        prop_assert_eq!(set(&format!("NOT ({a} OR {b}) ")), &(&all - &of_a) - &of_b);
+        prop_assert_eq!(set(&format!("NOT (NOT {a} AND NOT {b}) ")), &of_a | &of_b);
+        prop_assert_eq!(set(&format!("({a} OR {b}) -({a} {b}) ")), &of_a ^ &of_b);
+    }
 }
