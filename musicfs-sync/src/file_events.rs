@@ -48,6 +48,8 @@ fn tell(db: &dyn MetaDb, events: &EventBus, mut since: Revision) -> Result<Revis
         let page = db.changes_since(since, CHANGES)?;
         if page.truncated {
             tracing::warn!("changes of the catalogue came faster than they could be told; some are not");
+            // Nobody knows any more how many there were.
+            events.publish(EventKind::Lagged { missed: page.upto.0.saturating_sub(since.0).max(1) });
         }
         for event in file_events(db, &page.changes)? {
             events.publish(event);
@@ -248,6 +250,17 @@ mod tests {
         let batches = vec![vec![put(1), place(1, "A/c.flac")], vec![Op::Unplace(id)]];
         assert_eq!(events(&db, batches), []);
         assert_eq!(events(&db, vec![vec![put(2)]]), [], "it is in no place of the tree");
+    }
+
+    #[tokio::test]
+    async fn listener_is_told_when_changes_came_faster_than_they_are_kept() {
+        let db = MemoryMetaDb::new().keeping_changes_of(1);
+        (1..6).for_each(|id| apply(&db, vec![put(id), place(id, &format!("{id}.flac"))]));
+        let bus = EventBus::new(Arc::new(SystemClock::new()));
+        let mut stream = bus.subscribe();
+        assert_eq!(tell(&db, &bus, Revision(0)).unwrap(), db.revision().unwrap());
+        let first = stream.next().await.unwrap();
+        assert!(matches!(first.kind, EventKind::Lagged { missed: 1.. }), "{first:?}");
     }
 
     #[tokio::test]

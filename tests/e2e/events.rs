@@ -3,9 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Stdio};
 
+use musicfs_core::{Batch, EventBus, MetaDb, OriginId, SystemClock, Template, UnixNanos};
+use musicfs_sync::{Database, Library, arranged_by};
 use musicfs_test_utils::library::{Sample, Track, write_track};
+use musicfs_test_utils::{eventually_blocking, tracks};
 use musicfs_tests::home::Home;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::demo;
@@ -32,6 +36,20 @@ impl Listener {
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         (self.lines.read_line(&mut line).unwrap() > 0).then_some(line)
+    }
+
+    /// Stops taking anything, or goes on.
+    fn signal(&self, signal: Signal) {
+        // What runs is a program that limits the other, which is its child.
+        let of = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
+        for pid in children.split_whitespace() {
+            kill(Pid::from_raw(pid.parse().unwrap()), signal).unwrap();
+        }
+    }
+
+    fn event(&mut self) -> Value {
+        serde_json::from_str(&self.line().unwrap()).unwrap()
     }
 
     /// Reads on until an event of a type comes.
@@ -65,6 +83,11 @@ fn listener_is_told_of_files_that_come_move_change_and_go_and_of_the_end() {
     assert_eq!((&moved["from"], &moved["id"]), (&added["path"], &added["id"]));
     assert_eq!(moved["path"], "Anna/News/01 - Another Title.mp3");
     assert_eq!(listener.until("file_modified")["content"], true);
+    std::fs::remove_file(music.path().join("news.mp3")).unwrap();
+    mount.rescan(&[]);
+    let removed = listener.until("file_removed");
+    assert_eq!((&removed["path"], &removed["id"]), (&moved["path"], &added["id"]));
+    assert_eq!(listener.until("sync_finished")["missing"], 1);
     mount.signal(Signal::SIGTERM);
     assert_eq!(mount.wait_ended(), Some(0));
     while listener.line().is_some() {}
@@ -85,5 +108,60 @@ fn listener_gets_the_types_it_asked_for_and_no_others() {
     assert_eq!(refused.status.code(), Some(1));
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(error.contains("sync_finished"), "{error}");
+    mount.unmount();
+}
+
+#[test]
+fn listener_that_sleeps_is_told_how_much_it_missed_and_gets_the_rest() {
+    const TRACKS: u64 = EventBus::CAPACITY as u64 + 8_000;
+    let home = Home::new();
+    std::fs::create_dir_all(home.folder("cache/musicfs")).unwrap();
+    std::fs::create_dir_all(home.folder("state/musicfs")).unwrap();
+    let db = Database::open(&home.folder("cache/musicfs/catalogue.db")).unwrap();
+    tracks::fill(&db, 0..TRACKS).unwrap();
+    db.apply(&Batch { at: UnixNanos(0), ops: vec![arranged_by(&Template::default())] }).unwrap();
+    drop(db);
+    let (library, _) = Library::open(&home.folder("state/musicfs/library.db"), &SystemClock::new()).unwrap();
+    library.record_origin(&OriginId::from(tracks::ORIGIN), UnixNanos(0)).unwrap();
+    drop(library);
+    let origin = |id: &str| {
+        std::fs::create_dir_all(home.folder(id)).unwrap();
+        format!("[[origins]]\nid = \"{id}\"\npath = \"{}\"\n", home.folder(id).display())
+    };
+    home.configure(&(origin("own") + &origin(tracks::ORIGIN)));
+    let mount = home.mount_configured();
+    let mut listener = Listener::start(&home, &["--json"]);
+    listener.signal(Signal::SIGSTOP);
+    // The origin with all the tracks is no longer part of the library.
+    home.configure(&origin("own"));
+    mount.signal(Signal::SIGHUP);
+    let mut left = mount.status()["totals"]["tracks"].clone();
+    while left != 0 {
+        let before = left.clone();
+        eventually_blocking("tracks to leave the tree", || {
+            left = mount.status()["totals"]["tracks"].clone();
+            left != before
+        });
+    }
+    listener.signal(Signal::SIGCONT);
+    mount.rescan(&[]);
+    let (mut told, mut missed, mut last) = (0, 0, None::<u64>);
+    loop {
+        let event = listener.event();
+        let seq = event["seq"].as_u64().unwrap();
+        let lagged = event["missed"].as_u64().unwrap_or(0);
+        missed += lagged;
+        match event["type"].as_str() {
+            Some("lagged") => {}
+            Some("sync_finished") if told + missed >= TRACKS => break,
+            Some("file_removed") => told += 1,
+            _ => {}
+        }
+        // Numbers have no gaps, so that nothing can be lost without a word.
+        assert!(last.is_none_or(|last| seq == last + lagged.max(1)), "{last:?} is followed by {event}");
+        last = Some(seq);
+    }
+    assert!(missed > 0 && told > EventBus::CAPACITY as u64 / 2, "{told} told, {missed} missed");
+    assert_eq!(mount.status()["events_missed"], missed);
     mount.unmount();
 }

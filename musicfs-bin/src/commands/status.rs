@@ -140,6 +140,11 @@ fn print(cx: &Context, status: &Status, all_problems: bool) {
     }
     out.line(out.paint(Style::Bold, "Search"));
     out.line(format!("  {}", search(&status.search)));
+    if status.events_missed > 0 {
+        out.line(out.paint(Style::Bold, "Events"));
+        let missed = output::count(status.events_missed);
+        out.line(format!("  {missed} missed by listeners that were too slow"));
+    }
     if totals.problems > 0 {
         out.line(out.paint(Style::Bold, format!("Could not be parsed: {}", output::count(totals.problems))));
         for problem in &status.problems {

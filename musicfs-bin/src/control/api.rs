@@ -52,6 +52,9 @@ pub(crate) struct Status {
     /// The search index.
     #[serde(default)]
     pub(crate) search: musicfs_sync::SearchStatus,
+    /// Events that listeners missed since the mount, because they were too slow to take them.
+    #[serde(default)]
+    pub(crate) events_missed: u64,
     pub(crate) tasks: Vec<Task>,
     /// Counters of the filesystem, by name.
     pub(crate) fuse: serde_json::Value,

@@ -266,6 +266,7 @@ impl Controlled for Daemon {
             problems,
             scan: self.scans.status(),
             search: self.engine.search.status(),
+            events_missed: self.engine.events.missed(),
             tasks: self.tasks(),
             fuse: serde_json::to_value(fuse).unwrap_or_default(),
             cache: self.cache_status(),
