@@ -3,11 +3,15 @@
 //! Values of configuration keys are taken as they are and read by [`crate::config`], so that all that is wrong is
 //! told at once, whichever source it comes from.
 
+pub(crate) mod cache;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+
+use cache::CacheCommand;
 
 use crate::config::{Flags, keys};
 use crate::output::ColorChoice;
@@ -65,6 +69,9 @@ pub(crate) enum Command {
     Origin(OriginCommand),
     /// Say why a file has the name and the state that it has
     Explain(ExplainArgs),
+    /// Look at the cache of remote music, and work on it
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -105,6 +112,18 @@ pub(crate) struct SettingArgs {
     /// Directory for control sockets [default: $XDG_RUNTIME_DIR/musicfs]
     #[arg(long, value_name = "DIR")]
     pub(crate) runtime_dir: Option<OsString>,
+    /// Most that cached music may take, such as 50GB; 0 for no limit [default: 0]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache_size: Option<OsString>,
+    /// Part of the disk that the cache leaves free, in percent [default: 10]
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) cache_min_free: Option<OsString>,
+    /// Remove from the cache what was not used for this long, such as 90d; 0 for never [default: 0]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) cache_max_age: Option<OsString>,
+    /// Whether to fetch the rest of a track, and the next, ahead of the player [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) prefetch: Option<OsString>,
     /// How tags become a path, such as '$artist/$album/$track - $title'
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) template: Option<OsString>,
@@ -150,6 +169,10 @@ impl SettingArgs {
             (keys::STATE_DIR, &self.state_dir),
             (keys::RUNTIME_DIR, &self.runtime_dir),
             (keys::TEMPLATE, &self.template),
+            (keys::CACHE_SIZE, &self.cache_size),
+            (keys::CACHE_MIN_FREE, &self.cache_min_free),
+            (keys::CACHE_MAX_AGE, &self.cache_max_age),
+            (keys::PREFETCH, &self.prefetch),
             (keys::LOCAL_DEADLINE, &self.local_deadline),
             (keys::REMOTE_DEADLINE, &self.remote_deadline),
             (keys::DRAIN_LIMIT, &self.drain_limit),

@@ -1,5 +1,6 @@
 //! The commands: each takes its arguments, does its work, and says how it ended.
 
+mod cache;
 mod completions;
 mod config;
 mod events;
@@ -27,6 +28,7 @@ pub(crate) fn run(cx: &Context, command: &Command) -> anyhow::Result<Outcome> {
         Command::Events(args) => events::run(cx, args),
         Command::Origin(command) => origin::run(cx, command),
         Command::Explain(args) => explain::run(cx, args),
+        Command::Cache(command) => cache::run(cx, command),
         Command::Config(command) => config::run(cx, command),
         Command::Doctor(args) => crate::doctor::run(cx, args),
         Command::Completions(args) => completions::run(args),

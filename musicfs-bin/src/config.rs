@@ -25,7 +25,7 @@ use musicfs_core::Template;
 
 use loader::Loader;
 pub(crate) use origins::{NamedOrigin, blake3_hex};
-pub(crate) use settings::{LogFormat, LogLevel};
+pub(crate) use settings::{ByteSize, LogFormat, LogLevel};
 pub(crate) use show::KeyShown;
 
 use crate::env::Env;
@@ -36,6 +36,8 @@ const LOCAL_DEADLINE: Duration = Duration::from_secs(5);
 const REMOTE_DEADLINE: Duration = Duration::from_secs(30);
 /// Wait for open requests when stopping: well below the 90 s after which systemd kills.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// Part of the disk that a cache leaves free, in percent: enough for the system to go on.
+const CACHE_MIN_FREE: usize = 10;
 /// Time between rescans: soon enough for a new album, rare enough to let disks sleep.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 const RESCAN_INTERVAL: Duration = Duration::from_secs(300);
@@ -154,6 +156,10 @@ pub(crate) struct Config {
     pub(crate) template: Template,
     pub(crate) allow_other: bool,
     pub(crate) passthrough: bool,
+    pub(crate) cache_size: ByteSize,
+    pub(crate) cache_min_free: usize,
+    pub(crate) cache_max_age: Duration,
+    pub(crate) prefetch: bool,
     pub(crate) local_deadline: Duration,
     pub(crate) remote_deadline: Duration,
     pub(crate) drain_limit: Duration,
@@ -183,6 +189,10 @@ impl Config {
             template: loader.value(keys::TEMPLATE, Template::default()),
             allow_other: loader.value(keys::ALLOW_OTHER, false),
             passthrough: loader.value(keys::PASSTHROUGH, true),
+            cache_size: loader.value(keys::CACHE_SIZE, ByteSize(0)),
+            cache_min_free: loader.percent(keys::CACHE_MIN_FREE, CACHE_MIN_FREE),
+            cache_max_age: loader.value(keys::CACHE_MAX_AGE, Duration::ZERO),
+            prefetch: loader.value(keys::PREFETCH, true),
             local_deadline: loader.positive(keys::LOCAL_DEADLINE, LOCAL_DEADLINE),
             remote_deadline: loader.positive(keys::REMOTE_DEADLINE, REMOTE_DEADLINE),
             drain_limit: loader.value(keys::DRAIN_LIMIT, DRAIN_LIMIT),

@@ -5,6 +5,7 @@
 //! other authentication, and nothing listens on a network.
 
 pub(crate) mod api;
+mod cache;
 pub(crate) mod client;
 mod events;
 pub(crate) mod follow;
@@ -26,6 +27,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::search::{Answer, SearchError};
+use api::cache::{CacheAnswer, CacheRequest};
 use api::{CheckOrder, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder, Status, Stopping};
 
 /// Longest path that a socket's address holds (`sun_path` without its final NUL).
@@ -52,6 +54,8 @@ pub(crate) trait Controlled: Send + Sync + 'static {
     async fn search(&self, query: String, limit: usize) -> Result<Answer, SearchError>;
     /// Listens to what happens from now on.
     fn events(&self) -> musicfs_core::EventStream;
+    /// Says how the cache is, or works on it.
+    async fn cache(&self, request: CacheRequest) -> Result<CacheAnswer, String>;
     /// Begins to stop.
     fn stop(&self) -> Stopping;
 }
@@ -117,6 +121,8 @@ pub(crate) async fn serve(
         .route("/v1/explain", get(explain))
         .route("/v1/search", get(search))
         .route("/v1/events", get(events::stream))
+        .route("/v1/cache", get(cache::report).post(cache::order))
+        .route("/v1/cache/progress", get(cache::progress))
         .route("/v1/stop", post(stop))
         .fallback(unknown)
         .with_state(controlled);

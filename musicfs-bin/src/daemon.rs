@@ -7,6 +7,7 @@
 //! Blocking work runs on threads of its own or in the runtime's blocking pool; only the last steps of stopping
 //! and the first of starting run on the main task.
 
+mod caching;
 mod origins;
 mod reload;
 mod scans;
@@ -207,6 +208,7 @@ impl Plan {
         });
         daemon.spawn_control(listener);
         daemon.spawn_origins();
+        daemon.spawn_cache();
         daemon.spawn_watchdog();
         daemon.spawn_events();
         daemon.spawn_scans();

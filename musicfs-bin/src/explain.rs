@@ -44,7 +44,8 @@ pub(crate) fn explain(
     Ok(Some(explanation))
 }
 
-fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// Splits a path of the tree into its names.
+pub(crate) fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".")
 }
 
@@ -52,7 +53,8 @@ fn shown_path(path: &[u8]) -> String {
     names(path).map(String::from_utf8_lossy).collect::<Vec<_>>().join("/")
 }
 
-fn find(db: &dyn MetaDb, path: &[u8]) -> Result<Option<Node>, MetaError> {
+/// Returns what is at a path of the tree. Blocks as the catalogue does.
+pub(crate) fn find(db: &dyn MetaDb, path: &[u8]) -> Result<Option<Node>, MetaError> {
     let mut node = db.node(ROOT_INODE)?;
     for name in names(path) {
         node = match node {

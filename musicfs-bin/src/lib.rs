@@ -9,6 +9,7 @@
 //! The public surface is [`run`].
 
 mod background;
+mod cache;
 mod cli;
 mod commands;
 mod config;

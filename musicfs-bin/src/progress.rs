@@ -72,6 +72,46 @@ impl Progress {
     }
 }
 
+/// A bar for work of which it is known how much it is; nothing where there is no terminal.
+pub(crate) struct Bar {
+    bars: MultiProgress,
+    terminal: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Bar {
+    /// Makes a bar that shows itself on a terminal only.
+    pub(crate) fn new(bars: MultiProgress, terminal: bool) -> Self {
+        Self { bars, terminal, bar: None }
+    }
+
+    /// Shows how far it is.
+    pub(crate) fn show(&mut self, done: u64, all: u64, text: String) {
+        if !self.terminal {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = self.bars.add(ProgressBar::no_length());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} [{bar:20}] {elapsed} {wide_msg}") {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar
+        });
+        bar.set_length(all.max(1));
+        bar.set_position(done.min(all));
+        bar.set_message(text);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.clear();

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use musicfs_cas::{CasConfig, CasStore, ContentFetcher, FileReader};
 use musicfs_core::{Batch, Clock, ContentReader, EventBus, EventKind, MetaDb, Op, OriginId, SystemClock};
 use musicfs_fuse::{FsOptions, MusicFs, Parts};
 use musicfs_origins::{BuiltOrigin, HealthMonitor, OriginMetrics, OriginReader, OriginRegistry, ReadLimits};
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig, Search};
 use parking_lot::Mutex;
 
+use crate::cache::{self, Cache};
 use crate::config::{Config, NamedOrigin};
 use crate::env::Env;
 
@@ -121,7 +121,7 @@ pub(crate) struct Engine {
     /// What reads files.
     pub(crate) reader: Arc<dyn ContentReader>,
     /// The cache; `None` when it cannot be used.
-    pub(crate) cache: Option<(CasStore, FileReader)>,
+    pub(crate) cache: Option<Cache>,
     /// What keeps the catalogue true.
     pub(crate) scanner: Arc<Scanner>,
     /// What finds tracks.
@@ -152,19 +152,17 @@ impl Engine {
         let shared: Arc<dyn Clock> = clock.clone();
         let direct = Arc::new(OriginReader::new(registry.clone(), shared.clone(), limits(config)));
         let db: Arc<dyn MetaDb> = stores.db.clone();
-        let (cache, notice) = match CasStore::open(CasConfig::new(chunks_dir(config))).await {
-            Ok(store) => {
-                let known = registry.clone();
-                let behind_network = move |id: &OriginId| known.get(id).is_none_or(|o| o.caps().remote);
-                let reader = FileReader::with_fetcher(
-                    Arc::new(store.clone()),
-                    ContentFetcher::new(direct.clone()),
-                    db.clone(),
-                    shared.clone(),
-                    Box::new(behind_network),
-                );
-                (Some((store, reader)), None)
-            }
+        let events = EventBus::new(clock.clone());
+        let known = registry.clone();
+        let parts = cache::Parts {
+            source: direct.clone(),
+            db: db.clone(),
+            clock: shared.clone(),
+            events: Some(events.clone()),
+            worth_caching: Box::new(move |id: &OriginId| known.get(id).is_none_or(|o| o.caps().remote)),
+        };
+        let (cache, notice) = match Cache::open(config, parts).await {
+            Ok(cache) => (Some(cache), None),
             Err(error) => {
                 let why = crate::daemon::chain(&error);
                 let place = chunks_dir(config);
@@ -172,7 +170,7 @@ impl Engine {
             }
         };
         let reader: Arc<dyn ContentReader> = match &cache {
-            Some((_, cached)) => Arc::new(cached.clone()),
+            Some(cache) => Arc::new(cache.reader.clone()),
             None => direct.clone(),
         };
         let search = Search::new(&search_dir(config), db.clone(), shared.clone());
@@ -198,7 +196,7 @@ impl Engine {
             cache,
             scanner: Arc::new(scanner),
             search: Arc::new(search),
-            events: EventBus::new(clock.clone()),
+            events,
             clock,
         };
         (engine, notice)

@@ -20,7 +20,7 @@ const BLOCK: u64 = 64 << 10;
 const PIECE: u64 = 1 << 20;
 /// What may have arrived and not been stored, per file, while the store takes nothing.
 const MAX_UNSTORED: u64 = 2 << 20;
-/// A track counts as being played when this much of it was read forward.
+/// A track counts as being played when this much of it, or all of it, was read forward.
 const PLAYED: u64 = 1 << 20;
 
 /// What came of a fetch.
@@ -106,7 +106,7 @@ impl CachedFile {
             self.followed = false;
             self.loaded_to = 0;
         }
-        let plays = forward >= PLAYED;
+        let plays = forward >= PLAYED || (forward > 0 && self.size <= PLAYED && forward >= self.size);
         if plays {
             self.played_to = ahead.end();
         }
@@ -123,6 +123,13 @@ impl CachedFile {
         let begins = !self.followed;
         self.followed = true;
         begins.then_some(self.round)
+    }
+
+    /// Ends it before everything was fetched: it may be begun again.
+    pub(crate) fn end_following(&mut self, round: u64) {
+        if self.round == round {
+            self.followed = false;
+        }
     }
 
     /// Tells whether there was no seek since.

@@ -15,11 +15,11 @@ mod marks;
 mod verify;
 mod victims;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use musicfs_core::{ChunkError, ChunkHash, Clock, MonoTime, PinSet};
+use musicfs_core::{ChunkError, ChunkHash, Clock, EventBus, EventKind, MonoTime, PinSet};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -35,9 +35,11 @@ const PAGE: usize = 1024;
 const ROUND: Duration = Duration::from_secs(30);
 /// For how long it is not tried again to make room after there was nothing to evict: looking takes time.
 const FUTILE: Duration = Duration::from_secs(10);
+/// How many chunks make room for one when the disk is full: as many may be written at once.
+const CHUNKS_AT_ONCE: u64 = 4;
 /// Heads and tails are evicted last while they take no more than this part of the room, in percent. The tags of
-/// 10,000 files are some 2 GB at the most.
-const EDGE_SHARE: u64 = 20;
+/// 10,000 files are some 6 GB at the most.
+const EDGE_SHARE: u64 = 40;
 
 /// Decides what stays in a [`CasStore`]. Clones are the same keeper.
 #[derive(Clone)]
@@ -63,6 +65,7 @@ struct Inner {
     evicted_chunks: AtomicU64,
     evicted_bytes: AtomicU64,
     undeletable: AtomicU64,
+    events: OnceLock<EventBus>,
 }
 
 /// What an eviction did.
@@ -133,8 +136,23 @@ impl CacheKeeper {
             evicted_chunks: AtomicU64::new(0),
             evicted_bytes: AtomicU64::new(0),
             undeletable: AtomicU64::new(0),
+            events: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Has what happens to the cache told on `bus`: chunks that are evicted or damaged, and a cache that fails.
+    pub fn with_events(self, bus: EventBus) -> Self {
+        // The first stays.
+        let _ = self.inner.events.set(bus);
+        self
+    }
+
+    /// Tells what happened to the cache.
+    pub(crate) fn tell(&self, event: EventKind) {
+        if let Some(bus) = self.inner.events.get() {
+            bus.publish(event);
+        }
     }
 
     /// Returns the store.
@@ -198,9 +216,20 @@ impl CacheKeeper {
         self.level_with(len) < CacheLevel::Full
     }
 
-    /// Makes room for a chunk that the store would not take. Cancel safe.
+    /// Returns how many chunks the disk had no room for, though the limits had.
+    pub(crate) fn refused_by_disk(&self) -> u64 {
+        self.inner.store.files.refused_by_disk.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether the cache is full, and there was nothing to evict when it was last tried, a short while ago.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let now = self.inner.clock.now();
+        self.inner.futile_until.lock().is_some_and(|until| now < until) && self.level() >= CacheLevel::Tight
+    }
+
+    /// Makes room for a chunk that the disk had no room for. Cancel safe.
     pub(crate) async fn make_room(&self, len: u64) -> bool {
-        self.evict_down(len).await.bytes > 0
+        self.evict(len.saturating_mul(CHUNKS_AT_ONCE)).await.bytes >= len
     }
 
     /// Evicts until the cache is below its first mark and has room for `needed` bytes more, as far as it can.
@@ -378,6 +407,9 @@ impl CacheKeeper {
         let done = self.inner.store.blocking(work).await.unwrap_or_default();
         self.inner.evicted_chunks.fetch_add(done.chunks, Ordering::Relaxed);
         self.inner.evicted_bytes.fetch_add(done.bytes, Ordering::Relaxed);
+        if done.chunks > 0 {
+            self.tell(EventKind::CacheEvicted { chunks: done.chunks, bytes: done.bytes });
+        }
         let before = self.inner.undeletable.fetch_add(done.undeletable, Ordering::Relaxed);
         if done.undeletable > 0 && before == 0 {
             tracing::warn!(chunks = done.undeletable, "chunks cannot be deleted; the cache may stay full");

@@ -25,6 +25,7 @@
 mod cached_file;
 mod chunker;
 mod durable;
+mod edges;
 mod fetcher;
 mod hot;
 mod index;
@@ -38,5 +39,5 @@ mod window;
 pub use fetcher::ContentFetcher;
 pub use index::ChunkClass;
 pub use keeper::{CacheKeeper, CacheLevel, CacheStats, Evicted, Verified};
-pub use reader::{FileReader, ReaderStats, WorthCaching};
+pub use reader::{FileReader, ReaderStats, Warmed, WorthCaching};
 pub use store::{CasConfig, CasStore};

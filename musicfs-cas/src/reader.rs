@@ -28,19 +28,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use musicfs_core::{
-    ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, Clock, ContentReader, FileId,
-    FileMeta, FileVersion, MetaDb, MonoTime, OriginId, ReadError, ReadPlan,
+    ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, Clock, ContentReader,
+    EventKind, FileId, FileMeta, FileVersion, MetaDb, MonoTime, OriginId, ReadError, ReadPlan,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tracing::warn;
 
 use crate::cached_file::{CachedFile, Place};
+use crate::edges::Edges;
 use crate::fetcher::{ContentFetcher, same_error};
 use crate::hot::HotChunks;
 use crate::index::Known;
 use crate::keeper::CacheKeeper;
 use flights::{Asked, Counted};
+pub use prefetch::Warmed;
 use stats::Counters;
 pub use stats::ReaderStats;
 use table::{Files, Shared};
@@ -75,6 +77,8 @@ struct Inner {
     hot: HotChunks,
     files: Mutex<Files>,
     store_down_until: Mutex<Option<MonoTime>>,
+    /// Whether it was told that the store fails, and not yet that it works again.
+    told_down: AtomicBool,
     counters: Counters,
     /// Readers that wait for an origin, and fetches for them: prefetching waits until there are none.
     reading: watch::Sender<usize>,
@@ -109,6 +113,7 @@ impl FileReader {
             hot: HotChunks::new(HOT_BYTES),
             files: Mutex::default(),
             store_down_until: Mutex::default(),
+            told_down: AtomicBool::new(false),
             counters: Counters::default(),
             reading: watch::channel(0).0,
             prefetch: AtomicBool::new(true),
@@ -150,10 +155,10 @@ impl Inner {
         })
         .await?;
         let manifest = saved.filter(|(of, _)| of.is_same(version)).map(|(_, manifest)| manifest);
-        let mut fresh =
-            CachedFile::new(version.size, manifest.unwrap_or_default(), fences(meta.as_deref(), version));
+        let edges = edges(meta.as_deref(), version);
+        let mut fresh = CachedFile::new(version.size, manifest.unwrap_or_default(), edges.fences());
         self.drop_evicted(&mut fresh);
-        Ok(self.files.lock().insert(key, fresh, meta))
+        Ok(self.files.lock().insert(key, fresh, meta, edges))
     }
 
     /// Takes out of a file's manifest the chunks that have been evicted.
@@ -189,6 +194,7 @@ impl Inner {
             Ok(bytes) => bytes.filter(|bytes| bytes.len() as u64 == extent.range.len()),
             Err(error @ ChunkError::Corrupt(_)) => {
                 warn!(error = &error as &dyn std::error::Error, "damaged chunk; fetching it again");
+                self.tell(EventKind::CacheCorrupt { chunk: extent.hash.to_string() });
                 None
             }
             Err(error) => {
@@ -213,7 +219,7 @@ impl Inner {
         let (ahead, plays) = {
             let mut state = file.lock();
             let (mut ahead, plays) = state.note_read(range);
-            if self.store_is_down() {
+            if self.keeps_nothing() {
                 ahead = ByteRange::at(ahead.start(), ahead.len().min(AHEAD_WITHOUT_STORE));
             }
             let demand = state.launch_demand(range);
@@ -342,12 +348,10 @@ impl ContentReader for FileReader {
     }
 }
 
-/// Returns where a file's tags end and its audio begins, and the other way round: so that a change of the tags
-/// leaves the chunks of the audio as they are.
-fn fences(meta: Option<&FileMeta>, version: &FileVersion) -> Vec<u64> {
+/// Finds a file's head and tail.
+fn edges(meta: Option<&FileMeta>, version: &FileVersion) -> Edges {
     let audio = meta.filter(|meta| meta.version.is_same(version)).and_then(|meta| meta.audio.as_ref());
-    let region = audio.and_then(|audio| audio.audio_region);
-    region.map_or_else(Vec::new, |region| vec![region.start(), region.end()])
+    Edges::of(version.size, audio.and_then(|audio| audio.audio_region))
 }
 
 /// Whether it makes sense to try again at once what failed for another.

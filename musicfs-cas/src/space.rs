@@ -98,10 +98,13 @@ impl Space {
     }
 }
 
-/// Returns what is free for this user, and the size of the disk, in bytes.
+/// Returns what is free for this user, and what would be on an empty disk, in bytes: what `df` reckons with, which
+/// leaves out what the filesystem keeps for itself.
 fn ask(dir: &Path) -> io::Result<(u64, u64)> {
     let disk = rustix::fs::statvfs(dir)?;
-    Ok((disk.f_bavail.saturating_mul(disk.f_frsize), disk.f_blocks.saturating_mul(disk.f_frsize)))
+    let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+    let usable = used.saturating_add(disk.f_bavail);
+    Ok((disk.f_bavail.saturating_mul(disk.f_frsize), usable.saturating_mul(disk.f_frsize)))
 }
 
 #[cfg(test)]

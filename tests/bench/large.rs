@@ -1,25 +1,21 @@
 //! Few large files: reading from beginning to end.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use musicfs_test_utils::library::bench_large;
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::Settings;
-use crate::measure::{middle, seconds};
+use crate::measure::middle;
+use crate::reading::{forget, throughput};
 use crate::table::{Bar, Table};
 
 /// Number of files.
 const COUNT: usize = 12;
 /// Size of each in MiB.
 const EACH: usize = 20;
-/// Bytes asked for in one read.
-const PIECE: usize = 1 << 20;
-
 /// Readings from memory for one from the disk: they are over so soon that one alone says little.
 const WARM: usize = 5;
 
@@ -76,30 +72,4 @@ fn files_in(dir: &Path) -> Vec<PathBuf> {
         return Vec::new();
     }
     files::files(dir).iter().map(|path| dir.join(path)).collect()
-}
-
-/// Drops the files' pages from memory.
-fn forget(paths: &[PathBuf]) {
-    for path in paths {
-        posix_fadvise(File::open(path).unwrap(), 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
-    }
-}
-
-/// Reads the files one after the other and returns the megabytes per second.
-fn throughput(paths: &[PathBuf]) -> f64 {
-    let mut piece = vec![0; PIECE];
-    let (time, bytes) = seconds(|| {
-        let mut bytes = 0;
-        for path in paths {
-            let mut file = File::open(path).unwrap();
-            loop {
-                match file.read(&mut piece).unwrap() {
-                    0 => break,
-                    n => bytes += n,
-                }
-            }
-        }
-        bytes
-    });
-    bytes as f64 / time / 1e6
 }

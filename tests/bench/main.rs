@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! make bench                                   everything
-//! make bench BENCH="--files 20000 --only walk" less of it: scan, walk, large, catalogue, peers
+//! make bench BENCH="--files 20000 --only walk" less of it: scan, walk, large, remote, catalogue, peers
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
@@ -16,6 +16,9 @@ mod large;
 mod library;
 mod measure;
 mod peers;
+mod plain;
+mod reading;
+mod remote;
 mod table;
 
 use std::path::PathBuf;
@@ -70,7 +73,9 @@ impl Settings {
 }
 
 fn usage(arg: &str) -> ! {
-    eprintln!("{arg}: usage: [--files N] [--tracks N] [--rounds N] [--only scan|walk|large|catalogue|peers]");
+    eprintln!(
+        "{arg}: usage: [--files N] [--tracks N] [--rounds N] [--only scan|walk|large|remote|catalogue|peers]"
+    );
     std::process::exit(2)
 }
 
@@ -89,6 +94,9 @@ fn main() {
     }
     if settings.runs("large") {
         large::run(&settings, &mut table);
+    }
+    if settings.runs("remote") {
+        remote::run(&settings, &mut table);
     }
     if settings.runs("catalogue") {
         catalogue::run(&settings, &mut table);

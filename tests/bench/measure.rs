@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use musicfs_core::{Clock, SystemClock};
+use musicfs_core::{Clock, MonoTime, SystemClock};
 
 /// Runs `work` and returns how long it took, in seconds.
 pub(crate) fn seconds<T>(work: impl FnOnce() -> T) -> (f64, T) {
@@ -13,6 +14,16 @@ pub(crate) fn seconds<T>(work: impl FnOnce() -> T) -> (f64, T) {
     let before = clock.now();
     let result = work();
     (clock.now().since(before).as_secs_f64(), result)
+}
+
+/// Returns the time in seconds, from some moment on.
+pub(crate) fn now() -> f64 {
+    static CLOCK: LazyLock<(SystemClock, MonoTime)> = LazyLock::new(|| {
+        let clock = SystemClock::new();
+        let start = clock.now();
+        (clock, start)
+    });
+    CLOCK.0.now().since(CLOCK.1).as_secs_f64()
 }
 
 /// Returns the middle of the figures that `rounds` calls give.

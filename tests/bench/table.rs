@@ -9,6 +9,8 @@ pub(crate) enum Bar {
     None,
     /// At most this, in the figure's own unit.
     AtMost(f64),
+    /// At least this, in the figure's own unit.
+    AtLeast(f64),
     /// At most this many times what stands beside it.
     TimesAtMost(f64),
     /// At least this many times what stands beside it.
@@ -34,6 +36,7 @@ impl Row {
         match self.bar {
             Bar::None => (String::new(), None),
             Bar::AtMost(bar) => (format!("≤ {} {}", number(bar), self.unit), Some(self.figure <= bar)),
+            Bar::AtLeast(bar) => (format!("≥ {} {}", number(bar), self.unit), Some(self.figure >= bar)),
             Bar::TimesAtMost(bar) => (format!("≤ {bar}×"), times(f64::le, bar)),
             Bar::TimesAtLeast(bar) => (format!("≥ {bar}×"), times(f64::ge, bar)),
         }

@@ -1,68 +1,14 @@
 //! What a listener is told.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Stdio};
-
 use musicfs_core::{Batch, EventBus, MetaDb, OriginId, SystemClock, Template, UnixNanos};
 use musicfs_sync::{Database, Library, arranged_by};
 use musicfs_test_utils::library::{Sample, Track, write_track};
 use musicfs_test_utils::{eventually_blocking, tracks};
 use musicfs_tests::home::Home;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::Value;
+use musicfs_tests::listener::Listener;
+use nix::sys::signal::Signal;
 
 use crate::demo;
-
-/// `musicfs events`, running. It is bounded by the limit that every program has.
-struct Listener {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Listener {
-    /// Starts to listen, and returns once it does.
-    fn start(home: &Home, args: &[&str]) -> Self {
-        let mut command = home.prepare(home.binary());
-        command.arg("events").args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
-        assert!(said.starts_with("Listening to "), "{said}");
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        (self.lines.read_line(&mut line).unwrap() > 0).then_some(line)
-    }
-
-    /// Stops taking anything, or goes on.
-    fn signal(&self, signal: Signal) {
-        // What runs is a program that limits the other, which is its child.
-        let of = self.child.id();
-        let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
-        for pid in children.split_whitespace() {
-            kill(Pid::from_raw(pid.parse().unwrap()), signal).unwrap();
-        }
-    }
-
-    fn event(&mut self) -> Value {
-        serde_json::from_str(&self.line().unwrap()).unwrap()
-    }
-
-    /// Reads on until an event of a type comes.
-    fn until(&mut self, kind: &str) -> Value {
-        loop {
-            let line = self.line().unwrap_or_else(|| panic!("the stream ended before {kind}"));
-            let event: Value = serde_json::from_str(&line).unwrap();
-            if event["type"] == kind {
-                return event;
-            }
-        }
-    }
-}
 
 #[test]
 fn listener_is_told_of_files_that_come_move_change_and_go_and_of_the_end() {
@@ -91,7 +37,7 @@ fn listener_is_told_of_files_that_come_move_change_and_go_and_of_the_end() {
     mount.signal(Signal::SIGTERM);
     assert_eq!(mount.wait_ended(), Some(0));
     while listener.line().is_some() {}
-    assert!(listener.child.wait().unwrap().success(), "the end of the daemon is no failure");
+    assert!(listener.ended_well(), "the end of the daemon is no failure");
 }
 
 #[test]
@@ -103,7 +49,7 @@ fn listener_gets_the_types_it_asked_for_and_no_others() {
     let line = listener.line().unwrap();
     assert!(line.contains("sync_finished") && line.contains("listed"), "{line}");
     assert_eq!(listener.line(), None, "the limit is reached");
-    assert!(listener.child.wait().unwrap().success());
+    assert!(listener.ended_well());
     let refused = home.run(["events", "--type", "sync_fnished"]);
     assert_eq!(refused.status.code(), Some(1));
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();

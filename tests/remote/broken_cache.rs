@@ -9,21 +9,9 @@ use musicfs_tests::mount::Mount;
 use musicfs_tests::{files, run};
 
 use crate::served::{Kind, Served};
-use crate::{read_afresh, wait_cached};
+use crate::{chunk_files, chunks, read_afresh, wait_cached};
 
 const LARGE: usize = 12 << 20;
-
-fn chunks(home: &Home) -> PathBuf {
-    home.folder("cache/musicfs/chunks")
-}
-
-fn chunk_files(home: &Home) -> Vec<PathBuf> {
-    let dir = chunks(home);
-    let is_chunk = |path: &PathBuf| {
-        path.components().count() == 3 && path.file_name().is_some_and(|name| name.len() == 64)
-    };
-    files::files(&dir).into_iter().filter(is_chunk).map(|path| dir.join(path)).collect()
-}
 
 struct Cached {
     served: Served,
@@ -92,10 +80,10 @@ fn chunks_damaged_cut_or_deleted_are_fetched_again_and_counted() {
 }
 
 /// A filesystem in memory over the chunks' folder, so small that the file does not fit.
-struct SmallDisk<'a>(&'a Path);
+pub(crate) struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
-    fn over(folder: &'a Path, options: &str) -> Self {
+    pub(crate) fn over(folder: &'a Path, options: &str) -> Self {
         fs::create_dir_all(folder).unwrap();
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", options, "musicfs-test"]).arg(folder);

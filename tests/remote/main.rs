@@ -4,6 +4,7 @@
 
 mod broken_cache;
 mod bytes;
+mod caching;
 mod health;
 mod outage;
 mod replaced;
@@ -12,9 +13,25 @@ mod served;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use musicfs_tests::files;
+use musicfs_tests::home::Home;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+
+/// Returns the folder that holds the cache's chunks.
+fn chunks(home: &Home) -> PathBuf {
+    home.folder("cache/musicfs/chunks")
+}
+
+/// Returns the files of all chunks, those being written left out.
+fn chunk_files(home: &Home) -> Vec<PathBuf> {
+    let dir = chunks(home);
+    let is_chunk = |path: &PathBuf| {
+        path.components().count() == 3 && path.file_name().is_some_and(|name| name.len() == 64)
+    };
+    files::files(&dir).into_iter().filter(is_chunk).map(|path| dir.join(path)).collect()
+}
 
 /// Reads a range past the kernel's page cache.
 fn read_afresh(path: &Path, offset: u64, len: usize) -> std::io::Result<Vec<u8>> {
@@ -28,6 +45,6 @@ fn read_afresh(path: &Path, offset: u64, len: usize) -> std::io::Result<Vec<u8>>
 /// Waits until so much of a file is cached: what was read is stored a little later.
 fn wait_cached(path: &Path, state: &str) {
     musicfs_test_utils::eventually_blocking(&format!("{} to be cached: {state}", path.display()), || {
-        musicfs_tests::files::attribute(path, "user.musicfs.cached").as_deref() == Some(state)
+        files::attribute(path, "user.musicfs.cached").as_deref() == Some(state)
     });
 }

@@ -69,12 +69,36 @@ impl Served {
 
     /// Adds a file of noise of about `len` bytes, by the artist Noise.
     pub(crate) fn add(&self, path: &str, title: &str, len: usize) -> Vec<u8> {
-        let audio =
-            AudioMeta { title: Some(title.into()), artists: vec!["Noise".into()], ..AudioMeta::default() };
-        let mut bytes = noise_flac(&audio, len);
+        self.write(path, &AudioMeta { title: Some(title.into()), ..AudioMeta::default() }, len)
+    }
+
+    /// Adds an album of noise by the artist Noise, of `count` tracks of about `len` bytes each; returns where each
+    /// is in the mount, and its bytes.
+    pub(crate) fn add_album(&self, album: &str, count: u32, len: usize) -> Vec<(PathBuf, Vec<u8>)> {
+        let add = |track| {
+            let title = format!("{album} {track}");
+            let audio = AudioMeta {
+                title: Some(title.clone()),
+                album: Some(album.into()),
+                track: Some(track),
+                ..AudioMeta::default()
+            };
+            let bytes = self.write(&format!("{title}.flac"), &audio, len);
+            (PathBuf::from(format!("Noise/{album}/{track:02} - {title}.flac")), bytes)
+        };
+        (1..=count).map(add).collect()
+    }
+
+    fn write(&self, path: &str, audio: &AudioMeta, len: usize) -> Vec<u8> {
+        let mut bytes = noise_flac(&AudioMeta { artists: vec!["Noise".into()], ..audio.clone() }, len);
         // The same noise for all would make their chunks the same.
-        let own = title.bytes().fold(len as u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte)) | 1;
-        bytes.iter_mut().skip(64 << 10).step_by(997).for_each(|byte| *byte = byte.wrapping_add(own));
+        let title = audio.title.as_deref().unwrap_or_default();
+        let mut state =
+            title.bytes().fold(len as u64 | 1, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        for byte in bytes.iter_mut().skip(64 << 10) {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte ^= (state >> 56) as u8;
+        }
         fs::write(self.music().join(path), &bytes).unwrap();
         bytes
     }

@@ -129,7 +129,9 @@ impl Home {
             .env("XDG_CONFIG_HOME", self.folder("config"))
             .env("XDG_RUNTIME_DIR", self.folder("run"))
             // Root's would be the machine's.
-            .env("MUSICFS_RUNTIME_DIR", self.folder("run/musicfs"));
+            .env("MUSICFS_RUNTIME_DIR", self.folder("run/musicfs"))
+            // However full the disk of the tests is; a flag says otherwise.
+            .env("MUSICFS_CACHE_MIN_FREE", "0");
     }
 
     /// Returns the binary's path as seen by the home's user.

@@ -6,6 +6,7 @@
 
 pub mod files;
 pub mod home;
+pub mod listener;
 pub mod mount;
 pub mod run;
 pub mod workspace;

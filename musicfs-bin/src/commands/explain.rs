@@ -31,7 +31,12 @@ pub(crate) fn run(cx: &Context, args: &ExplainArgs) -> anyhow::Result<Outcome> {
 
 /// Finds the mount that a path is in, and the path from its root. A path in no mount is taken from the root of
 /// the mount that is named, or of the only one. Nothing in a mount is touched.
-fn locate(cx: &Context, found: Found, named: Option<&Path>, path: &Path) -> anyhow::Result<(Known, PathBuf)> {
+pub(super) fn locate(
+    cx: &Context,
+    found: Found,
+    named: Option<&Path>,
+    path: &Path,
+) -> anyhow::Result<(Known, PathBuf)> {
     let points: Vec<PathBuf> = found.mounts.iter().map(|known| known.mountpoint.clone()).collect();
     let absolute = paths::absolute(path, &cx.env.cwd, cx.env.home()).map_err(crate::context::Usage)?;
     let resolved = paths::resolve(&absolute, |prefix| points.iter().any(|point| prefix.starts_with(point)));

@@ -116,6 +116,7 @@ fn unasked(origin: &NamedOrigin) -> OriginStatus {
         state: OriginState::Unknown,
         reason: None,
         bytes: 0,
+        reads: 0,
         errors: 0,
         latency_us: None,
         failures: 0,

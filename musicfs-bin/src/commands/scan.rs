@@ -1,6 +1,7 @@
 //! `musicfs scan`: by the running daemon, or without one by this process, which then holds the cache directory.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -11,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ScanArgs;
-use crate::config::{Config, check};
+use crate::config::{Config, Flags, check};
 use crate::context::{Context, Outcome, Usage, small_runtime};
 use crate::control::api::{ScanOrder, ScanResult};
 use crate::control::client::Client;
@@ -27,7 +28,7 @@ const STEP: Duration = Duration::from_millis(200);
 /// Scans.
 pub(crate) fn run(cx: &Context, args: &ScanArgs) -> anyhow::Result<Outcome> {
     let flags = args.settings.flags();
-    let results = match running(cx, args)? {
+    let results = match daemon_of(cx, &flags, args.mount.as_deref())? {
         Some(client) => small_runtime()?.block_on(by_daemon(cx, args, &client))?,
         None => {
             let config = cx.config(&flags)?;
@@ -55,17 +56,16 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> anyhow::Result<Outcome> {
 
 /// Finds the daemon to ask: of the mount that is named, of the configuration's cache directory, or the only one
 /// when the configuration names no origins.
-fn running(cx: &Context, args: &ScanArgs) -> anyhow::Result<Option<Client>> {
-    let flags = args.settings.flags();
-    let (config, _) = Config::load(&flags, &cx.env);
+pub(super) fn daemon_of(cx: &Context, flags: &Flags, mount: Option<&Path>) -> anyhow::Result<Option<Client>> {
+    let (config, _) = Config::load(flags, &cx.env);
     let find = || mounts::find(&Os::default(), &config.runtime_dir, cx.env.uid);
-    if let Some(named) = &args.mount {
+    if let Some(named) = mount {
         let known = mounts::choose(find()?, Some(&cx.mountpoint(named)?))?;
         return known.client().map(Some);
     }
     if let Some(holder) = lock::holder(&config.cache_dir) {
         let Some(mountpoint) = holder.mountpoint else {
-            bail!("process {} is already scanning into {}", holder.pid, config.cache_dir.display());
+            bail!("process {} is already at work in {}", holder.pid, config.cache_dir.display());
         };
         let dir = daemon::mount_dir(&config.runtime_dir, &mountpoint);
         let written = musicfs_fuse::read_handles(&dir).ok().flatten().and_then(|h| h.control_socket);

@@ -124,7 +124,13 @@ fn print(cx: &Context, status: &Status, all_problems: bool) {
         let read = cache.from_cache + cache.from_origins;
         let share = (read > 0)
             .then(|| format!("; {} % of what was read came from it", cache.from_cache * 100 / read));
-        out.line(format!("  {}{}", output::size(cache.size), share.unwrap_or_default()));
+        let of = cache.room.map_or_else(String::new, |room| format!(" of {}", output::size(room)));
+        let level = match cache.level.as_str() {
+            "" | "normal" => String::new(),
+            level => format!(", {}", out.paint(Style::Warn, level)),
+        };
+        let size = output::size(cache.size);
+        out.line(format!("  {size}{of}{level}{}", share.unwrap_or_default()));
         if cache.passing_through {
             let why = "it cannot be used; reads go to the origins, and it is tried again every minute";
             out.line(format!("  {} {why}", out.paint(Style::Bad, "not well:")));

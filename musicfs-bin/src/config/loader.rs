@@ -143,6 +143,17 @@ impl<'a> Loader<'a> {
         value
     }
 
+    pub(super) fn percent(&mut self, key: &'static str, default: usize) -> usize {
+        let value = self.value(key, default);
+        if value > 90 {
+            let source = self.sources.get(key).cloned().unwrap_or(Source::Default);
+            let message = format!("expected 0 to 90 percent, found {value}");
+            self.problems.push(Problem::of(&source, key, message));
+            return default;
+        }
+        value
+    }
+
     pub(super) fn origins(&mut self) -> Vec<NamedOrigin> {
         let mut found: Vec<(Source, Result<NamedOrigin, String>)> = Vec::new();
         let variable = "MUSICFS_ORIGINS";

@@ -120,6 +120,57 @@ impl Setting for Duration {
     }
 }
 
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ByteSize(pub(crate) u64);
+
+impl ByteSize {
+    /// Reads a size with its unit: `50GB`, `512 MiB`, `0`.
+    pub(crate) fn parse(raw: &str) -> Result<Self, String> {
+        let raw = raw.trim();
+        let wrong = || format!("expected a size such as \"500MB\", \"50GB\" or \"1TiB\", found '{raw}'");
+        let digits = raw.find(|c: char| !c.is_ascii_digit()).unwrap_or(raw.len());
+        let (number, unit) = raw.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| wrong())?;
+        let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+            "b" => 1,
+            "" if number == 0 => 1,
+            "k" | "kb" => 1_000,
+            "m" | "mb" => 1_000_000,
+            "g" | "gb" => 1_000_000_000,
+            "t" | "tb" => 1_000_000_000_000,
+            "kib" => 1 << 10,
+            "mib" => 1 << 20,
+            "gib" => 1 << 30,
+            "tib" => 1 << 40,
+            _ => return Err(wrong()),
+        };
+        number.checked_mul(factor).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl Setting for ByteSize {
+    const TOML: Toml = Toml::Text;
+    fn read(raw: &OsStr, _: Base<'_>) -> Result<Self, String> {
+        Self::parse(text(raw)?)
+    }
+    fn show(&self) -> toml::Value {
+        const UNITS: [(u64, &str); 8] = [
+            (1_000_000_000_000, "TB"),
+            (1 << 40, "TiB"),
+            (1_000_000_000, "GB"),
+            (1 << 30, "GiB"),
+            (1_000_000, "MB"),
+            (1 << 20, "MiB"),
+            (1_000, "kB"),
+            (1 << 10, "KiB"),
+        ];
+        let exact = UNITS.iter().find(|(factor, _)| self.0 > 0 && self.0.is_multiple_of(*factor));
+        let (factor, unit) = exact.copied().unwrap_or((1, "B"));
+        toml::Value::String(format!("{}{unit}", self.0 / factor))
+    }
+}
+
 impl Setting for Template {
     const TOML: Toml = Toml::Text;
     fn read(raw: &OsStr, _: Base<'_>) -> Result<Self, String> {
@@ -216,6 +267,20 @@ mod tests {
         }
         assert_eq!(Duration::from_millis(1500).show(), toml::Value::String("1500ms".into()));
         assert_eq!(Duration::from_secs(300).show(), toml::Value::String("300s".into()));
+    }
+
+    #[test]
+    fn size_is_read_with_its_unit_and_shown_as_it_is_read() {
+        assert_eq!(read("50GB"), Ok(ByteSize(50_000_000_000)));
+        assert_eq!(read("3 MiB"), Ok(ByteSize(3 << 20)));
+        assert_eq!(read("0"), Ok(ByteSize(0)));
+        for bad in ["5", "", "GB", "-1GB", "5 parsecs", "99999999TB"] {
+            assert!(read::<ByteSize>(bad).is_err(), "{bad}");
+        }
+        for size in [0, 1, 1500, 1 << 20, 50_000_000_000, (1 << 30) + 1] {
+            let shown = ByteSize(size).show();
+            assert_eq!(read(shown.as_str().unwrap()), Ok(ByteSize(size)));
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What goes over the control socket, as JSON. Names of fields are stable: new ones are added, none is renamed.
 
+pub(crate) mod cache;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -73,10 +75,31 @@ pub(crate) struct Health {
 }
 
 /// How the cache is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CacheStatus {
     /// Bytes of all chunks.
     pub(crate) size: u64,
+    /// The limit that is set.
+    #[serde(default)]
+    pub(crate) max_size: Option<u64>,
+    /// What the limit and the free space on the disk together allow.
+    #[serde(default)]
+    pub(crate) room: Option<u64>,
+    /// How full that is: `normal`, `evicting`, `tight` or `full`.
+    #[serde(default)]
+    pub(crate) level: String,
+    /// Bytes of pinned chunks.
+    #[serde(default)]
+    pub(crate) pinned: u64,
+    /// Bytes evicted since the mount.
+    #[serde(default)]
+    pub(crate) evicted: u64,
+    /// Whether what comes next is fetched before it is asked for.
+    #[serde(default)]
+    pub(crate) prefetch: bool,
+    /// Bytes fetched before anybody read near them.
+    #[serde(default)]
+    pub(crate) prefetched: u64,
     /// Bytes served from chunks since the mount.
     pub(crate) from_cache: u64,
     /// Bytes served as they came from an origin.
@@ -103,6 +126,9 @@ pub(crate) struct OriginStatus {
     pub(crate) reason: Option<String>,
     /// Bytes of files that it has delivered since the mount.
     pub(crate) bytes: u64,
+    /// Ranges of files that it was asked for since the mount.
+    #[serde(default)]
+    pub(crate) reads: u64,
     /// Calls that failed since the mount.
     pub(crate) errors: u64,
     /// Moving average of how long it takes to answer, in microseconds.

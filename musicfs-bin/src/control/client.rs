@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::api::cache::{CacheJob, CacheOrder, CacheReport};
 use super::api::{
     CheckOrder, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder, Status, Stopping,
 };
@@ -139,6 +140,21 @@ impl Client {
     /// Asks for tracks.
     pub(crate) async fn search(&self, query: &str, limit: usize) -> Result<Answer, ClientError> {
         self.get(&format!("/v1/search?limit={limit}&q={}", percent::encode(query.as_bytes()))).await
+    }
+
+    /// Asks how the cache is.
+    pub(crate) async fn cache_report(&self) -> Result<CacheReport, ClientError> {
+        self.get("/v1/cache").await
+    }
+
+    /// Orders work on the cache.
+    pub(crate) async fn cache_order(&self, order: &CacheOrder) -> Result<CacheJob, ClientError> {
+        self.call(Method::POST, "/v1/cache", Some(order)).await
+    }
+
+    /// Asks how far work on the cache is.
+    pub(crate) async fn cache_job(&self, job: u64) -> Result<CacheJob, ClientError> {
+        self.get(&format!("/v1/cache/progress?job={job}")).await
     }
 
     /// Asks the daemon to unmount and end.

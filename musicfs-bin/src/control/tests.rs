@@ -1,3 +1,4 @@
+use super::api::cache::*;
 use super::api::*;
 use super::client::{Client, ClientError};
 use super::*;
@@ -37,6 +38,22 @@ impl Controlled for Fake {
     fn events(&self) -> musicfs_core::EventStream {
         musicfs_core::EventBus::new(Arc::new(musicfs_core::SystemClock::new())).subscribe()
     }
+    async fn cache(&self, request: CacheRequest) -> Result<CacheAnswer, String> {
+        match request {
+            CacheRequest::Report => {
+                Ok(CacheAnswer::Report(Box::new(CacheReport { chunks: 3, ..Default::default() })))
+            }
+            CacheRequest::Order(order) if order.paths.is_empty() => Err("no path".into()),
+            CacheRequest::Order(order) => Ok(CacheAnswer::Job(Box::new(CacheJob {
+                job: 4,
+                action: order.action,
+                ..Default::default()
+            }))),
+            CacheRequest::Job(job) => {
+                Ok(CacheAnswer::Job(Box::new(CacheJob { job, done: true, ..Default::default() })))
+            }
+        }
+    }
     fn stop(&self) -> Stopping {
         Stopping { pid: 1, limit_s: 10 }
     }
@@ -50,6 +67,18 @@ async fn served() -> (tempfile::TempDir, Client) {
     let listener = bind(&socket).unwrap();
     tokio::spawn(serve(listener, Arc::new(Fake), CancellationToken::new()));
     (dir, Client::new(socket))
+}
+
+#[tokio::test]
+async fn requests_about_the_cache_are_answered() {
+    let (_dir, client) = served().await;
+    assert_eq!(client.cache_report().await.unwrap().chunks, 3);
+    let mut order = CacheOrder { action: CacheAction::Evict, ..CacheOrder::default() };
+    assert!(matches!(client.cache_order(&order).await, Err(ClientError::Refused(why)) if why == "no path"));
+    order.paths.push("a%FF".into());
+    let job = client.cache_order(&order).await.unwrap();
+    assert_eq!((job.job, job.action), (4, CacheAction::Evict));
+    assert!(client.cache_job(4).await.unwrap().done);
 }
 
 #[tokio::test]

@@ -82,6 +82,12 @@ impl Daemon {
                 }
                 keys::LOCAL_DEADLINE => applied.local_deadline = new.local_deadline,
                 keys::REMOTE_DEADLINE => applied.remote_deadline = new.remote_deadline,
+                keys::PREFETCH => {
+                    if let Some(cache) = &self.engine.cache {
+                        cache.reader.set_prefetch(new.prefetch);
+                    }
+                    applied.prefetch = new.prefetch;
+                }
                 keys::DRAIN_LIMIT => applied.drain_limit = new.drain_limit,
                 keys::ORIGINS => {
                     let gone = old.origins.iter().filter(|origin| !new.origins.contains(origin));

@@ -20,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 use super::FS_NAME;
 use super::origins;
 use super::scans::{Scans, chain};
+use crate::cache::jobs::CacheJobs;
 use crate::config::{Config, Flags};
 use crate::control::Controlled;
+use crate::control::api::cache::{CacheAnswer, CacheRequest};
 use crate::control::api::{
     CacheStatus, CheckOrder, Explanation, Health, MountPhase, OriginStatus, ProblemFile, ScanJob, ScanOrder,
     Status, Stopping, Task, Totals,
@@ -77,7 +79,9 @@ pub(super) struct Daemon {
     pub(super) stop: CancellationToken,
     /// Cancelled when no more is to be answered over the control socket.
     pub(super) closing: CancellationToken,
-    /// Cancels scans.
+    /// Orders to the cache.
+    pub(super) cache_jobs: Arc<CacheJobs>,
+    /// Cancels scans, and work on the cache.
     pub(super) cancel: CancellationToken,
     /// A check of the catalogue has not come back.
     checking: Arc<AtomicBool>,
@@ -103,6 +107,7 @@ impl Daemon {
             supervisor: setup.supervisor,
             log: setup.log,
             scans: Arc::new(scans),
+            cache_jobs: Arc::default(),
             notices: Mutex::new(setup.notices),
             stop: CancellationToken::new(),
             closing: CancellationToken::new(),
@@ -155,6 +160,7 @@ impl Daemon {
                 state,
                 reason,
                 bytes: done.as_ref().map_or(0, |done| done.bytes),
+                reads: done.as_ref().map_or(0, |done| done.reads),
                 errors: done.as_ref().map_or(0, |done| done.errors.iter().map(|(_, n)| n).sum()),
                 latency_us: done.and_then(|done| done.average_us),
                 failures: condition.failures,
@@ -165,10 +171,17 @@ impl Daemon {
     }
 
     fn cache_status(&self) -> Option<CacheStatus> {
-        let (store, reader) = self.engine.cache.as_ref()?;
-        let done = reader.stats();
+        let cache = self.engine.cache.as_ref()?;
+        let (kept, done) = (cache.keeper.stats(), cache.reader.stats());
         Some(CacheStatus {
-            size: store.current_size(),
+            size: kept.bytes,
+            max_size: kept.max_bytes,
+            room: kept.room,
+            level: kept.level.as_str().to_owned(),
+            pinned: kept.pinned_bytes,
+            evicted: kept.evicted_bytes,
+            prefetch: self.config().prefetch,
+            prefetched: done.prefetched,
             from_cache: done.from_cache,
             from_origins: done.from_origins,
             fetched: done.fetched,
@@ -190,7 +203,7 @@ impl Daemon {
     }
 
     /// Finds the origin that a request names by id, directory or address.
-    fn origin_named(&self, name: &str) -> Result<OriginId, String> {
+    pub(super) fn origin_named(&self, name: &str) -> Result<OriginId, String> {
         let config = self.config();
         let found = config.origins.iter().find(|origin| origin.is_named(name));
         found.map(|origin| origin.id().clone()).ok_or_else(|| {
@@ -371,6 +384,10 @@ impl Controlled for Daemon {
 
     fn events(&self) -> musicfs_core::EventStream {
         self.engine.events.subscribe()
+    }
+
+    async fn cache(&self, request: CacheRequest) -> Result<CacheAnswer, String> {
+        self.answer_about_cache(request).await
     }
 
     fn stop(&self) -> Stopping {

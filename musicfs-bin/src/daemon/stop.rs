@@ -11,6 +11,7 @@ use musicfs_core::{Clock, MonoTime, TaskStatus};
 use musicfs_fuse::{MountError, Session};
 use tracing::{error, info, warn};
 
+use super::caching::CACHE_TASK;
 use super::state::Daemon;
 use super::tasks::{
     CONTROL_TASK, EVENTS_TASK, ORIGIN_NEWS_TASK, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, SEARCH_TASK,
@@ -55,7 +56,15 @@ impl Daemon {
         self.supervisor.stop(SCAN_TASK, clock.now().plus(TASK_LIMIT)).await;
         // It commits what it has.
         self.engine.search.wait_ended(clock.now().plus(TASK_LIMIT)).await;
-        for task in [SEARCH_TASK, PROGRESS_TASK, EVENTS_TASK, ORIGIN_NEWS_TASK, ORIGINS_TASK, WATCHDOG_TASK] {
+        for task in [
+            SEARCH_TASK,
+            PROGRESS_TASK,
+            EVENTS_TASK,
+            ORIGIN_NEWS_TASK,
+            ORIGINS_TASK,
+            CACHE_TASK,
+            WATCHDOG_TASK,
+        ] {
             self.supervisor.stop(task, clock.now().plus(TASK_LIMIT)).await;
         }
         let drain = self.config().drain_limit;
@@ -70,6 +79,7 @@ impl Daemon {
                 }
             }
         }
+        self.close_cache().await;
         let engine = self.engine.clone();
         let closed = tokio::task::spawn_blocking(move || {
             let checkpoint = engine.db.checkpoint();

@@ -26,6 +26,16 @@ pub enum CacheLevel {
 }
 
 impl CacheLevel {
+    /// Returns its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Evicting => "evicting",
+            Self::Tight => "tight",
+            Self::Full => "full",
+        }
+    }
+
     /// Tells the level of `taken` bytes where `room` are allowed.
     pub(super) fn of(taken: u64, room: u64) -> Self {
         let reaches = |percent: u128| u128::from(taken) * 100 >= u128::from(room) * percent;

@@ -1,6 +1,6 @@
 //! Looking at every chunk, whether it is as it should be.
 
-use musicfs_core::{ChunkError, ChunkHash};
+use musicfs_core::{ChunkError, ChunkHash, EventKind};
 use serde::Serialize;
 
 use super::{CacheKeeper, PAGE};
@@ -42,6 +42,9 @@ impl CacheKeeper {
                 });
                 let results = results.await.unwrap_or_default();
                 for (hash, result) in hashes.into_iter().zip(results) {
+                    if matches!(result, Err(ChunkError::Corrupt(_))) {
+                        self.tell(EventKind::CacheCorrupt { chunk: hash.to_string() });
+                    }
                     done.take(hash, result);
                 }
                 progress(&done);

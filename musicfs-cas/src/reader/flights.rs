@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use futures::future::join_all;
-use musicfs_core::{Batch, ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, Op, ReadPlan};
+use musicfs_core::{
+    Batch, ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, EventKind, Op, ReadPlan,
+};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -12,14 +15,12 @@ use super::table::{Shared, Tracked};
 use super::{Inner, RETRY_STORE, blocking};
 use crate::cached_file::Launch;
 use crate::chunker::Cut;
-use crate::index::ChunkClass;
+use crate::keeper::CacheKeeper;
 
 /// A manifest is saved when this much of its file has come, and when nothing more is coming: what a kill loses.
 const SAVE_EVERY: u64 = 8 << 20;
-/// How much of a file's beginning is its head: the tags and most pictures.
-const HEAD: u64 = 512 << 10;
-/// How much of a file's end is its tail.
-const TAIL: u64 = 128 << 10;
+/// How often it is tried to make room for a chunk, each time to lose it to another.
+const TRIES_FOR_ROOM: usize = 8;
 
 /// Counts something for as long as it goes on.
 pub(super) struct Counted<'a>(&'a watch::Sender<usize>);
@@ -84,54 +85,69 @@ impl Inner {
             }
         };
         // Several at once: what forces one chunk to disk often takes the others along.
-        join_all(cuts.into_iter().map(|cut| self.keep(file, plan, cut, asked))).await;
+        join_all(cuts.into_iter().map(|cut| self.keep(file, cut, asked))).await;
         if !self.store_is_down() {
             self.save_if_due(file, plan, SAVE_EVERY).await;
         }
     }
 
-    /// Stores a chunk.
-    async fn keep(&self, file: &Shared, plan: &ReadPlan, cut: Cut, asked: Asked) {
-        let len = cut.bytes.len() as u64;
-        let keeper = self.keeper.get();
+    /// Stores a chunk, when there is room.
+    async fn keep(&self, file: &Shared, cut: Cut, asked: Asked) {
         if self.store_is_down() {
             file.lock().not_stored();
             return;
         }
-        let admitted = match keeper {
-            Some(keeper) => keeper.admit(len).await,
-            None => true,
-        };
-        let mut stored = match admitted {
-            true => self.store.put(cut.bytes.clone()).await,
-            false => Err(ChunkError::Full { needed: len }),
-        };
-        if let (Err(ChunkError::Full { .. }), Some(keeper)) = (&stored, keeper)
-            && admitted
-            && keeper.make_room(len).await
-        {
-            stored = self.store.put(cut.bytes.clone()).await;
-        }
-        match stored {
+        match self.put(&cut.bytes).await {
             Ok(hash) => {
-                self.took_in(file, plan, &hash, cut.range);
+                if self.told_down.swap(false, Ordering::Relaxed) {
+                    self.tell(EventKind::CacheAvailable);
+                }
+                self.took_in(file, &hash, cut.range);
                 if asked == Asked::Reader {
                     self.hot.insert(&hash, cut.bytes);
                 }
                 file.lock().stored(ChunkExtent { range: cut.range, hash });
             }
             Err(error) => {
-                self.store_failed(&error);
+                if let Some(error) = error {
+                    self.store_failed(&error);
+                }
                 self.counters.not_stored.fetch_add(1, Ordering::Relaxed);
                 file.lock().not_stored();
             }
         }
     }
 
-    fn took_in(&self, file: &Tracked, plan: &ReadPlan, hash: &ChunkHash, range: ByteRange) {
+    /// Puts a chunk into the store, making room for it; fails without an error when the limits leave none.
+    async fn put(&self, bytes: &Bytes) -> Result<ChunkHash, Option<ChunkError>> {
+        let Some(keeper) = self.keeper.get() else {
+            return self.store.put(bytes.clone()).await.map_err(Some);
+        };
+        let len = bytes.len() as u64;
+        // What is made room for may be taken by another, whose chunk came first.
+        for _ in 0..TRIES_FOR_ROOM {
+            if !keeper.admit(len).await {
+                return Err(None);
+            }
+            let refused = keeper.refused_by_disk();
+            match self.store.put(bytes.clone()).await {
+                Err(ChunkError::Full { .. }) if keeper.refused_by_disk() == refused => {}
+                Err(error @ ChunkError::Full { .. }) => {
+                    if !keeper.make_room(len).await {
+                        return Err(Some(error));
+                    }
+                    return self.store.put(bytes.clone()).await.map_err(Some);
+                }
+                done => return done.map_err(Some),
+            }
+        }
+        Err(None)
+    }
+
+    fn took_in(&self, file: &Tracked, hash: &ChunkHash, range: ByteRange) {
         if let Some(keeper) = self.keeper.get() {
             let pinned = file.meta.as_ref().is_some_and(|meta| keeper.is_pinned(meta));
-            keeper.stored(hash, class_of(range, plan.size()), pinned);
+            keeper.stored(hash, file.edges.class(range), pinned);
         }
     }
 
@@ -157,6 +173,18 @@ impl Inner {
         self.store_down_until.lock().is_some_and(|until| self.clock.now() < until)
     }
 
+    /// Tells whether what is read now will not be kept: the store fails, or is full and nothing may go.
+    pub(super) fn keeps_nothing(&self) -> bool {
+        self.store_is_down() || self.keeper.get().is_some_and(CacheKeeper::is_stuck)
+    }
+
+    /// Tells what happened to the cache.
+    pub(super) fn tell(&self, event: EventKind) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.tell(event);
+        }
+    }
+
     pub(super) fn store_failed(&self, error: &ChunkError) {
         let until = self.clock.now().plus(RETRY_STORE);
         let before = self.store_down_until.lock().replace(until);
@@ -166,6 +194,8 @@ impl Inner {
                 "the cache fails; reading from origins, trying again in {} s",
                 RETRY_STORE.as_secs()
             );
+            self.told_down.store(true, Ordering::Relaxed);
+            self.tell(EventKind::CacheUnavailable { reason: error.to_string() });
         }
     }
 }
@@ -176,27 +206,5 @@ struct Landing<'a>(&'a Tracked);
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.0.in_flight.send_modify(|count| *count -= 1);
-    }
-}
-
-/// Tells what part of its file a chunk is.
-fn class_of(range: ByteRange, size: u64) -> ChunkClass {
-    let is_edge = range.start() < HEAD || range.end().saturating_add(TAIL) > size;
-    if is_edge { ChunkClass::Edge } else { ChunkClass::Body }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn head_and_tail_of_a_file_are_its_edges() {
-        let size = 30 << 20;
-        let class = |start, len| class_of(ByteRange::at(start, len), size);
-        assert_eq!(class(0, 64 << 10), ChunkClass::Edge);
-        assert_eq!(class(HEAD - 1, 1 << 20), ChunkClass::Edge);
-        assert_eq!(class(HEAD, 1 << 20), ChunkClass::Body);
-        assert_eq!(class(size - (1 << 20), 1 << 20), ChunkClass::Edge);
-        assert_eq!(class(size - TAIL - 100, 100), ChunkClass::Body);
     }
 }

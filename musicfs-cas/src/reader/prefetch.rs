@@ -25,16 +25,25 @@ const MAX_ALBUM: usize = 5000;
 /// Tracks that are fetched ahead at once; a player has one, and seldom two.
 pub(super) const MAX_TRACKS: usize = 4;
 
+/// What fetching a file came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Warmed {
+    /// Bytes that were fetched.
+    pub fetched: u64,
+    /// Whether all of the file is in the cache now; it is not when there is no room, or the cache fails.
+    pub complete: bool,
+}
+
 impl FileReader {
-    /// Fetches all of a file that is not in the cache, and returns how many bytes that was; tells each piece.
+    /// Fetches all of a file that is not in the cache, for as long as the cache takes it; tells each piece.
     /// Cancel safe: what came stays.
     ///
     /// # Errors
     /// As a read of the first stretch that could not be had. What is cached of it stays, and the rest is not tried.
-    pub async fn warm(&self, file: &FileMeta, progress: &(dyn Fn(u64) + Sync)) -> Result<u64, ReadError> {
+    pub async fn warm(&self, file: &FileMeta, progress: &(dyn Fn(u64) + Sync)) -> Result<Warmed, ReadError> {
         let inner = &self.inner;
         if !(inner.worth_caching)(&file.origin) {
-            return Ok(0);
+            return Ok(Warmed { fetched: 0, complete: true });
         }
         let plan = ReadPlan::verbatim(file);
         let shared = inner.file(file.id, &file.version, Some(file)).await?;
@@ -43,7 +52,7 @@ impl FileReader {
         let mut at = 0;
         loop {
             let gap = shared.lock().next_gap(at);
-            let Some(gap) = gap else { break };
+            let Some(gap) = gap.filter(|_| !inner.keeps_nothing()) else { break };
             let stretch = ByteRange::new(gap.start(), gap.end().min(gap.start() + AT_ONCE * PIECE));
             inner.fetch_stretch(&shared, &plan, stretch).await?;
             at = stretch.end();
@@ -54,7 +63,8 @@ impl FileReader {
         // The sender is in `shared`.
         let _ = in_flight.wait_for(|count| *count == 0).await;
         inner.save_if_due(&shared, &plan, 0).await;
-        Ok(fetched)
+        let complete = shared.lock().manifest().covered() >= plan.size();
+        Ok(Warmed { fetched, complete })
     }
 
     /// Switches fetching ahead of readers on or off: the rest of a track, and the next. It is on at first.
@@ -99,10 +109,16 @@ impl Inner {
             let _permit = permit;
             let wanted = || file.lock().is_followed(round);
             let from = file.lock().played_to();
-            if inner.fetch_quietly(&file, &plan, from, &wanted).await
-                && let Some((next, its_plan)) = inner.next_track(&plan).await
-            {
-                inner.fetch_quietly(&next, &its_plan, 0, &wanted).await;
+            let done = match inner.fetch_quietly(&file, &plan, from, &wanted).await {
+                false => false,
+                true => match inner.next_track(&plan).await {
+                    Some((next, its_plan)) => inner.fetch_quietly(&next, &its_plan, 0, &wanted).await,
+                    None => true,
+                },
+            };
+            if !done {
+                // What stood in the way may have passed when the reader goes on.
+                file.lock().end_following(round);
             }
         });
     }
@@ -139,7 +155,7 @@ impl Inner {
 
     fn may_prefetch(&self) -> bool {
         self.prefetch.load(Ordering::Relaxed)
-            && !self.store_is_down()
+            && !self.keeps_nothing()
             && self.keeper.get().is_none_or(|keeper| keeper.level() < CacheLevel::Tight)
     }
 

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::cached_file::CachedFile;
+use crate::edges::Edges;
 
 /// Files whose state is kept in memory; beyond, the one opened longest ago is loaded again when it is next read.
 const MAX_FILES: usize = 512;
@@ -20,6 +21,7 @@ pub(super) struct Tracked {
     state: Mutex<CachedFile>,
     /// What the catalogue knows of it; `None` for what it does not know any more.
     pub(super) meta: Option<Box<FileMeta>>,
+    pub(super) edges: Edges,
     pub(super) saving: tokio::sync::Mutex<()>,
     /// Fetches under way, until what they brought is stored.
     pub(super) in_flight: watch::Sender<usize>,
@@ -51,6 +53,7 @@ impl Files {
         key: (FileId, FileVersion),
         file: CachedFile,
         meta: Option<Box<FileMeta>>,
+        edges: Edges,
     ) -> Shared {
         self.opens += 1;
         if self.by_version.len() >= MAX_FILES {
@@ -66,6 +69,7 @@ impl Files {
             let tracked = Tracked {
                 state: Mutex::new(file),
                 meta,
+                edges,
                 saving: tokio::sync::Mutex::default(),
                 in_flight: watch::channel(0).0,
             };

@@ -38,6 +38,8 @@ pub(crate) struct Files {
     pub(crate) saving: AtomicBool,
     turns: Box<[Arc<tokio::sync::Mutex<()>>]>,
     temporaries: AtomicU64,
+    /// Chunks that the disk had no room for, though the limits had.
+    pub(crate) refused_by_disk: AtomicU64,
 }
 
 /// How far counting the chunks is.
@@ -107,6 +109,7 @@ impl Files {
             saving: AtomicBool::new(false),
             turns,
             temporaries: AtomicU64::new(0),
+            refused_by_disk: AtomicU64::new(0),
         }
     }
 
@@ -175,7 +178,10 @@ impl Files {
         if let Err(error) = written {
             // It may have taken its name before it failed; nothing of it may be found by the next start.
             let _ = fs::remove_file(&path);
-            return Err(failed(error, len));
+            let error = failed(error, len);
+            self.refused_by_disk
+                .fetch_add(u64::from(matches!(error, ChunkError::Full { .. })), Ordering::Relaxed);
+            return Err(error);
         }
         let entry = Entry { used: self.now(), len: Entry::new(len, 0).len, ..before.unwrap_or_default() };
         self.index.lock().insert(hash, entry);
