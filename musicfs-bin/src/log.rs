@@ -2,10 +2,14 @@
 //!
 //! What it says can be changed while it runs. Lines and the progress bar share the terminal: the bar steps aside
 //! for each line.
+//!
+//! Of other people's libraries nothing below `info` is ever logged, whatever is asked for: some tell secrets there.
 
 use std::io::{self, Write};
 
 use indicatif::MultiProgress;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -51,7 +55,7 @@ pub(crate) fn start(
         LogFormat::Text => Box::new(lines.with_target(false)),
     };
     // Fails when there is a log already, as in a test that runs in this process.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(filter_fn(keeps_secrets)).with(lines).try_init();
     LogControl { filter: handle, global: global.clone() }
 }
 
@@ -60,9 +64,19 @@ fn filter(level: &LogLevel, global: &Global) -> EnvFilter {
         (true, _) => "error",
         (false, 0) => level.as_str(),
         (false, 1) => "info,musicfs=debug",
-        (false, _) => "debug,musicfs=trace",
+        (false, _) => "info,musicfs=trace",
     };
     EnvFilter::new(directives)
+}
+
+/// Tells whether what is logged there is known not to hold secrets. Ours does not; that of the library for FUSE has
+/// none. `log` is what lines of libraries that log by that crate are handed on as, after they were judged by their
+/// own names.
+fn keeps_secrets(line: &Metadata<'_>) -> bool {
+    let target = line.target();
+    *line.level() <= Level::INFO
+        || target == "log"
+        || ["musicfs", "fuser"].iter().any(|ours| target.starts_with(ours))
 }
 
 /// Writes whole lines to standard error while the progress bar steps aside.
