@@ -2,12 +2,13 @@
 //!
 //! The order is what keeps it safe: the cache directory is locked before anything is looked at or changed, so
 //! that whatever a killed daemon left is nobody's but ours; READY comes when the mount and the control socket
-//! answer; the scan comes last, and nothing waits for it. Stopping goes backwards, each step with a limit.
+//! answer, and servers that are new had a moment to say who they are; the scan comes last, and nothing waits for it. Stopping goes backwards, each step with a limit.
 //!
 //! Blocking work runs on threads of its own or in the runtime's blocking pool; only the last steps of stopping
 //! and the first of starting run on the main task.
 
 mod caching;
+mod first_look;
 mod origins;
 mod reload;
 mod scans;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use musicfs_core::{Clock, FileQuery, MetaDb, OriginId, SystemClock, TaskSupervisor, install_panic_hook};
+use musicfs_core::{Clock, SystemClock, TaskSupervisor, install_panic_hook};
 use musicfs_fuse::{Cleared, MountHandles, MountOptions, Os, Session};
 use musicfs_origins::BuiltOrigin;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -33,14 +34,15 @@ use crate::control;
 use crate::env::Env;
 use crate::lock::{CacheLock, Holder};
 use crate::log::LogControl;
-use crate::look::{self, Look};
 use crate::progress::Progress;
-use crate::wiring::{self, Engine, Stores};
+use crate::wiring::{self, Engine};
 use crate::{limits, notify};
 
 pub(crate) use origins::state_of;
 pub(crate) use scans::{chain, result_of, status_of};
 pub(crate) use state::state_word;
+
+use first_look::FirstLooks;
 use state::{Daemon, Setup};
 
 /// What the table of mounts names our mounts.
@@ -158,7 +160,8 @@ impl Plan {
         self.clear_stale_mount(&os, &dir)?;
         check::directory_to_mount_on(&self.mountpoint).map_err(|message| anyhow!(message))?;
         let origins = self.build_origins(&clock).await?;
-        self.check_new_origins(&stores, &origins, &clock).await?;
+        let mut looks = FirstLooks::begin(&self.config, &origins, &stores.library, &clock)?;
+        looks.folders(&*stores.db, &stores.library).await?;
 
         let (engine, notice) = Engine::new(&self.config, stores, origins, clock.clone()).await;
         if let Some(notice) = notice {
@@ -211,6 +214,11 @@ impl Plan {
         daemon.spawn_cache();
         daemon.spawn_watchdog();
         daemon.spawn_events();
+        info!(mountpoint = %mountpoint.display(), ready_ms = clock.now().0.as_millis() as u64, "mounted");
+        if let Err(error) = daemon.look_at_servers(looks).await {
+            daemon.stop_in_order(&mut signals.end).await;
+            return Err(error);
+        }
         daemon.spawn_scans();
         daemon.spawn_progress(Progress::new(
             clock.clone(),
@@ -220,7 +228,6 @@ impl Plan {
         ));
 
         let text = welcome(&mountpoint, origins);
-        info!(mountpoint = %mountpoint.display(), ready_ms = clock.now().0.as_millis() as u64, "mounted");
         notify::ready(&daemon.status_line());
         if parent.waits() {
             parent.ready(&text);
@@ -267,36 +274,6 @@ impl Plan {
         building.await.context("the origins could not be set up")?
     }
 
-    /// An origin that was never seen must be there: its address may be misspelt, its server unknown. One that is
-    /// known may be off, and is not even looked at, so that mounting waits for no server.
-    async fn check_new_origins(
-        &self,
-        stores: &Stores,
-        built: &[BuiltOrigin],
-        clock: &SystemClock,
-    ) -> anyhow::Result<()> {
-        let known = stores.library.origins().context("cannot read the library")?;
-        let new = self.config.origins.iter().zip(built);
-        let new = new.filter(|(origin, _)| !known.iter().any(|(id, _)| id == origin.id()));
-        let looks = new.map(|(named, built)| async move { (named, look::at(named, built).await) });
-        for (named, look) in futures::future::join_all(looks).await {
-            match look {
-                Look::There => stores
-                    .library
-                    .record_origin(named.id(), clock.unix())
-                    .context("cannot record the origin in the library")?,
-                // The library may be younger than the catalogue.
-                Look::Wrong(message) if !in_catalogue(&stores.db, named.id()) => {
-                    return Err(anyhow!("origin {}: {message}", named.id()));
-                }
-                Look::Wrong(reason) | Look::Silent(reason) => {
-                    warn!(origin = %named.id(), reason, "the origin does not answer; mounting without it");
-                }
-            }
-        }
-        Ok(())
-    }
-
     async fn mount(&self, engine: &Engine) -> anyhow::Result<Session> {
         let options = MountOptions {
             allow_other: self.config.allow_other,
@@ -310,12 +287,6 @@ impl Plan {
         let session = mounted.await.context("mounting failed")?;
         session.with_context(|| format!("cannot mount at {}", self.mountpoint.display()))
     }
-}
-
-/// Tells whether the catalogue knows files of an origin.
-fn in_catalogue(db: &dyn MetaDb, origin: &OriginId) -> bool {
-    let known = db.files(&FileQuery::Origin(origin.clone()), None, 1);
-    known.is_ok_and(|page| !page.files.is_empty())
 }
 
 fn welcome(mountpoint: &Path, origins: usize) -> String {
@@ -367,6 +338,11 @@ impl EndSignals {
 }
 
 impl Daemon {
+    /// Waits for what a first look at servers finds.
+    async fn look_at_servers(&self, looks: FirstLooks) -> anyhow::Result<()> {
+        looks.servers(&*self.engine.db, &self.engine.library).await
+    }
+
     /// Serves until a signal, a request, or an unmount from outside ends it.
     async fn serve_until_stopped(self: &Arc<Self>, signals: &mut Signals) {
         let Some(session) = self.session() else { return };

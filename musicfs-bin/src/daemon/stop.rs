@@ -54,8 +54,10 @@ impl Daemon {
     async fn steps(self: Arc<Self>) -> Outcome {
         let clock = self.engine.clock.clone();
         self.supervisor.stop(SCAN_TASK, clock.now().plus(TASK_LIMIT)).await;
-        // It commits what it has.
-        self.engine.search.wait_ended(clock.now().plus(TASK_LIMIT)).await;
+        if self.supervisor.task_status(SEARCH_TASK) == TaskStatus::Running {
+            // It commits what it has.
+            self.engine.search.wait_ended(clock.now().plus(TASK_LIMIT)).await;
+        }
         for task in [
             SEARCH_TASK,
             PROGRESS_TASK,
