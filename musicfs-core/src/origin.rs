@@ -341,7 +341,7 @@ impl fmt::Display for OriginErrorKind {
 
 /// A failure at an origin: where, what kind, and what caused it.
 #[derive(Debug, thiserror::Error)]
-#[error("{origin}:{path}: {kind}")]
+#[error("{origin}{}{path}: {kind}", if path.is_root() { "" } else { ":" })]
 pub struct OriginError {
     /// The origin.
     pub origin: OriginId,

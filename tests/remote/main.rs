@@ -5,8 +5,10 @@
 mod broken_cache;
 mod bytes;
 mod caching;
+mod first_mount;
 mod health;
 mod outage;
+mod refused;
 mod replaced;
 mod served;
 

@@ -13,13 +13,18 @@ use tempfile::TempDir;
 /// Name of the bucket, the share or whatever stands for them.
 const NAME: &str = "music";
 const KEY_ID: &str = "ACCESSKEY12345";
-const SECRET: &str = "SECRETKEY1234567890";
+pub(crate) const SECRET: &str = "SECRETKEY1234567890";
+/// A secret that opens nothing.
+pub(crate) const STRANGERS_SECRET: &str = "STRANGERKEY0987654321";
 
 /// Kinds of servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     S3,
+    /// By key.
     Sftp,
+    /// By password, of a server whose key is known.
+    SftpByPassword,
     Smb,
     Nfs,
     Webdav,
@@ -50,6 +55,7 @@ impl Served {
         let server = match kind {
             Kind::S3 => Server::Rclone(Rclone::s3(dir.path(), KEY_ID, SECRET)),
             Kind::Sftp => Server::Sshd(Sshd::start()),
+            Kind::SftpByPassword => Server::Rclone(Rclone::sftp(&music, "me", SECRET)),
             Kind::Smb => Server::Samba(Samba::start(&music)),
             Kind::Nfs => Server::Rclone(Rclone::nfs(&music)),
             Kind::Webdav => Server::Rclone(Rclone::webdav(&music, Some(("me", SECRET)))),
@@ -165,6 +171,10 @@ impl Served {
                 server.key().display(),
                 server.known_hosts(addr, false).display(),
             ),
+            (Kind::SftpByPassword, _) => format!(
+                "url = \"sftp://me@{addr}/\"\npassword_file = \"{secret}\"\nknown_hosts = \"{}\"\n",
+                self.known_hosts().display(),
+            ),
             (Kind::Smb, Server::Samba(server)) => {
                 fs::write(self.dir.path().join("secret"), server.password()).unwrap();
                 format!("url = \"smb://{}@{addr}/{NAME}\"\npassword_file = \"{secret}\"\n", server.user())
@@ -177,6 +187,24 @@ impl Served {
             (kind, _) => panic!("{kind:?} is served by another"),
         };
         format!("[[origins]]\nid = \"{id}\"\n{own}{more}\n")
+    }
+
+    /// As [`Served::table`] for somebody who does not have the secret.
+    pub(crate) fn table_of_a_stranger(&self, id: &str) -> String {
+        let table = self.table(id, "");
+        fs::write(self.dir.path().join("secret"), STRANGERS_SECRET).unwrap();
+        match &self.server {
+            Server::Sshd(server) => {
+                let (right, wrong) = (server.key(), server.strange_key());
+                table.replace(&right.display().to_string(), &wrong.display().to_string())
+            }
+            _ => table,
+        }
+    }
+
+    /// Returns a file of known hosts, which is empty at first.
+    pub(crate) fn known_hosts(&self) -> PathBuf {
+        self.dir.path().join("known_hosts")
     }
 }
 

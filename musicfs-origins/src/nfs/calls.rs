@@ -198,7 +198,9 @@ pub(super) async fn mount(link: &RpcLink, export: &[u8]) -> Result<FileHandle, F
     match reader.u32()? {
         0 => handle(&mut reader),
         status @ (1 | 13) => {
-            let why = format!("the server does not let us mount {shown} (status {status})");
+            let why = format!(
+                "the server does not let this machine mount {shown} (status {status}); look at its exports"
+            );
             Err(Failure::new(OriginErrorKind::Denied, why))
         }
         // An export that is not there is a server that is not in order, not an empty library.

@@ -168,7 +168,13 @@ pub(super) struct Refused(pub(super) StatusCode);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered {}", self.0)
+        let next = match self.0 {
+            StatusCode::UNAUTHORIZED => "; look at the user, the password or the token",
+            StatusCode::FORBIDDEN => "; this user may not read there, or nobody may",
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => "; the proxy wants to know who is asking",
+            _ => "",
+        };
+        write!(f, "the server answered {}{next}", self.0)
     }
 }
 

@@ -187,7 +187,7 @@ impl Object {
             return self.list_one(path).await.map(|_| None);
         }
         let looked = match key(path) {
-            Ok(key) => self.operator.stat(&key).await.map_err(sort),
+            Ok(key) => self.operator.stat(&key).await.map_err(|e| self.sorted(e)),
             Err(_) if self.list_one(path).await? => return Ok(None),
             Err(invalid) => Err(invalid),
         };
@@ -210,9 +210,9 @@ impl Object {
     async fn list_one(&self, folder: &OriginPath) -> Result<bool, Failure> {
         let options = ListOptions { limit: Some(2), ..ListOptions::default() };
         let mark = prefix(folder)?;
-        let mut lister = self.operator.lister_options(&mark, options).await.map_err(root_lost)?;
+        let mut lister = self.operator.lister_options(&mark, options).await.map_err(|e| self.root_lost(e))?;
         while let Some(entry) = lister.next().await {
-            if entry.map_err(root_lost)?.path() != mark.trim_start_matches('/') {
+            if entry.map_err(|e| self.root_lost(e))?.path() != mark.trim_start_matches('/') {
                 return Ok(true);
             }
         }
@@ -243,7 +243,7 @@ impl Object {
             transport.expect = Some(Expect { version: version.clone(), range, by_minute: false });
         }
         let operator = with_transport(self.operator.clone(), transport);
-        let bytes = match operator.read_options(&key, options).await.map_err(sort) {
+        let bytes = match operator.read_options(&key, options).await.map_err(|e| self.sorted(e)) {
             Ok(buffer) => buffer.to_bytes(),
             Err(gone) if gone.kind() == OriginErrorKind::NotFound => {
                 // A folder, a file that is gone, or a bucket that is: it is the look that knows.
@@ -270,6 +270,20 @@ impl Object {
         }
     }
 
+    fn sorted(&self, error: opendal::Error) -> Failure {
+        sort(error, self.identity.as_deref().unwrap_or("the service"))
+    }
+
+    /// Sorts an error of a listing: a listing that finds nothing has no root.
+    fn root_lost(&self, error: opendal::Error) -> Failure {
+        let sorted = self.sorted(error);
+        if sorted.kind() == OriginErrorKind::NotFound {
+            failure(OriginErrorKind::Unavailable, "the root folder of the origin is not there")
+        } else {
+            sorted
+        }
+    }
+
     /// Returns an entry's path, unless no file can have it.
     fn path(&self, key: &str) -> Option<OriginPath> {
         let path = OriginPath::new(key).ok().filter(|path| !path.is_root() && can_be_asked_for(key));
@@ -277,16 +291,6 @@ impl Object {
             tracing::warn!(origin = %self.id, key, "left out what has a name that no file can have; said only once");
         }
         path
-    }
-}
-
-/// Sorts an error of a listing: a listing that finds nothing has no root.
-fn root_lost(error: opendal::Error) -> Failure {
-    let sorted = sort(error);
-    if sorted.kind() == OriginErrorKind::NotFound {
-        failure(OriginErrorKind::Unavailable, "the root folder of the origin is not there")
-    } else {
-        sorted
     }
 }
 
@@ -317,7 +321,8 @@ impl Keys {
             resume = Some(place);
         }
         let prefix = prefix(&request.under)?;
-        let lister = object.operator.lister_options(&prefix, options).await.map_err(root_lost)?;
+        let lister =
+            object.operator.lister_options(&prefix, options).await.map_err(|e| object.root_lost(e))?;
         let any = resume.is_some();
         Ok(Self { object, under: request.under, lister, resumable, resume, groups: Groups::default(), any })
     }
@@ -331,7 +336,7 @@ impl Keys {
                 page.complete = true;
                 break;
             };
-            let entry = entry.map_err(root_lost)?;
+            let entry = entry.map_err(|e| self.object.root_lost(e))?;
             let key = entry.path();
             keys += 1;
             self.any = true;
@@ -388,10 +393,10 @@ impl Folders for Object {
     fn list(self: Arc<Self>, folder: OriginPath) -> BoxFuture<'static, Result<Listed, Failure>> {
         async move {
             let prefix = prefix(&folder)?;
-            let mut lister = self.operator.lister(&prefix).await.map_err(root_lost)?;
+            let mut lister = self.operator.lister(&prefix).await.map_err(|e| self.root_lost(e))?;
             let mut listed = Listed::default();
             while let Some(entry) = lister.next().await {
-                let entry = entry.map_err(root_lost)?;
+                let entry = entry.map_err(|e| self.root_lost(e))?;
                 if entry.path() == prefix.trim_start_matches('/') {
                     continue;
                 }

@@ -21,8 +21,8 @@ use crate::wire::{self, Failure};
 /// Bytes that the server may send before we say that there is room: enough for 80 MB/s at 200 ms. It is filled
 /// only as far as reads are in flight.
 const WINDOW: u32 = 16 << 20;
-/// Longest SSH packet.
-const PACKET: u32 = 64 << 10;
+/// Longest SSH packet: russh complains of longer ones.
+const PACKET: u32 = (64 << 10) - 1;
 /// Packets kept for a reader that is behind, before TCP is held up.
 const QUEUE: usize = 64;
 /// Silence after which the server is asked whether it is still there; three unanswered end the connection.
@@ -244,7 +244,8 @@ async fn authenticate(handle: &mut Handle<Guard>, config: &SftpConfig) -> Result
         }
     }
     let tried = if tried.is_empty() { "nothing".to_owned() } else { tried.join("; ") };
-    let why = format!("{} refuses to log in {}. Tried: {tried}", config.host, config.user);
+    let next = "look at the user and the password, or have the key added to authorized_keys there";
+    let why = format!("{} refuses to log in {}. Tried: {tried}; {next}", config.host, config.user);
     Err(Failure::lost(OriginErrorKind::Denied, why))
 }
 

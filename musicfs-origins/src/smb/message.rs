@@ -346,16 +346,18 @@ pub(super) fn of_status(status: u32) -> Failure {
             (K::NotFound, "no such file")
         }
         0xc000_0022 => (K::Denied, "access denied"),
-        0xc000_006a | 0xc000_006d | 0xc000_0064 => (K::Denied, "wrong user or password"),
+        0xc000_006a | 0xc000_006d | 0xc000_0064 => {
+            (K::Denied, "wrong user or password; look at the user, the password and the domain")
+        }
         0xc000_006e..=0xc000_0072 | 0xc000_015b | 0xc000_0193 | 0xc000_0224 | 0xc000_0234 => {
-            (K::Denied, "the account may not log in")
+            (K::Denied, "the account may not log in; look at it on the server")
         }
         0xc000_00ba => (K::Invalid, "it is a folder"),
         0xc000_000d => (K::Invalid, "invalid parameter"),
         0xc000_00bb => (K::Unsupported, "not supported by the server"),
         0xc000_0257 => (K::Unsupported, "the folder is on another server (DFS)"),
         0x8000_002d => (K::Unsupported, "it is a link that the server does not follow"),
-        0xc000_00cc => (K::Unavailable, "there is no such share"),
+        0xc000_00cc => (K::Unavailable, "there is no such share; look at the address"),
         0xc000_00b5 => (K::TimedOut, "input/output timeout"),
         0xc000_0205 | 0xc000_009a => (K::Throttled { after: None }, "the server is out of resources"),
         0xc000_0043 | 0xc000_0054 => (K::Unavailable, "the file is locked by somebody"),
