@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! make bench                                   everything
-//! make bench BENCH="--files 20000 --only walk" less of it: scan, walk, large, remote, catalogue, peers
+//! make bench BENCH="--files 20000 --only walk" less of it: scan, walk, large, remote, catalogue, search, peers
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
@@ -19,6 +19,7 @@ mod peers;
 mod plain;
 mod reading;
 mod remote;
+mod search;
 mod table;
 
 use std::path::PathBuf;
@@ -74,7 +75,7 @@ impl Settings {
 
 fn usage(arg: &str) -> ! {
     eprintln!(
-        "{arg}: usage: [--files N] [--tracks N] [--rounds N] [--only scan|walk|large|remote|catalogue|peers]"
+        "{arg}: usage: [--files N] [--tracks N] [--rounds N] [--only scan|walk|large|remote|catalogue|search|peers]"
     );
     std::process::exit(2)
 }
@@ -100,6 +101,9 @@ fn main() {
     }
     if settings.runs("catalogue") {
         catalogue::run(&settings, &mut table);
+    }
+    if settings.runs("search") {
+        search::run(&settings, &mut table);
     }
     println!("\n{table}");
 }
