@@ -18,6 +18,7 @@
 //! **Not here.** The tree's view of a search is in `musicfs-fuse`; when the index is opened is decided by the daemon.
 
 mod directory;
+mod error;
 mod fold;
 mod follow;
 mod parse;
@@ -28,27 +29,25 @@ mod steady;
 #[cfg(test)]
 mod tests;
 
-use std::any::Any;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use musicfs_core::{FileId, FileMeta, MetaError, Revision};
+use musicfs_core::{FileId, FileMeta, Revision};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tantivy::collector::TopDocs;
-use tantivy::directory::error::LockError;
 use tantivy::indexer::IndexWriterOptions;
 use tantivy::schema::TantivyDocument;
-use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyError};
+use tantivy::{Index, IndexReader, IndexWriter, ReloadPolicy, Searcher};
 
 use directory::PlainDirectory;
+use error::{guarded, of_disk, of_tantivy};
 use schema::Fields;
 
+pub use error::SearchError;
 pub use follow::{CatchUp, Caught};
 pub use parse::TooLarge;
 pub use service::{Search, SearchPhase, SearchStatus};
@@ -59,42 +58,6 @@ const BUDGET: usize = 15_000_000;
 const MOST_HITS: usize = 10_000;
 /// Version of what is in the index: raised when the fields, or how text is cut, change.
 const FORMAT: u32 = 1;
-
-/// A failure of the index.
-#[derive(Debug, thiserror::Error)]
-pub enum SearchError {
-    /// The query is too large.
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-    /// The index is damaged: it is to be built again.
-    #[error("the search index at {} is damaged: {reason}", dir.display())]
-    Damaged {
-        /// Where it is.
-        dir: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Somebody else writes to the index.
-    #[error("another process writes to the search index at {}", dir.display())]
-    Busy {
-        /// Where it is.
-        dir: PathBuf,
-    },
-    /// The disk refuses.
-    #[error("the disk of the search index at {} refuses", dir.display())]
-    Storage {
-        /// Where it is.
-        dir: PathBuf,
-        /// What went wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The catalogue failed.
-    #[error("the catalogue could not be read")]
-    Catalogue(#[from] MetaError),
-    /// It was told to stop.
-    #[error("cancelled")]
-    Cancelled,
-}
 
 /// How far an index has come, as its commit says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +92,7 @@ pub enum Opened {
 /// An index of the catalogue's tracks, in a directory of its own.
 pub struct SearchIndex {
     dir: PathBuf,
+    place: PlainDirectory,
     fields: Fields,
     index: Index,
     /// Open while there are searches, see [`SearchIndex::release`].
@@ -180,9 +144,10 @@ impl SearchIndex {
             {
                 return Err(damaged(format!("{missing} is missing")));
             }
-            Index::open(place).map_err(failed)?
+            Index::open(place.clone()).map_err(failed)?
         } else {
-            Index::create(place, fields.schema.clone(), tantivy::IndexSettings::default()).map_err(failed)?
+            Index::create(place.clone(), fields.schema.clone(), tantivy::IndexSettings::default())
+                .map_err(failed)?
         };
         if index.schema() != fields.schema {
             return Err(damaged("it was made by another version".into()));
@@ -194,6 +159,7 @@ impl SearchIndex {
         }
         let opened = Self {
             dir: dir.to_owned(),
+            place,
             fields,
             index,
             reader: Mutex::new(None),
@@ -303,11 +269,13 @@ impl SearchIndex {
             };
             work(open).map_err(|error| of_tantivy(&self.dir, error))
         });
-        if done.is_err() {
-            // One that failed is of no more use.
-            *writer = None;
+        if done.is_ok() {
+            return done;
         }
-        done
+        // One that failed is of no more use.
+        *writer = None;
+        // A disk that refused is why, whatever came of it.
+        self.place.refused().map_or(done, |error| Err(of_disk(&self.dir, error)))
     }
 
     fn open_writer(&self) -> Result<IndexWriter, SearchError> {
@@ -316,7 +284,14 @@ impl SearchIndex {
             .num_merge_threads(1)
             .memory_budget_per_thread(BUDGET)
             .build();
-        self.index.writer_with_options(options).map_err(|error| of_tantivy(&self.dir, error))
+        let writer: IndexWriter =
+            self.index.writer_with_options(options).map_err(|error| of_tantivy(&self.dir, error))?;
+        // What a writer that was killed, or had no more room, left behind.
+        if let Err(error) = writer.garbage_collect_files().wait() {
+            tracing::debug!(%error, "files of no use are left in the search index");
+        }
+        let _ = self.place.refused();
+        Ok(writer)
     }
 
     /// Ends writing for now, with the memory and the threads that it takes, once what is being merged is merged.
@@ -414,53 +389,8 @@ pub(crate) fn remove(dir: &Path) -> Result<(), SearchError> {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
             fs::remove_file(dir).map_err(|error| of_disk(dir, error))
         }
+        // A file system of its own may be mounted there, and is empty now.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
         removed => removed.map_err(|error| of_disk(dir, error)),
-    }
-}
-
-/// Runs what calls tantivy: a panic there, by which it meets some damage, is damage.
-fn guarded<T>(dir: &Path, work: impl FnOnce() -> Result<T, SearchError>) -> Result<T, SearchError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(SearchError::Damaged { dir: dir.to_owned(), reason: message(&*panic) }))
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a message").to_owned()
-}
-
-fn of_disk(dir: &Path, error: io::Error) -> SearchError {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::InvalidData
-        | io::ErrorKind::NotFound
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::IsADirectory
-        | io::ErrorKind::AlreadyExists => {
-            SearchError::Damaged { dir: dir.to_owned(), reason: error.to_string() }
-        }
-        _ => SearchError::Storage { dir: dir.to_owned(), source: error.into() },
-    }
-}
-
-/// Sorts a failure: what the disk refuses is told from what is damaged.
-fn of_tantivy(dir: &Path, error: TantivyError) -> SearchError {
-    let io = |error: &Arc<io::Error>| io::Error::new(error.kind(), error.to_string());
-    match &error {
-        TantivyError::IoError(error) => of_disk(dir, io(error)),
-        TantivyError::LockFailure(LockError::IoError(error), _) => of_disk(dir, io(error)),
-        TantivyError::LockFailure(LockError::LockBusy, _) => SearchError::Busy { dir: dir.to_owned() },
-        TantivyError::OpenReadError(tantivy::directory::error::OpenReadError::IoError {
-            io_error, ..
-        }) => of_disk(dir, io(io_error)),
-        TantivyError::OpenWriteError(tantivy::directory::error::OpenWriteError::IoError {
-            io_error, ..
-        }) => of_disk(dir, io(io_error)),
-        TantivyError::OpenDirectoryError(tantivy::directory::error::OpenDirectoryError::IoError {
-            io_error,
-            ..
-        }) => of_disk(dir, io(io_error)),
-        _ => SearchError::Damaged { dir: dir.to_owned(), reason: error.to_string() },
     }
 }

@@ -7,6 +7,7 @@ use musicfs_core::{AudioMeta, Batch, MetaDb, Op, Template, UnixNanos};
 use musicfs_sync::{Database, arranged_by};
 use musicfs_test_utils::library::{Sample, Track, write_track};
 use musicfs_test_utils::{eventually_blocking, tracks};
+use musicfs_tests::disk::SmallDisk;
 use musicfs_tests::home::Home;
 use musicfs_tests::mount::Mount;
 use serde_json::Value;
@@ -248,5 +249,37 @@ fn index_damaged_under_a_running_mount_is_built_again_beside_it() {
     }
     let shown = mount.join(".search/anna again");
     eventually_blocking("all to be shown in the mount", || fs::read_dir(&shown).unwrap().count() == 8);
+    mount.unmount();
+}
+
+#[test]
+fn index_on_a_full_disk_answers_with_what_it_has_and_goes_on_when_there_is_room() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new());
+    let put = |name: &str| {
+        let track = Track::new(Sample::Mp3Cbr).artist("Anna").album("Again").title(name).track(1, 1);
+        write_track(music.path(), format!("{name}.mp3"), &track).unwrap();
+    };
+    put("Early");
+    let index = index_of(&home);
+    let _disk = SmallDisk::over(&index, "size=1m");
+    let mount = home.mount(music.path());
+    wait_ready(&mount);
+    assert_eq!(found(&home, "anna").len(), 1);
+    let rest = index.join("something.else");
+    // As much as there is room for.
+    let _ = fs::write(&rest, vec![7; 2 << 20]);
+    put("Late");
+    mount.rescan(&[]);
+    eventually_blocking("the index to fail", || mount.status()["search"]["phase"] == "failed");
+    let reason = mount.status()["search"]["reason"].to_string();
+    assert!(reason.contains("No space left on device"), "{reason}");
+    let answer = ask(&home, "anna");
+    assert!(answer["complete"] == false && answer["results"].as_array().unwrap().len() == 1, "{answer}");
+    fs::remove_file(&rest).unwrap();
+    eventually_blocking("the late track to be found", || {
+        let answer = ask(&home, "anna");
+        answer["complete"] == true && answer["results"].as_array().unwrap().len() == 2
+    });
+    assert_eq!(mount.status()["search"]["builds"], 1, "the index was kept");
     mount.unmount();
 }

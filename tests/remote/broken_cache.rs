@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use musicfs_tests::disk::SmallDisk;
+use musicfs_tests::files;
 use musicfs_tests::home::Home;
 use musicfs_tests::mount::Mount;
-use musicfs_tests::{files, run};
 
 use crate::served::{Kind, Served};
 use crate::{chunk_files, chunks, read_afresh, wait_cached};
@@ -77,35 +77,6 @@ fn chunks_damaged_cut_or_deleted_are_fetched_again_and_counted() {
     let path = mount.join(files::files(&mount.at()).remove(0));
     assert!(fs::read(&path).unwrap() == wanted, "the repair did not last");
     mount.unmount();
-}
-
-/// A filesystem in memory over the chunks' folder, so small that the file does not fit.
-pub(crate) struct SmallDisk<'a>(&'a Path);
-
-impl<'a> SmallDisk<'a> {
-    pub(crate) fn over(folder: &'a Path, options: &str) -> Self {
-        fs::create_dir_all(folder).unwrap();
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", options, "musicfs-test"]).arg(folder);
-        run::succeed(command);
-        Self(folder)
-    }
-
-    /// Puts a read-only view of the disk over it: whoever opens a file anew sees that.
-    fn make_read_only(&self) {
-        let mut bind = Command::new("mount");
-        bind.arg("--bind").args([self.0, self.0]);
-        run::succeed(bind);
-        let mut forbid = Command::new("mount");
-        forbid.args(["-o", "remount,bind,ro"]).arg(self.0);
-        run::succeed(forbid);
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        while nix::mount::umount2(self.0, nix::mount::MntFlags::MNT_DETACH).is_ok() {}
-    }
 }
 
 #[test]

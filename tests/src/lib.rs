@@ -4,6 +4,7 @@
 //! promise has its test), `scan` (folders into a catalogue), `cache` (reading through the cache), `e2e` (the real
 //! binary, mounted). Helpers panic with a message where a test should fail.
 
+pub mod disk;
 pub mod files;
 pub mod home;
 pub mod listener;

@@ -122,6 +122,6 @@ fn print(cx: &Context, answer: &Answer) {
         cx.output.line(path.replace(char::is_control, "\u{fffd}"));
     }
     if !answer.complete {
-        cx.output.warn("the index is still being built; there may be more");
+        cx.output.warn("the index does not have all yet (see 'musicfs status'); there may be more");
     }
 }

@@ -6,6 +6,9 @@
 //! It also waits for the disk some eight times in each commit, beside a scan that has better use for it. Here nothing
 //! is synced: after a kill of the process all is there; after a power cut an index whose last files were not written
 //! yet does not match its checksums, and is built again. Locking and removing are tantivy's own.
+//!
+//! tantivy tells of a write that failed in one of its threads only that the thread has ended. So that a full disk is
+//! not taken for damage, the failure is kept here, see [`PlainDirectory::refused`]; its lock is held to put it there.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,6 +17,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use tantivy::HasLen;
 use tantivy::directory::error::{DeleteError, LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
@@ -27,11 +32,39 @@ use tantivy::directory::{
 pub(super) struct PlainDirectory {
     inner: MmapDirectory,
     root: PathBuf,
+    refused: Refused,
+}
+
+/// The last write that failed.
+type Refused = Arc<Mutex<Option<io::Error>>>;
+
+/// Keeps a failure.
+fn kept<T>(refused: &Refused, done: io::Result<T>) -> io::Result<T> {
+    done.inspect_err(|error| *refused.lock() = Some(again(error)))
+}
+
+/// Makes the same error a second time.
+fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 impl PlainDirectory {
     pub(super) fn open(root: &Path) -> Result<Self, OpenDirectoryError> {
-        Ok(Self { inner: MmapDirectory::open(root)?, root: root.to_owned() })
+        Ok(Self { inner: MmapDirectory::open(root)?, root: root.to_owned(), refused: Refused::default() })
+    }
+
+    /// Takes the last write that failed.
+    pub(super) fn refused(&self) -> Option<io::Error> {
+        self.refused.lock().take()
+    }
+
+    fn write_whole(&self, path: &Path, data: &[u8]) -> io::Result<()> {
+        // There is one writer, which holds the lock: what another left behind may be overwritten.
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        let new = self.root.join(new);
+        fs::write(&new, data)?;
+        fs::rename(new, self.root.join(path))
     }
 }
 
@@ -62,11 +95,12 @@ impl Directory for PlainDirectory {
     }
 
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
-        let file = File::create_new(self.root.join(path)).map_err(|error| match error.kind() {
+        let created = kept(&self.refused, File::create_new(self.root.join(path)));
+        let file = created.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => OpenWriteError::FileAlreadyExists(path.to_owned()),
             _ => OpenWriteError::wrap_io_error(error, path.to_owned()),
         })?;
-        Ok(BufWriter::new(Box::new(Unsynced(file))))
+        Ok(BufWriter::new(Box::new(Unsynced { file, refused: self.refused.clone() })))
     }
 
     fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
@@ -77,12 +111,7 @@ impl Directory for PlainDirectory {
     }
 
     fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
-        // There is one writer, which holds the lock: what another left behind may be overwritten.
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
-        let new = self.root.join(new);
-        fs::write(&new, data)?;
-        fs::rename(new, self.root.join(path))
+        kept(&self.refused, self.write_whole(path, data))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -100,11 +129,14 @@ impl Directory for PlainDirectory {
 }
 
 /// A file that is being written.
-struct Unsynced(File);
+struct Unsynced {
+    file: File,
+    refused: Refused,
+}
 
 impl Write for Unsynced {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        kept(&self.refused, self.file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

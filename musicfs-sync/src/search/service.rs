@@ -250,13 +250,15 @@ impl Search {
         if let SearchError::Damaged { reason, .. } = error {
             self.trouble(Trouble::Damaged(reason.clone()));
         } else {
+            let reason = told(error);
             tracing::warn!(
-                error = %error, cause = error_source(error), wait_s = wait.as_secs(),
+                reason,
+                wait_s = wait.as_secs(),
                 "the search index could not be brought up to date; it is tried again"
             );
             let mut state = self.state.lock();
             state.status.phase = SearchPhase::Failed;
-            state.status.reason = Some(error.to_string());
+            state.status.reason = Some(reason);
         }
         wait
     }
@@ -270,8 +272,12 @@ impl Search {
     }
 }
 
-fn error_source(error: &SearchError) -> String {
-    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
+/// Says what failed, and why.
+fn told(error: &SearchError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 impl Searcher for Search {
@@ -293,7 +299,7 @@ impl Searcher for Search {
                 self.trouble(Trouble::Doubtful(reason));
                 Ok(Found::default())
             }
-            Err(error) => Err(SearchFailure::Unavailable(error.to_string())),
+            Err(error) => Err(SearchFailure::Unavailable(told(&error))),
         }
     }
 

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use musicfs_test_utils::eventually_blocking;
+use musicfs_tests::disk::SmallDisk;
 use musicfs_tests::home::Home;
 
 use super::{assert_plays, bytes_on_disk, cache, number};
-use crate::broken_cache::SmallDisk;
 use crate::chunks;
 use crate::served::{Kind, Served};
 
