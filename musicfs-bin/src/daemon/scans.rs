@@ -4,6 +4,8 @@
 //! before it came. One lock guards the orders; it is held for a few lines and never across an await. The loop is
 //! a critical task: started again after a panic, it fails the order that was under way and goes on with the next.
 
+mod turns;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use tracing::warn;
 use crate::control::api::{ScanJob, ScanResult, ScanStatus};
 use crate::progress;
 use crate::wiring::Engine;
+use turns::Turns;
 
 /// Orders that are remembered after they ended: enough for whoever gave one to fetch its result.
 const REMEMBERED: usize = 32;
@@ -222,10 +225,14 @@ impl Scans {
             Scope::All => self.engine.origin_ids(),
             Scope::These(origins) => origins,
         };
-        for origin in origins {
-            if self.cancel.is_cancelled() {
-                break;
-            }
+        let mut turns = Turns::new(origins, &self.engine.monitor);
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => None,
+                next = turns.next() => next,
+            };
+            let Some(origin) = next else { break };
             let began = self.clock.now();
             self.engine.events.publish(EventKind::SyncStarted { origin: origin.clone() });
             let result = match self.engine.scanner.scan_with(&origin, &options, &self.cancel).await {
