@@ -2,8 +2,8 @@
 
 use musicfs_core::layout::{self, LayoutInput};
 use musicfs_core::{
-    FileKind, FileMeta, FileQuery, FileState, MetaDb, MetaError, Name, Node, NodeKind, ROOT_INODE, Template,
-    VirtualPath,
+    ContentReader, FileKind, FileMeta, FileQuery, FileState, MetaDb, MetaError, Name, Node, NodeKind,
+    ROOT_INODE, Template, VirtualPath,
 };
 
 use crate::control::api::{Explanation, FieldUsed, FileExplanation, OtherFile};
@@ -14,7 +14,7 @@ const PAGE: usize = 256;
 /// Explains what is at a path of the tree; `None` when nothing is there. Blocks as the catalogue does.
 pub(crate) fn explain(
     db: &dyn MetaDb,
-    cached: &dyn Fn(&FileMeta) -> &'static str,
+    reader: &dyn ContentReader,
     template: &Template,
     path: &[u8],
 ) -> Result<Option<Explanation>, MetaError> {
@@ -30,7 +30,8 @@ pub(crate) fn explain(
     match node.ino.file_id() {
         Some(id) => {
             let file = db.file(id)?.ok_or(MetaError::UnknownFile(id))?;
-            explain_file(db, cached(&file), template, path, &file, &mut explanation)?;
+            explain_file(db, reader.cached(&file), template, path, &file, &mut explanation)?;
+            copies(db, reader, &file, &mut explanation)?;
         }
         None if node.ino == ROOT_INODE => {
             explanation.because.push("It is the root of the tree.".into());
@@ -142,6 +143,34 @@ fn explain_file(
         told.wanted = Some(wanted.to_string());
     }
     explanation.file = Some(told);
+    Ok(())
+}
+
+/// Says which files share an entry, and which of them is read.
+fn copies(
+    db: &dyn MetaDb,
+    reader: &dyn ContentReader,
+    file: &FileMeta,
+    explanation: &mut Explanation,
+) -> Result<(), MetaError> {
+    let copies = db.copies(file.id)?;
+    let Some(told) = &mut explanation.file else { return Ok(()) };
+    if copies.len() > 1 {
+        told.copies = copies.iter().map(|copy| format!("{}:{}", copy.origin, copy.path)).collect();
+        explanation.because.push(format!(
+            "It is one of {} copies of the same music, which share the entry; it leads, as its origin is preferred: {}.",
+            copies.len(),
+            told.copies.join(", ")
+        ));
+    }
+    if let Some((origin, path)) = reader.stand_in(file) {
+        let backup = format!("{origin}:{path}");
+        explanation.because.push(format!(
+            "Its own origin {} failed, so that {backup} is read in its place until that is back.",
+            file.origin
+        ));
+        told.backup = Some(backup);
+    }
     Ok(())
 }
 

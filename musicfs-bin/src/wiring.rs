@@ -7,7 +7,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use musicfs_core::{Batch, Clock, ContentReader, EventBus, EventKind, MetaDb, Op, OriginId, SystemClock};
 use musicfs_fuse::{FsOptions, MusicFs, Parts};
-use musicfs_origins::{BuiltOrigin, HealthMonitor, OriginMetrics, OriginReader, OriginRegistry, ReadLimits};
+use musicfs_origins::{
+    BuiltOrigin, FailoverReader, HealthMonitor, OriginMetrics, OriginReader, OriginRegistry, ReadLimits,
+    Router,
+};
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig, Search};
 use parking_lot::Mutex;
 
@@ -118,7 +121,9 @@ pub(crate) struct Engine {
     metrics: Mutex<HashMap<OriginId, Arc<OriginMetrics>>>,
     /// What reads straight from origins.
     pub(crate) direct: Arc<OriginReader>,
-    /// What reads files.
+    /// What reads files, or copies of them.
+    pub(crate) failover: Arc<FailoverReader>,
+    /// The same.
     pub(crate) reader: Arc<dyn ContentReader>,
     /// The cache; `None` when it cannot be used.
     pub(crate) cache: Option<Cache>,
@@ -169,10 +174,18 @@ impl Engine {
                 (None, Some(format!("nothing is cached: {} cannot be used: {why}", place.display())))
             }
         };
-        let reader: Arc<dyn ContentReader> = match &cache {
+        let one_copy: Arc<dyn ContentReader> = match &cache {
             Some(cache) => Arc::new(cache.reader.clone()),
             None => direct.clone(),
         };
+        let failover = Arc::new(FailoverReader::new(
+            one_copy,
+            db.clone(),
+            Router::new(registry.clone(), Some(monitor.clone()), shared.clone()),
+            shared.clone(),
+            events.clone(),
+            config.remote_deadline,
+        ));
         let search = Search::new(&search_dir(config), db.clone(), shared.clone());
         let scanner = Scanner::new(
             db,
@@ -192,7 +205,8 @@ impl Engine {
             monitor,
             metrics: Mutex::new(metrics),
             direct,
-            reader,
+            reader: failover.clone(),
+            failover,
             cache,
             scanner: Arc::new(scanner),
             search: Arc::new(search),

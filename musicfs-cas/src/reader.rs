@@ -29,7 +29,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use musicfs_core::{
     ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, Clock, ContentReader,
-    EventKind, FileId, FileMeta, FileVersion, MetaDb, MonoTime, OriginId, ReadError, ReadPlan,
+    EventKind, FileId, FileMeta, FileVersion, MetaDb, MonoTime, OriginId, OriginPath, ReadError, ReadPlan,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
@@ -345,6 +345,10 @@ impl ContentReader for FileReader {
             covered if covered >= file.version.size => "full",
             _ => "partial",
         }
+    }
+
+    fn stand_in(&self, file: &FileMeta) -> Option<(OriginId, OriginPath)> {
+        self.inner.fetcher.source().stand_in(file)
     }
 }
 

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    ByteRange, FileId, FileMeta, FileVersion, MetaError, OriginError, OriginErrorKind, OriginId, OriginPath,
+    ByteRange, Course, FileId, FileMeta, FileVersion, MetaError, OriginError, OriginErrorKind, OriginId,
+    OriginPath,
 };
 
 /// Where the bytes of a segment come from.
@@ -47,13 +48,23 @@ pub struct SourceSlice<'a> {
 }
 
 /// What a handle reads, fixed when it is opened: segments end to end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ReadPlan {
     file: FileId,
     version: FileVersion,
     segments: Vec<Segment>,
     size: u64,
+    course: Option<Arc<Course>>,
 }
+
+/// Plans that read the same are equal, whatever became of their handles.
+impl PartialEq for ReadPlan {
+    fn eq(&self, other: &Self) -> bool {
+        self.file == other.file && self.version == other.version && self.segments == other.segments
+    }
+}
+
+impl Eq for ReadPlan {}
 
 impl ReadPlan {
     /// Makes the plan that reads `file` as it is on its origin.
@@ -70,7 +81,17 @@ impl ReadPlan {
     /// Makes a plan of `segments` for `file`.
     pub fn new(file: &FileMeta, segments: Vec<Segment>) -> Self {
         let size = segments.iter().map(|s| s.len).sum();
-        Self { file: file.id, version: file.version.clone(), segments, size }
+        Self { file: file.id, version: file.version.clone(), segments, size, course: None }
+    }
+
+    /// Has the plan's handle followed by `course`, which all clones of the plan share.
+    pub fn with_course(self, course: Arc<Course>) -> Self {
+        Self { course: Some(course), ..self }
+    }
+
+    /// Returns the course of the plan's handle, when its file has copies.
+    pub fn course(&self) -> Option<&Course> {
+        self.course.as_deref()
     }
 
     /// Returns the file that is read.
@@ -207,6 +228,9 @@ pub trait ContentReader: Send + Sync + 'static {
     /// Tells in one word how much of the file can be read without its origin: `local` when the origin is this
     /// machine, else `none`, `partial` or `full`. Does not block.
     fn cached(&self, file: &FileMeta) -> &'static str;
+
+    /// Returns the copy that is read in place of the file because the file's own origin failed. Does not block.
+    fn stand_in(&self, file: &FileMeta) -> Option<(OriginId, OriginPath)>;
 }
 
 #[async_trait]
@@ -225,6 +249,9 @@ impl<T: ContentReader + ?Sized> ContentReader for Arc<T> {
     }
     fn cached(&self, file: &FileMeta) -> &'static str {
         (**self).cached(file)
+    }
+    fn stand_in(&self, file: &FileMeta) -> Option<(OriginId, OriginPath)> {
+        (**self).stand_in(file)
     }
 }
 

@@ -38,6 +38,7 @@ mod audio;
 mod chunk;
 mod clock;
 mod content;
+mod course;
 mod events;
 mod file;
 mod ids;
@@ -62,6 +63,7 @@ pub use clock::{Clock, MonoTime, SystemClock, UnixNanos};
 pub use content::{
     ContentReader, ReadError, ReadPlan, ReadSource, Refreshed, Refresher, Segment, SourceSlice,
 };
+pub use course::Course;
 pub use events::{Event, EventBus, EventKind, EventStream, ServiceState};
 pub use file::{ContentKey, FileKind, FileMeta, FileState, FileVersion};
 pub use ids::{FileId, Ino, OriginId, ROOT_INODE};

@@ -154,6 +154,18 @@ impl<T> OpenModes<T> {
         Ok(Granted::Cached { keep: state.remembered.replace(ino, version) })
     }
 
+    /// Counts a handle that goes around the cache whatever else is open as open.
+    pub(crate) fn open_direct(&self, ino: Ino) {
+        let mut state = self.state.lock();
+        let modes = state.inodes.entry(ino).or_insert_with(|| InodeModes {
+            cached: Vec::new(),
+            direct: 0,
+            passthrough: 0,
+            backing: None,
+        });
+        modes.direct += 1;
+    }
+
     /// Counts a handle as closed. The backing file is returned, when this was the last to use it, for the caller
     /// to drop.
     pub(crate) fn close(&self, ino: Ino, mode: Mode) -> Option<Arc<T>> {

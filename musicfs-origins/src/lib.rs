@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+mod failover;
 mod health;
 mod layers;
 mod local;
@@ -50,6 +51,7 @@ mod spec;
 #[cfg(feature = "wire")]
 mod wire;
 
+pub use failover::{FailoverExecutor, FailoverReader, Rank, RetryConfig, Router};
 pub use health::{Condition, Health, HealthMonitor, HealthSnapshot, Outlook};
 pub use layers::{
     Jitter, LayerConfig, Layered, Limit, Limits, Metrics, MetricsSnapshot, OriginMetrics, Progress, Retry,

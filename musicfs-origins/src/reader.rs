@@ -367,4 +367,8 @@ impl ContentReader for OriginReader {
             _ => "none",
         }
     }
+
+    fn stand_in(&self, _: &FileMeta) -> Option<(OriginId, OriginPath)> {
+        None
+    }
 }

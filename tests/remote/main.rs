@@ -5,6 +5,7 @@
 mod broken_cache;
 mod bytes;
 mod caching;
+mod failover;
 mod first_mount;
 mod health;
 mod outage;

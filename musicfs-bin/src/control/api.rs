@@ -292,6 +292,12 @@ pub(crate) struct FileExplanation {
     /// `local`, `none`, `partial` or `full`.
     pub(crate) cached: String,
     pub(crate) problem: Option<String>,
+    /// All files that share the entry, as `origin:path`; empty when it is alone.
+    #[serde(default)]
+    pub(crate) copies: Vec<String>,
+    /// The copy that is read in its place because its own origin failed, as `origin:path`.
+    #[serde(default)]
+    pub(crate) backup: Option<String>,
     /// The template that gave the name; for audio only.
     pub(crate) template: Option<String>,
     /// What the template asked for and got, in order.

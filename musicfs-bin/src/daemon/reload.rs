@@ -103,6 +103,7 @@ impl Daemon {
                 info!(key = key.name, "configuration read again: changed");
             }
         }
+        self.engine.failover.set_deadline(applied.remote_deadline);
         self.engine.direct.set_limits(wiring::limits(&applied));
         *self.config.lock() = Arc::new(applied);
         let mut notices = self.notices.lock();

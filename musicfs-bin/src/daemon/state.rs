@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use musicfs_core::{
-    Clock, ContentReader, FileMeta, FileQuery, MetaDb, MetaError, MonoTime, OriginId, ROOT_INODE,
-    TaskSupervisor,
+    Clock, FileMeta, FileQuery, MetaDb, MetaError, MonoTime, OriginId, ROOT_INODE, TaskSupervisor,
 };
 use musicfs_fuse::{MountHandles, MountState, Os, Session, mount_state};
 use parking_lot::Mutex;
@@ -371,7 +370,7 @@ impl Controlled for Daemon {
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String> {
         let (db, reader) = (self.engine.db.clone(), self.engine.reader.clone());
         let (template, path) = (self.config().template.clone(), path.to_vec());
-        blocking(move || crate::explain::explain(&*db, &|file| reader.cached(file), &template, &path)).await
+        blocking(move || crate::explain::explain(&*db, &*reader, &template, &path)).await
     }
 
     async fn search(&self, query: String, limit: usize) -> Result<Answer, SearchError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_core::{Clock, EventKind, OriginId};
+use musicfs_core::{Clock, EventKind, OriginId, Refresher};
 use tracing::error;
 
 use super::state::Daemon;
@@ -61,6 +61,14 @@ impl Daemon {
                 };
                 // An origin that is back may have changed while it was away, or not been scanned at all.
                 let back = |id: &OriginId, was_lost: bool| {
+                    let engine = daemon.engine.clone();
+                    let stood_in = engine.failover.returned(id);
+                    // What copies were read for may have changed; the scan may be long in coming to it.
+                    tokio::spawn(async move {
+                        for file in stood_in {
+                            engine.scanner.refresh(file).await;
+                        }
+                    });
                     if was_lost || daemon.scans.last_error(id).is_some() {
                         daemon.scans.order(vec![id.clone()], false);
                     }

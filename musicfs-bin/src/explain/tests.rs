@@ -1,7 +1,35 @@
-use musicfs_core::{AudioMeta, Batch, Op, OriginPath, Placement, UnixNanos};
+use musicfs_core::{
+    AudioMeta, Batch, ByteRange, ChunkHash, Op, OriginId, OriginPath, Placement, ReadError, ReadPlan,
+    UnixNanos,
+};
 use musicfs_test_utils::{MemoryMetaDb, make_audio_meta, make_file_meta};
 
 use super::*;
+
+/// A reader of files that are all here.
+struct Local;
+
+#[async_trait::async_trait]
+impl ContentReader for Local {
+    async fn open(&self, file: &FileMeta) -> Result<ReadPlan, ReadError> {
+        Ok(ReadPlan::verbatim(file))
+    }
+    async fn read(&self, plan: &ReadPlan, _: ByteRange) -> Result<bytes::Bytes, ReadError> {
+        panic!("{:?} is read to be explained", plan.file())
+    }
+    async fn backing(&self, _: &ReadPlan) -> Option<std::fs::File> {
+        None
+    }
+    async fn hash(&self, _: &FileMeta) -> Result<Option<ChunkHash>, ReadError> {
+        Ok(None)
+    }
+    fn cached(&self, _: &FileMeta) -> &'static str {
+        "local"
+    }
+    fn stand_in(&self, _: &FileMeta) -> Option<(OriginId, OriginPath)> {
+        Some(("backup".into(), OriginPath::new("elsewhere.flac").unwrap()))
+    }
+}
 
 struct Shelf {
     db: MemoryMetaDb,
@@ -26,7 +54,7 @@ impl Shelf {
     }
 
     fn explain(&self, path: &str) -> Explanation {
-        let found = explain(&self.db, &|_| "local", &self.template, path.as_bytes()).unwrap();
+        let found = explain(&self.db, &Local, &self.template, path.as_bytes()).unwrap();
         found.unwrap_or_else(|| panic!("nothing is at {path}"))
     }
 }
@@ -40,6 +68,8 @@ fn file_is_explained_by_what_its_template_asked_for() {
     let shelf = Shelf::new();
     shelf.put(1, "in/x.flac", "A/B/T.flac", |_| {});
     let explanation = shelf.explain("A/B//T.flac");
+    let backup = explanation.file.as_ref().and_then(|file| file.backup.as_deref());
+    assert_eq!(backup, Some("backup:elsewhere.flac"));
     assert_eq!((explanation.path.as_str(), explanation.kind.as_str()), ("A/B/T.flac", "file"));
     let file = explanation.file.unwrap();
     assert_eq!((file.origin_path.as_str(), file.cached.as_str()), ("in/x.flac", "local"));
@@ -92,7 +122,7 @@ fn problem_and_sidecar_and_directory_are_explained() {
     assert!(shelf.explain("A/B/cover.jpg").because[0].contains("no music itself"));
     assert_eq!(shelf.explain("A/B").kind, "directory");
     assert_eq!(shelf.explain("").because, ["It is the root of the tree."]);
-    let nothing = explain(&shelf.db, &|_| "local", &shelf.template, b"A/B/cover.jpg/x").unwrap();
+    let nothing = explain(&shelf.db, &Local, &shelf.template, b"A/B/cover.jpg/x").unwrap();
     assert!(nothing.is_none());
 }
 

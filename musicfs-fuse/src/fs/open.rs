@@ -11,8 +11,8 @@ use bytes::Bytes;
 use fuser::BackingId;
 use futures::future::{Either, select};
 use musicfs_core::{
-    ByteRange, Clock, ContentReader, FileId, FileMeta, FileVersion, Ino, MetaDb, NodeKind, ReadError,
-    ReadPlan, Refreshed, Refresher, UnixNanos,
+    ByteRange, Clock, ContentReader, Course, FileId, FileMeta, Ino, MetaDb, NodeKind, ReadError, ReadPlan,
+    Refreshed, Refresher,
 };
 
 use super::MusicFs;
@@ -118,7 +118,13 @@ impl<B: Backends> MusicFs<B> {
     ) -> Result<Opened, FsError> {
         let Prepared { file, plan, backing } = prepared;
         let ino = file.id.ino();
-        let version = version_key(plan.version());
+        let version = version_key(&plan);
+        // The kernel knows the length of the file; a copy of another length must not be taken for it.
+        if plan.file() != file.id && plan.size() != file.version.size {
+            self.files.modes.open_direct(ino);
+            let open = OpenFile::new(file, plan, Mode::Direct);
+            return Ok(Opened { handle: self.files.insert(open), granted: Granted::Direct });
+        }
         let offer = backing.as_ref().map(|(_, key)| *key);
         let granted = self.files.modes.open(ino, version, offer, || match &backing {
             Some((opened, _)) => register(opened),
@@ -136,8 +142,7 @@ impl<B: Backends> MusicFs<B> {
         if mode == Mode::Passthrough {
             count(&self.counters.passthrough_opens);
         }
-        let mtime = file.version.mtime.unwrap_or(UnixNanos(0));
-        let open = OpenFile { ino, plan, origin: file.origin, path: file.path, mtime, mode };
+        let open = OpenFile::new(file, plan, mode);
         Ok(Opened { handle: self.files.insert(open), granted })
     }
 
@@ -186,6 +191,10 @@ impl<B: Backends> MusicFs<B> {
     pub fn release(&self, handle: u64) {
         if let Some(file) = self.files.remove(handle) {
             drop(self.files.modes.close(file.ino, file.mode));
+            // The kernel's pages are those of two copies then, alike as they are.
+            if file.plan.course().is_some_and(Course::has_switched) {
+                self.files.modes.forget(file.ino);
+            }
         }
     }
 
@@ -217,8 +226,12 @@ impl<B: Backends> MusicFs<B> {
         Some(Attr { ino, kind: NodeKind::File, size, mtime, uid: self.options.uid, gid: self.options.gid })
     }
 
-    /// Tells whether the tree shows another size than the handle reads. A file that left the tree is not replaced.
+    /// Tells whether the tree shows another size than the handle reads. A file that left the tree is not replaced,
+    /// and neither is one in whose place a copy is read.
     fn is_replaced(&self, file: &Arc<OpenFile>) -> bool {
+        if file.ino.file_id() != Some(file.plan.file()) {
+            return false;
+        }
         let node = self.backends.meta().node(file.ino);
         matches!(node, Ok(Some(node)) if node.size != file.plan.size())
     }
@@ -248,8 +261,9 @@ impl<B: Backends> MusicFs<B> {
     }
 }
 
-fn version_key(version: &FileVersion) -> VersionKey {
+fn version_key(plan: &ReadPlan) -> VersionKey {
     let mut hasher = DefaultHasher::new();
-    version.hash(&mut hasher);
+    plan.file().hash(&mut hasher);
+    plan.version().hash(&mut hasher);
     VersionKey(hasher.finish())
 }

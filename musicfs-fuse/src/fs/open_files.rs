@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuser::BackingId;
-use musicfs_core::{Ino, OriginId, OriginPath, ReadPlan, UnixNanos};
+use musicfs_core::{FileMeta, Ino, OriginId, OriginPath, ReadPlan, UnixNanos};
 use parking_lot::{Mutex, RwLock};
 
 use super::complaints::Complaints;
@@ -26,6 +26,13 @@ pub(crate) struct OpenFile {
     pub(crate) path: OriginPath,
     pub(crate) mtime: UnixNanos,
     pub(crate) mode: Mode,
+}
+
+impl OpenFile {
+    pub(crate) fn new(file: FileMeta, plan: ReadPlan, mode: Mode) -> Self {
+        let mtime = file.version.mtime.unwrap_or(UnixNanos(0));
+        Self { ino: file.id.ino(), plan, origin: file.origin, path: file.path, mtime, mode }
+    }
 }
 
 pub(crate) struct OpenFiles {

@@ -1,7 +1,7 @@
 //! Extended attributes: what the product tells of each file.
 //!
 //! Directories have none. The names are the same for every file but for `error`, which only a file has that could
-//! not be parsed. `copies` names all files that share the entry, as `origin:path`, a line each, the one that leads
+//! not be parsed, and `backup`, which names the copy (`origin:path`) that is read while the file's own origin fails. `copies` names all files that share the entry, as `origin:path`, a line each, the one that leads
 //! first; it is as long as it must be. `hash` is computed when it is read, not when its size is asked for: its length is fixed.
 
 use bytes::Bytes;
@@ -18,6 +18,8 @@ const FORMAT: &str = "user.musicfs.format";
 const HASH: &str = "user.musicfs.hash";
 const CACHED: &str = "user.musicfs.cached";
 const ERROR: &str = "user.musicfs.error";
+const BACKUP: &str = "user.musicfs.backup";
+const ALL: [&str; 9] = [ID, ORIGIN, PATH, COPIES, FORMAT, HASH, CACHED, ERROR, BACKUP];
 
 /// What stands before the digits of a hash.
 const HASH_PREFIX: &str = "blake3:";
@@ -50,13 +52,13 @@ impl<B: Backends> MusicFs<B> {
     pub fn listxattr(&self, ino: Ino, size: u32) -> Result<Xattr, FsError> {
         let mut names = Vec::new();
         if let Some(file) = self.xattr_file(ino)? {
-            let all = [ID, ORIGIN, PATH, COPIES, FORMAT, HASH, CACHED, ERROR];
             let has = |name: &&str| match *name {
                 FORMAT => file.format.is_some(),
                 ERROR => problem(&file).is_some(),
+                BACKUP => self.backends.reader().stand_in(&file).is_some(),
                 _ => true,
             };
-            for name in all.iter().filter(|name| has(name)) {
+            for name in ALL.iter().filter(|name| has(name)) {
                 names.extend_from_slice(name.as_bytes());
                 names.push(0);
             }
@@ -81,9 +83,7 @@ impl<B: Backends> MusicFs<B> {
     /// Answers what can be told at once.
     pub(crate) fn begin_getxattr(&self, ino: Ino, name: &[u8], size: u32) -> Result<XattrAnswer, FsError> {
         // Programs ask for many attributes that this filesystem never has; those cost no look at the catalogue.
-        let Some(name) =
-            [ID, ORIGIN, PATH, COPIES, FORMAT, HASH, CACHED, ERROR].iter().find(|n| n.as_bytes() == name)
-        else {
+        let Some(name) = ALL.iter().find(|n| n.as_bytes() == name) else {
             return Err(FsError::NoAttribute);
         };
         let file = self.xattr_file(ino)?.ok_or(FsError::NoAttribute)?;
@@ -95,6 +95,10 @@ impl<B: Backends> MusicFs<B> {
             FORMAT => file.format.ok_or(FsError::NoAttribute)?.name().into(),
             CACHED => self.backends.reader().cached(&file).into(),
             ERROR => problem(&file).ok_or(FsError::NoAttribute)?.to_owned().into(),
+            BACKUP => {
+                let (origin, path) = self.backends.reader().stand_in(&file).ok_or(FsError::NoAttribute)?;
+                [origin.as_str().as_bytes(), b":", path.as_bytes()].concat().into()
+            }
             _ if size == 0 => return Ok(XattrAnswer::Ready(Xattr::Size(HASH_LEN))),
             _ if size < HASH_LEN => return Err(FsError::BufferTooSmall),
             _ => return Ok(XattrAnswer::Hash(Box::new(file))),

@@ -180,6 +180,10 @@ impl ContentReader for Store {
     fn cached(&self, _: &FileMeta) -> &'static str {
         "local"
     }
+
+    fn stand_in(&self, _: &FileMeta) -> Option<(OriginId, OriginPath)> {
+        None
+    }
 }
 
 /// Brings the catalogue up to date with the store.

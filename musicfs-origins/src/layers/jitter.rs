@@ -39,7 +39,7 @@ impl Jitter {
     }
 
     /// Returns the next number.
-    pub(super) fn next(&self) -> f64 {
+    pub(crate) fn next(&self) -> f64 {
         let unit = (self.0)();
         if unit.is_finite() { unit.clamp(0.0, 1.0) } else { 0.5 }
     }
