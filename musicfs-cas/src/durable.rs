@@ -1,8 +1,9 @@
-//! The one way in which anything is written to last.
+//! The two ways in which anything is written: to last, and to be had again if need be.
 //!
 //! New content goes into a temporary file of a name never used before, is forced to disk, takes its final name in
 //! one step, and then the folder is forced to disk. A machine that stops in between leaves the file whole or not
-//! at all, and perhaps a temporary one, which the next start sweeps away.
+//! at all, and perhaps a temporary one, which the next start sweeps away. For what can be fetched again the folder
+//! is not waited for: it may be gone after that, but never be torn.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -39,6 +40,20 @@ pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// As [`write`], but after a failure of the machine the name may be missing, never what is behind it: for what can
+/// be had again, and is written so often that waiting for its folder too would halve the speed.
+pub(crate) fn write_unless_lost(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let written = File::create_new(temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        fs::rename(temporary, path)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(temporary);
+    }
+    written
 }
 
 /// Forces to disk what happened to the name `path`.

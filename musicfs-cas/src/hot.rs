@@ -74,6 +74,13 @@ impl HotChunks {
         }
     }
 
+    /// Drops all chunks; those who are served one keep it.
+    pub(crate) fn clear(&self) {
+        let table = std::mem::take(&mut *self.table.lock());
+        // Outside the lock: this frees a lot.
+        drop(table);
+    }
+
     /// Puts a chunk that was just stored into memory: it is about to be read.
     pub(crate) fn insert(&self, hash: &ChunkHash, bytes: Bytes) {
         let mut table = self.table.lock();

@@ -129,6 +129,13 @@ impl FileReader {
         self
     }
 
+    /// Forgets what is kept in memory of files and chunks: what is read from now on comes from the store, or the
+    /// source. Who is reading goes on with what it has.
+    pub fn forget(&self) {
+        self.inner.files.lock().forget_idle();
+        self.inner.hot.clear();
+    }
+
     /// Returns what was counted so far.
     pub fn stats(&self) -> ReaderStats {
         let inner = &*self.inner;

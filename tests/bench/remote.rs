@@ -272,7 +272,10 @@ fn dead_neighbour(
 ) {
     let other = music.with_file_name("remote-other");
     fs::create_dir_all(&other).unwrap();
-    fs::copy(music.join(format!("{COUNT:02}.flac")), other.join("dead.flac")).unwrap();
+    // Other music than that of the first server: a copy of that would be one file with it.
+    let mut bytes = fs::read(music.join(format!("{COUNT:02}.flac"))).unwrap();
+    bytes[HEAD..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    fs::write(other.join("dead.flac"), bytes).unwrap();
     let second = Rclone::webdav(&other, None);
     let proxy = runtime.block_on(FaultProxy::start(second.addr())).unwrap();
     let home = Home::new();

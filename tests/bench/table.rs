@@ -76,7 +76,9 @@ impl Table {
     }
 
     fn push(&mut self, row: Row) {
-        eprintln!("{}: {} {}", row.what, number(row.figure), row.unit);
+        let beside =
+            row.beside.map_or_else(String::new, |(who, figure)| format!(" ({who} {})", number(figure)));
+        eprintln!("{}: {} {}{beside}", row.what, number(row.figure), row.unit);
         self.rows.push(row);
     }
 }

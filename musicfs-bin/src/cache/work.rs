@@ -53,6 +53,7 @@ impl Worker {
             CacheAction::Verify => self.verify(told).await,
             CacheAction::Clear => {
                 let done = self.cache.keeper.clear().await;
+                self.cache.reader.forget();
                 told(&mut |job| {
                     job.bytes_freed = done.bytes;
                     job.undeletable = done.undeletable;

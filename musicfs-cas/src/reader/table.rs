@@ -47,6 +47,11 @@ impl Files {
         Some(file.clone())
     }
 
+    /// Forgets all files that nobody reads.
+    pub(super) fn forget_idle(&mut self) {
+        self.by_version.retain(|_, (file, _)| Arc::strong_count(file) > 1);
+    }
+
     /// Adds a file, unless another was quicker; makes room by forgetting files that nobody reads.
     pub(super) fn insert(
         &mut self,
