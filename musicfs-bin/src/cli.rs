@@ -60,6 +60,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Bring the catalogue up to date with the origins
     Scan(ScanArgs),
+    /// List, restore or forget files that are gone from their origins
+    #[command(subcommand)]
+    Trash(TrashCommand),
     /// Find tracks by their tags
     Search(SearchArgs),
     /// Tell what happens, as it happens
@@ -148,6 +151,12 @@ pub(crate) struct SettingArgs {
     /// Time between rescans; 0 for none but the first [default: 300s]
     #[arg(long, value_name = "TIME")]
     pub(crate) rescan_interval: Option<OsString>,
+    /// Look for changes at intervals only, and do not watch directories of this machine
+    #[arg(long)]
+    pub(crate) no_watch: bool,
+    /// How long a file that is gone from its origin, and cached, stays listed [default: 7d]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) missing_grace: Option<OsString>,
     /// Threads that read tags; 0 for one per core [default: 0]
     #[arg(long, value_name = "N")]
     pub(crate) scan_workers: Option<OsString>,
@@ -178,6 +187,7 @@ impl SettingArgs {
             (keys::DRAIN_LIMIT, &self.drain_limit),
             (keys::HEALTH_INTERVAL, &self.health_interval),
             (keys::RESCAN_INTERVAL, &self.rescan_interval),
+            (keys::MISSING_GRACE, &self.missing_grace),
             (keys::SCAN_WORKERS, &self.scan_workers),
             (keys::LOG_LEVEL, &self.log_level),
             (keys::LOG_FORMAT, &self.log_format),
@@ -192,6 +202,9 @@ impl SettingArgs {
         }
         if self.no_passthrough {
             flags.values.insert(keys::PASSTHROUGH, "false".into());
+        }
+        if self.no_watch {
+            flags.values.insert(keys::WATCH, "false".into());
         }
         flags
     }
@@ -272,9 +285,54 @@ pub(crate) struct ScanArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Ids or directories of the origins to scan; all when none is named
-    #[arg(value_name = "ORIGIN")]
+    /// Origins to scan (ids, directories, addresses), or files and directories: in an origin's directory, in the mount,
+    /// or as ORIGIN:PATH; everything when nothing is named
+    #[arg(value_name = "ORIGIN|PATH")]
     pub(crate) only: Vec<OsString>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TrashCommand {
+    /// List the files that are gone from their origins and remembered
+    List(TrashArgs),
+    /// List those that are cached in the tree again, for another time of grace
+    Restore(TrashArgs),
+    /// Forget them for good
+    Purge(PurgeArgs),
+}
+
+/// Which missing files are meant.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TrashArgs {
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+    /// The trash of this mount
+    #[arg(long, value_name = "MOUNTPOINT")]
+    pub(crate) mount: Option<PathBuf>,
+    /// Files that were on this origin (its id, directory or address)
+    #[arg(long = "from", value_name = "ORIGIN")]
+    pub(crate) from: Option<String>,
+    /// The file that was at this path of its origin, or those below it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<OsString>,
+    /// Files that have been missing for this long or longer, such as 30d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) older_than: Option<OsString>,
+    /// Files that have been missing for less than this
+    #[arg(long, value_name = "TIME")]
+    pub(crate) newer_than: Option<OsString>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PurgeArgs {
+    #[command(flatten)]
+    pub(crate) which: TrashArgs,
+    /// Forget all, when nothing else is named
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 const SEARCH_HELP: &str = "\

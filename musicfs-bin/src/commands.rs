@@ -11,6 +11,7 @@ mod origin;
 mod scan;
 mod search;
 mod status;
+mod trash;
 mod umount;
 
 use crate::cli::Command;
@@ -24,6 +25,7 @@ pub(crate) fn run(cx: &Context, command: &Command) -> anyhow::Result<Outcome> {
         Command::Mounts(args) => mounts::run(cx, args),
         Command::Status(args) => status::run(cx, args),
         Command::Scan(args) => scan::run(cx, args),
+        Command::Trash(command) => trash::run(cx, command),
         Command::Search(args) => search::run(cx, args),
         Command::Events(args) => events::run(cx, args),
         Command::Origin(command) => origin::run(cx, command),

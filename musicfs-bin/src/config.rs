@@ -25,7 +25,7 @@ use musicfs_core::Template;
 
 use loader::Loader;
 pub(crate) use origins::{NamedOrigin, blake3_hex};
-pub(crate) use settings::{ByteSize, LogFormat, LogLevel};
+pub(crate) use settings::{ByteSize, LogFormat, LogLevel, read_time};
 pub(crate) use show::KeyShown;
 
 use crate::env::Env;
@@ -41,6 +41,8 @@ const CACHE_MIN_FREE: usize = 10;
 /// Time between rescans: soon enough for a new album, rare enough to let disks sleep.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 const RESCAN_INTERVAL: Duration = Duration::from_secs(300);
+/// Time that a file which is gone and cached stays listed: long enough to bring back what was deleted by mistake.
+const MISSING_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The configuration of the system's own mounts.
 const SYSTEM_FILE: &str = "/etc/musicfs/config.toml";
 
@@ -168,6 +170,8 @@ pub(crate) struct Config {
     pub(crate) scan_workers: usize,
     pub(crate) health_interval: Duration,
     pub(crate) rescan_interval: Duration,
+    pub(crate) watch: bool,
+    pub(crate) missing_grace: Duration,
     sources: BTreeMap<&'static str, Source>,
 }
 
@@ -201,6 +205,8 @@ impl Config {
             scan_workers: loader.value(keys::SCAN_WORKERS, 0),
             health_interval: loader.positive(keys::HEALTH_INTERVAL, HEALTH_INTERVAL),
             rescan_interval: loader.value(keys::RESCAN_INTERVAL, RESCAN_INTERVAL),
+            watch: loader.value(keys::WATCH, true),
+            missing_grace: loader.value(keys::MISSING_GRACE, MISSING_GRACE),
             file: loader.path.clone(),
             sources: loader.sources,
         };

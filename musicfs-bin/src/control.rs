@@ -28,7 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::search::{Answer, SearchError};
 use api::cache::{CacheAnswer, CacheRequest};
-use api::{CheckOrder, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder, Status, Stopping};
+use api::{
+    CheckOrder, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder, Status, Stopping, Trash,
+    TrashOrder,
+};
 
 /// Longest path that a socket's address holds (`sun_path` without its final NUL).
 const SOCKET_PATH_MAX: usize = 107;
@@ -48,6 +51,8 @@ pub(crate) trait Controlled: Send + Sync + 'static {
     async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, String>;
     /// Returns how far an order is; `None` when there is no such order.
     async fn job(&self, job: u64) -> Option<ScanJob>;
+    /// Lists missing files, or does something with them.
+    async fn trash(&self, order: TrashOrder) -> Result<Trash, String>;
     /// Explains what is at a path; `None` when nothing is there.
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String>;
     /// Finds at most `limit` tracks.
@@ -118,6 +123,7 @@ pub(crate) async fn serve(
         .route("/v1/scan", post(scan))
         .route("/v1/scan/progress", get(progress))
         .route("/v1/origins/check", post(check_origins))
+        .route("/v1/trash", post(trash))
         .route("/v1/explain", get(explain))
         .route("/v1/search", get(search))
         .route("/v1/events", get(events::stream))
@@ -157,6 +163,15 @@ async fn check_origins(State(daemon): Daemon, body: axum::body::Bytes) -> Respon
     answer(async move {
         let order = order.map_err(|error| bad_request(format!("not an order to check: {error}")))?;
         daemon.check_origins(order).await.map_err(bad_request)
+    })
+    .await
+}
+
+async fn trash(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
+    let order = if body.is_empty() { Ok(TrashOrder::default()) } else { serde_json::from_slice(&body) };
+    answer(async move {
+        let order = order.map_err(|error| bad_request(format!("not an order about the trash: {error}")))?;
+        daemon.trash(order).await.map_err(bad_request)
     })
     .await
 }

@@ -15,6 +15,8 @@ mod scans;
 mod state;
 mod stop;
 mod tasks;
+mod trash;
+mod watches;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,11 +41,12 @@ use crate::wiring::{self, Engine};
 use crate::{limits, notify};
 
 pub(crate) use origins::state_of;
-pub(crate) use scans::{chain, result_of, status_of};
+pub(crate) use scans::{Part, chain, result_of, status_of};
 pub(crate) use state::state_word;
 
 use first_look::FirstLooks;
 use state::{Daemon, Setup};
+pub(crate) use trash::{filter_of, in_words};
 
 /// What the table of mounts names our mounts.
 pub(crate) const FS_NAME: &str = "musicfs";
@@ -220,6 +223,7 @@ impl Plan {
             return Err(error);
         }
         daemon.spawn_scans();
+        daemon.spawn_watches();
         daemon.spawn_progress(Progress::new(
             clock.clone(),
             cx.bars.clone(),

@@ -4,6 +4,7 @@
 //! * `daemon` is the life of a mount; `control` is how commands talk to it, over a Unix socket, so that they work
 //!   while the mount hangs.
 //! * `wiring` is the one file where the crates of MusicFS meet.
+//! * `targets` finds what a path on the command line means: an origin, a part of one, or what the mount shows of it.
 //! * `env` is the one file that reads the environment.
 //!
 //! The public surface is [`run`].
@@ -32,6 +33,7 @@ mod process;
 mod progress;
 mod retire;
 mod search;
+mod targets;
 mod wiring;
 
 use std::ffi::OsString;

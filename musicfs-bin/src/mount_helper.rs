@@ -37,12 +37,13 @@ const WITH_VALUE: &[&str] = &[
     "drain_limit",
     "health_interval",
     "rescan_interval",
+    "missing_grace",
     "scan_workers",
     "log_level",
     "log_format",
 ];
 /// Options without one.
-const SWITCHES: &[&str] = &["allow_other", "no_passthrough"];
+const SWITCHES: &[&str] = &["allow_other", "no_passthrough", "no_watch"];
 /// Options that concern `mount`, `systemd` or the kernel's defaults, and change nothing here: the tree is
 /// read-only, and nothing in it is a device or a program that gains rights.
 const IGNORED: &[&str] = &[

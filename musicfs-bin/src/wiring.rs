@@ -187,6 +187,7 @@ impl Engine {
             config.remote_deadline,
         ));
         let search = Search::new(&search_dir(config), db.clone(), shared.clone());
+        let events = EventBus::new(clock.clone());
         let scanner = Scanner::new(
             db,
             stores.library.clone(),
@@ -195,9 +196,14 @@ impl Engine {
             ScannerConfig {
                 template: config.template.clone(),
                 workers: config.scan_workers,
-                ..ScannerConfig::default()
+                missing_grace: config.missing_grace,
             },
-        );
+        )
+        .with_events(events.clone());
+        let scanner = match &cache {
+            Some(cache) => scanner.with_chunks(Arc::new(cache.store.clone())),
+            None => scanner,
+        };
         let engine = Self {
             db: stores.db,
             library: stores.library,

@@ -6,6 +6,7 @@
 //! * [`tags`] recognises and parses audio files, asking for as few bytes as it can.
 //! * [`Scanner`] compares an origin's listing with the catalogue ([`DeltaDetector`]), parses what is new and applies
 //!   it in batches, so that what is found is seen in the tree while the scan goes on.
+//! * [`FolderWatcher`] tells which paths of a local folder changed.
 //! * [`SearchIndex`] finds tracks by their tags; [`Search`] keeps it up to date.
 //! * [`publish_file_events`] tells those who listen what happens to files.
 //!
@@ -18,6 +19,7 @@ mod library;
 mod scan;
 mod search;
 pub mod tags;
+mod watch;
 
 pub use database::{Database, DatabaseError};
 pub use file_events::{file_events, publish_file_events};
@@ -29,3 +31,4 @@ pub use scan::{
 pub use search::{
     CatchUp, Caught, Opened, Search, SearchError, SearchIndex, SearchPhase, SearchStatus, TooLarge,
 };
+pub use watch::{FolderWatcher, WatchState, Watched};

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use musicfs_core::{
-    Clock, EventBus, EventKind, FileId, MetaDb, MetaError, MonoTime, Origin, OriginError, OriginId,
-    OriginPath, Refreshed, Refresher, Template, UnixNanos,
+    ChunkStore, Clock, EventBus, EventKind, FileId, FileMeta, MetaDb, MetaError, MonoTime, Op, Origin,
+    OriginError, OriginId, OriginPath, Refreshed, Refresher, Template, UnixNanos,
 };
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -45,12 +45,21 @@ mod proof;
 mod rearrange;
 mod record;
 mod refresh;
+mod retag;
 mod trash;
 mod writer;
 
 pub use delta::{Delta, DeltaDetector, Listed, Reread};
 pub use rearrange::arranged_by;
 pub use trash::{TrashFilter, Trashed};
+
+/// Names at most `most` paths that cover all of these, by the folders above where there are more.
+pub(crate) fn few_paths(paths: Vec<OriginPath>, most: usize) -> Vec<OriginPath> {
+    pass::few_paths(paths, most)
+}
+
+/// More paths than this are looked at by the folders above them: each costs a query and a call to the origin.
+pub(crate) const MANY_PATHS: usize = 256;
 
 /// Difference between the two clocks from which on the wall clock is taken to have been set.
 const CLOCK_JUMP: Duration = Duration::from_secs(5);
@@ -117,6 +126,9 @@ pub struct ScanReport {
     /// It went on where that pass was, so that what came before was not listed.
     #[serde(skip)]
     goes_on: bool,
+    /// It was over a part, and what goes by other parts is not settled.
+    #[serde(skip)]
+    unsettled: bool,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -138,6 +150,7 @@ impl ScanReport {
             needs_confirmation: false,
             resumed: false,
             goes_on: false,
+            unsettled: false,
             elapsed_ms: 0,
         }
     }
@@ -151,7 +164,8 @@ impl ScanReport {
             returned: self.returned + first.returned,
             problems: self.problems + first.problems,
             unchanged: self.unchanged.saturating_sub(first.added + first.changed),
-            resumed: true,
+            missing: self.missing + first.missing,
+            resumed: self.resumed || first.goes_on,
             elapsed_ms: self.elapsed_ms + first.elapsed_ms,
             ..self
         }
@@ -222,6 +236,7 @@ pub struct Scanner {
     workers: usize,
     grace: RwLock<Duration>,
     events: Option<EventBus>,
+    chunks: Option<Arc<dyn ChunkStore>>,
     /// When the last pass began, by both clocks.
     last: Mutex<Option<(MonoTime, UnixNanos)>>,
     pass: tokio::sync::Mutex<()>,
@@ -254,6 +269,7 @@ impl Scanner {
             workers: if config.workers == 0 { cores() } else { config.workers },
             grace: RwLock::new(config.missing_grace),
             events: None,
+            chunks: None,
             last: Mutex::default(),
             pass: tokio::sync::Mutex::new(()),
             progress: watch::Sender::default(),
@@ -264,6 +280,12 @@ impl Scanner {
     /// Tells events of passes to those who listen to `bus`.
     pub fn with_events(mut self, bus: EventBus) -> Self {
         self.events = Some(bus);
+        self
+    }
+
+    /// Keeps what is cached in `chunks` of the audio of files whose tags change.
+    pub fn with_chunks(mut self, chunks: Arc<dyn ChunkStore>) -> Self {
+        self.chunks = Some(chunks);
         self
     }
 
@@ -327,7 +349,7 @@ impl Scanner {
         options: &PassOptions,
         cancel: &CancellationToken,
     ) -> Result<ScanReport, ScanError> {
-        let paths = options.paths.clone().map(pass::without_nested);
+        let paths = options.paths.clone().map(|paths| few_paths(paths, MANY_PATHS));
         let paths = paths.filter(|paths| !paths.iter().any(OriginPath::is_root));
         let options = PassOptions { paths, ..options.clone() };
         let found = self.origins.read().iter().find(|o| o.id() == origin).cloned();
@@ -338,6 +360,11 @@ impl Scanner {
             Ok(first) if first.goes_on => {
                 let rest = pass::run(self, origin, &PassOptions { reread: false, ..options }, cancel).await;
                 rest.map(|rest| rest.after(&first))
+            }
+            // So much changed that what stands beside it elsewhere is found by looking at all.
+            Ok(part) if part.unsettled && part.held_back.is_none() => {
+                let rest = pass::run(self, origin, &PassOptions::default(), cancel).await;
+                rest.map(|rest| rest.after(&part))
             }
             done => done,
         };
@@ -370,6 +397,17 @@ impl Scanner {
         warn!("the clock of this machine was set; files of the time between are looked at");
         let from = unix_then.0.min(unix.0.saturating_sub(elapsed));
         Reread::Of(UnixNanos(from), UnixNanos(unix.0.max(expected)))
+    }
+
+    /// Returns the change that records what is cached of a changed file all the same.
+    async fn still_cached(&self, origin: &dyn Origin, file: &FileMeta) -> Result<Option<Op>, ScanError> {
+        let Some(chunks) = self.chunks.as_ref().filter(|_| file.audio.is_some() && origin.caps().remote)
+        else {
+            return Ok(None);
+        };
+        let manifest = retag::still_cached(&self.db, &**chunks, origin, file).await?;
+        let put = |manifest| Op::PutManifest { id: file.id, version: file.version.clone(), manifest };
+        Ok(manifest.map(put))
     }
 
     fn tell_superseded(&self, moves: &[moves::Move]) {

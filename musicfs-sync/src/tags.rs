@@ -57,7 +57,7 @@ pub use names::{SidecarKind, is_ignored, looks_like_music, sidecar_kind};
 use fields::Fields;
 use recognise::{Leading, recognise};
 use trailing::Trailing;
-use window::{REMOTE_BLOCK, Stop, Window};
+use window::{Stop, Window};
 
 /// Most times that an origin is asked for more of one file.
 const MAX_FETCHES: usize = 64;
@@ -162,7 +162,25 @@ pub async fn parse_origin(
     path: &OriginPath,
     version: &FileVersion,
 ) -> Result<ParsedAudio, ParseFailure> {
-    let mut window = Window::remote(version.size);
+    parse_window(origin, path, version, Window::remote(version.size)).await
+}
+
+/// As [`parse_origin`], for a file that is known: its tags are likely to be all that changed, so that less of it is
+/// asked for at first.
+pub(crate) async fn parse_changed(
+    origin: &dyn Origin,
+    path: &OriginPath,
+    version: &FileVersion,
+) -> Result<ParsedAudio, ParseFailure> {
+    parse_window(origin, path, version, Window::remote_frugal(version.size)).await
+}
+
+async fn parse_window(
+    origin: &dyn Origin,
+    path: &OriginPath,
+    version: &FileVersion,
+    mut window: Window<'_>,
+) -> Result<ParsedAudio, ParseFailure> {
     prefetch(origin, path, version, &mut window).await?;
     for _ in 0..MAX_FETCHES {
         match run(&mut window) {
@@ -184,8 +202,9 @@ async fn prefetch(
     version: &FileVersion,
     window: &mut Window<'_>,
 ) -> Result<(), OriginError> {
-    let head = ByteRange::at(0, REMOTE_BLOCK).clamp_to(version.size);
-    let tail = ByteRange::new(version.size.saturating_sub(REMOTE_BLOCK).max(head.end()), version.size);
+    let block = window.block();
+    let head = ByteRange::at(0, block).clamp_to(version.size);
+    let tail = ByteRange::new(version.size.saturating_sub(block).max(head.end()), version.size);
     if head.is_empty() {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod away;
 mod clients;
 mod events;
 mod hung;
@@ -14,8 +15,10 @@ mod read_only;
 mod reading;
 mod search;
 mod search_heals;
+mod trash;
 mod tree;
 mod users;
+mod watching;
 
 use musicfs_test_utils::library;
 use tempfile::TempDir;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod away;
 mod broken_cache;
 mod bytes;
 mod caching;
@@ -11,6 +12,7 @@ mod health;
 mod outage;
 mod refused;
 mod replaced;
+mod retag;
 mod served;
 
 use std::fs::File;

@@ -47,6 +47,8 @@ pub fn binary() -> &'static Path {
 pub struct Home {
     dir: TempDir,
     user: Option<u32>,
+    /// Whether changes are found by themselves, and not only when a test scans.
+    watches: bool,
 }
 
 impl Home {
@@ -57,7 +59,7 @@ impl Home {
     pub fn new() -> Self {
         let dir = TempDir::with_prefix("musicfs-")
             .unwrap_or_else(|error| panic!("no temporary directory: {error}"));
-        let home = Self { dir, user: None };
+        let home = Self { dir, user: None, watches: false };
         make_dir(&home.mountpoint());
         make_dir(&home.folder("run"));
         fs::set_permissions(home.folder("run"), fs::Permissions::from_mode(0o700))
@@ -79,6 +81,12 @@ impl Home {
         fs::copy(binary(), home.folder("musicfs")).unwrap_or_else(|error| panic!("{error}"));
         home.user = Some(uid);
         home
+    }
+
+    /// Lets changes be seen as they happen, as they are unless a test has to know what finds them.
+    pub fn watching(mut self) -> Self {
+        self.watches = true;
+        self
     }
 
     /// Returns the home directory.
@@ -128,6 +136,7 @@ impl Home {
             .env("XDG_STATE_HOME", self.folder("state"))
             .env("XDG_CONFIG_HOME", self.folder("config"))
             .env("XDG_RUNTIME_DIR", self.folder("run"))
+            .env("MUSICFS_WATCH", self.watches.to_string())
             // Root's would be the machine's.
             .env("MUSICFS_RUNTIME_DIR", self.folder("run/musicfs"))
             // However full the disk of the tests is; a flag says otherwise.

@@ -120,6 +120,7 @@ fn unasked(origin: &NamedOrigin) -> OriginStatus {
         errors: 0,
         latency_us: None,
         failures: 0,
+        watch: None,
         checked_s: None,
     }
 }

@@ -5,21 +5,22 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use musicfs_core::{Clock, OriginId};
+use musicfs_core::{Clock, MetaDb};
 use musicfs_fuse::Os;
 use musicfs_sync::PassOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::ScanArgs;
-use crate::config::{Config, Flags, check};
+use crate::config::{Config, Flags, NamedOrigin, check};
 use crate::context::{Context, Outcome, Usage, small_runtime};
 use crate::control::api::{ScanOrder, ScanResult};
 use crate::control::client::Client;
-use crate::daemon::{self, chain};
+use crate::daemon::{self, Part, chain};
 use crate::lock::{self, CacheLock, Holder};
 use crate::mounts;
 use crate::progress::{self, Progress};
+use crate::targets;
 use crate::wiring::{self, Engine};
 
 /// Time between two looks at how far the daemon is.
@@ -94,10 +95,15 @@ async fn by_daemon(
     Ok(job.results)
 }
 
-/// An argument with a `/` is a directory; made absolute, as the daemon has another working directory.
+/// An argument with a `/` is a path; made absolute, as the daemon has another working directory. But in `ORIGIN:PATH`
+/// the `/` comes after a colon.
 pub(super) fn name_of(cx: &Context, name: &std::ffi::OsStr) -> String {
     let text = name.to_string_lossy().into_owned();
-    if text.contains("://") || (!text.contains('/') && !text.starts_with('~')) {
+    let before = text.split_once(':').map_or(text.as_str(), |(before, _)| before);
+    if text.contains("://") || (!before.contains('/') && !text.starts_with('~') && before != text) {
+        return text;
+    }
+    if !text.contains('/') && !text.starts_with('~') {
         return text;
     }
     let path = crate::paths::absolute(name.as_ref(), &cx.env.cwd, cx.env.home());
@@ -114,7 +120,9 @@ fn by_this_process(
     args: &ScanArgs,
     config: &Config,
 ) -> anyhow::Result<BTreeMap<String, ScanResult>> {
-    let chosen = chosen(cx, args, config)?;
+    if config.origins.is_empty() {
+        return Err(Usage("there are no origins to scan; name one with --origin PATH|URL".into()).into());
+    }
     crate::context::refuse(&check::own_directories(config))?;
     let holder = Holder::this(None, cx.clock.unix().parts().0);
     let _lock = CacheLock::acquire(&config.cache_dir, &holder)?;
@@ -122,6 +130,7 @@ fn by_this_process(
     for notice in &stores.notices {
         cx.output.warn(notice);
     }
+    let chosen = chosen(cx, args, config, &*stores.db)?;
     let origins = wiring::build_origins(config, &cx.env, &cx.clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (engine, _) = runtime.block_on(Engine::new(config, stores, origins, cx.clock.clone()));
@@ -132,24 +141,14 @@ fn by_this_process(
     results
 }
 
-fn chosen(cx: &Context, args: &ScanArgs, config: &Config) -> anyhow::Result<Vec<OriginId>> {
-    if config.origins.is_empty() {
-        return Err(Usage("there are no origins to scan; name one with --origin PATH|URL".into()).into());
-    }
+fn chosen(cx: &Context, args: &ScanArgs, config: &Config, db: &dyn MetaDb) -> anyhow::Result<Vec<Part>> {
     let mut chosen = Vec::new();
     for name in &args.only {
-        let name = name_of(cx, name);
-        let found = config.origins.iter().find(|origin| origin.is_named(&name));
-        let ids = || config.origins.iter().map(|o| o.id().as_str()).collect::<Vec<_>>().join(", ");
-        chosen.push(
-            found
-                .ok_or_else(|| Usage(format!("there is no origin '{name}'; there are: {}", ids())))?
-                .id()
-                .clone(),
-        );
+        chosen.extend(targets::find(config, None, db, &name_of(cx, name))?.map_err(Usage)?);
     }
-    if chosen.is_empty() {
-        chosen.extend(config.origins.iter().map(|origin| origin.id().clone()));
+    if args.only.is_empty() {
+        let whole = |origin: &NamedOrigin| Part { origin: origin.id().clone(), paths: None };
+        chosen.extend(config.origins.iter().map(whole));
     }
     Ok(chosen)
 }
@@ -158,7 +157,7 @@ async fn scan_all(
     cx: &Context,
     args: &ScanArgs,
     engine: &Engine,
-    chosen: Vec<OriginId>,
+    chosen: Vec<Part>,
 ) -> anyhow::Result<BTreeMap<String, ScanResult>> {
     let cancel = CancellationToken::new();
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -167,8 +166,8 @@ async fn scan_all(
     let work = async {
         let mut results = BTreeMap::new();
         engine.scanner.arrange(&cancel).await.map_err(|e| anyhow!(chain(&e)))?;
-        let options = PassOptions { reread: args.full, confirmed: args.confirm, ..PassOptions::default() };
-        for origin in chosen {
+        for Part { origin, paths } in chosen {
+            let options = PassOptions { paths, reread: args.full, confirmed: args.confirm };
             let began = cx.clock.now();
             let result = match engine.scanner.scan_with(&origin, &options, &cancel).await {
                 Ok(report) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use musicfs_fuse::Os;
-use musicfs_sync::{SearchPhase, SearchStatus};
+use musicfs_sync::{SearchPhase, SearchStatus, WatchState};
 
 use crate::cli::StatusArgs;
 use crate::context::{Context, Outcome, small_runtime};
@@ -117,7 +117,16 @@ fn print(cx: &Context, status: &Status, all_problems: bool) {
                 format!("{}: {why}", out.paint(Style::Bad, "unreachable"))
             }
         };
-        out.line(format!("  {}  {}  {state}", origin.id, origin.path));
+        let how = match &origin.watch {
+            Some(WatchState::Partly { folders }) => format!(
+                "; the system lets only {} directories be watched (fs.inotify.max_user_watches); polled",
+                output::count(*folders)
+            ),
+            Some(WatchState::Lost { reason }) => format!("; not watched ({reason}); polled"),
+            Some(WatchState::Watching { .. }) => "; watched".to_owned(),
+            Some(WatchState::Starting) | None => String::new(),
+        };
+        out.line(format!("  {}  {}  {state}{how}", origin.id, origin.path));
     }
     if let Some(cache) = &status.cache {
         out.line(out.paint(Style::Bold, "Cache"));

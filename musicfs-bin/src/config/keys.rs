@@ -21,6 +21,7 @@ impl Key {
     pub(crate) fn flag(&self) -> String {
         match self.name {
             PASSTHROUGH => "--no-passthrough".into(),
+            WATCH => "--no-watch".into(),
             ORIGINS => "--origin".into(),
             MOUNTPOINT => "MOUNTPOINT".into(),
             name => format!("--{}", name.replace('_', "-")),
@@ -63,7 +64,9 @@ keys! {
     LOG_FORMAT "log_format" false "text or json",
     SCAN_WORKERS "scan_workers" false "threads that read tags; 0 for one per core",
     HEALTH_INTERVAL "health_interval" true "time between two questions to each origin whether it is there",
-    RESCAN_INTERVAL "rescan_interval" true "time between rescans; 0 for only at start and by `musicfs scan`",
+    RESCAN_INTERVAL "rescan_interval" true "time between rescans of what is not watched; 0 for only at start and by `musicfs scan`",
+    WATCH "watch" true "see changes in directories of this machine as they happen",
+    MISSING_GRACE "missing_grace" true "how long a file that is gone from its origin, and cached whole, stays listed",
 }
 
 /// Returns the key of this name.

@@ -171,6 +171,11 @@ impl Setting for ByteSize {
     }
 }
 
+/// Reads a time with its unit, such as `30d`.
+pub(crate) fn read_time(raw: &OsStr) -> Result<Duration, String> {
+    Duration::read(raw, Base { dir: Path::new("/"), home: None })
+}
+
 impl Setting for Template {
     const TOML: Toml = Toml::Text;
     fn read(raw: &OsStr, _: Base<'_>) -> Result<Self, String> {

@@ -48,6 +48,8 @@ impl Config {
             keys::SCAN_WORKERS => self.scan_workers.show(),
             keys::HEALTH_INTERVAL => self.health_interval.show(),
             keys::RESCAN_INTERVAL => self.rescan_interval.show(),
+            keys::WATCH => self.watch.show(),
+            keys::MISSING_GRACE => self.missing_grace.show(),
             _ => return None,
         })
     }

@@ -65,6 +65,8 @@ fn every_key_can_be_set_by_each_source() {
         (keys::SCAN_WORKERS, "3", "3"),
         (keys::HEALTH_INTERVAL, "\"1s\"", "1s"),
         (keys::RESCAN_INTERVAL, "\"0\"", "0s"),
+        (keys::WATCH, "false", "false"),
+        (keys::MISSING_GRACE, "\"1s\"", "1s"),
     ];
     let by_default = Setup::new("").load(&[]).0;
     for key in keys::KEYS.iter().filter(|key| key.name != keys::ORIGINS) {

@@ -139,6 +139,9 @@ pub(crate) struct OriginStatus {
     /// Seconds since it was last asked how it is.
     #[serde(default)]
     pub(crate) checked_s: Option<u64>,
+    /// How changes are watched for; `None` where they are polled.
+    #[serde(default)]
+    pub(crate) watch: Option<musicfs_sync::WatchState>,
 }
 
 /// Whether an origin answers.
@@ -239,7 +242,8 @@ pub(crate) struct Task {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ScanOrder {
-    /// Ids or directories of origins; all when there are none.
+    /// Origins by id, directory or address, and paths in their directories, in the mount, or as `ORIGIN:PATH`; all
+    /// origins when there are none.
     pub(crate) origins: Vec<String>,
     /// Whether to read unchanged files again.
     pub(crate) full: bool,
@@ -257,6 +261,59 @@ pub(crate) struct ScanJob {
     pub(crate) results: BTreeMap<String, ScanResult>,
     /// What the scanner does now, for this or another order.
     pub(crate) now: ScanStatus,
+}
+
+/// `POST /v1/trash`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TrashOrder {
+    pub(crate) action: TrashAction,
+    /// Files of this origin.
+    pub(crate) origin: Option<String>,
+    /// The file at this path of its origin, or those below it.
+    pub(crate) path: Option<String>,
+    /// Files that have been missing for this long or longer, in milliseconds.
+    pub(crate) older_than_ms: Option<u64>,
+    /// Files that have been missing for less than this, in milliseconds.
+    pub(crate) newer_than_ms: Option<u64>,
+}
+
+/// What to do with missing files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TrashAction {
+    /// Nothing.
+    #[default]
+    List,
+    /// Show them again.
+    Restore,
+    /// Forget them.
+    Purge,
+}
+
+/// What became of a [`TrashOrder`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Trash {
+    /// The files that were meant.
+    pub(crate) files: Vec<TrashFile>,
+    /// A scan is under way; it will be done when that has ended.
+    pub(crate) waits: bool,
+}
+
+/// A file that is gone from its origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TrashFile {
+    pub(crate) id: String,
+    pub(crate) origin: String,
+    /// Its path on the origin.
+    pub(crate) path: String,
+    /// Where in the tree it is, while it is shown.
+    pub(crate) shown_at: Option<String>,
+    pub(crate) size: u64,
+    /// When it was found to be gone, in seconds since 1970.
+    pub(crate) missing_since: i64,
+    /// Whether all of it is cached, so that it can be played.
+    pub(crate) cached: bool,
 }
 
 /// `GET /v1/explain?path=…`

@@ -17,7 +17,8 @@ use tokio::net::UnixStream;
 
 use super::api::cache::{CacheJob, CacheOrder, CacheReport};
 use super::api::{
-    CheckOrder, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder, Status, Stopping,
+    CheckOrder, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder, Status, Stopping, Trash,
+    TrashOrder,
 };
 use super::percent;
 use crate::search::Answer;
@@ -120,6 +121,11 @@ impl Client {
     /// Orders a scan.
     pub(crate) async fn scan(&self, order: &ScanOrder) -> Result<ScanJob, ClientError> {
         self.call(Method::POST, "/v1/scan", Some(order)).await
+    }
+
+    /// Lists missing files, or has something done with them.
+    pub(crate) async fn trash(&self, order: &TrashOrder) -> Result<Trash, ClientError> {
+        self.call(Method::POST, "/v1/trash", Some(order)).await
     }
 
     /// Asks how far an order is.

@@ -26,6 +26,12 @@ impl Controlled for Fake {
     async fn job(&self, job: u64) -> Option<ScanJob> {
         (job == 7).then(|| ScanJob { job, done: true, ..ScanJob::default() })
     }
+    async fn trash(&self, order: TrashOrder) -> Result<Trash, String> {
+        match order.action {
+            TrashAction::List => Ok(Trash { waits: order.older_than_ms == Some(5), ..Trash::default() }),
+            _ => Err("no".into()),
+        }
+    }
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String> {
         Ok((path == b"A\xff &/x").then(|| Explanation { inode: 5, ..Explanation::default() }))
     }
@@ -89,6 +95,10 @@ async fn requests_are_answered_and_refusals_keep_their_reason() {
     assert_eq!(client.scan(&order).await.unwrap().job, 8);
     let order = ScanOrder { origins: vec!["none".into()], full: true, confirm: false };
     assert!(matches!(client.scan(&order).await, Err(ClientError::Refused(why)) if why == "no origin 'none'"));
+    let order = TrashOrder { older_than_ms: Some(5), ..TrashOrder::default() };
+    assert!(client.trash(&order).await.unwrap().waits);
+    let order = TrashOrder { action: TrashAction::Purge, ..order };
+    assert!(matches!(client.trash(&order).await, Err(ClientError::Refused(why)) if why == "no"));
     assert!(client.job(7).await.unwrap().done);
     assert!(matches!(client.job(9).await, Err(ClientError::NotFound(_))));
     assert_eq!(client.explain(b"A\xff &/x").await.unwrap().inode, 5);

@@ -82,7 +82,7 @@ impl Daemon {
     async fn targets(&self, order: &CacheOrder) -> Result<Vec<Target>, String> {
         let mut targets = Vec::new();
         for name in &order.origins {
-            targets.push(Target::Origin(self.origin_named(name)?));
+            targets.push(Target::Origin(crate::targets::origin(&self.config(), name)?));
         }
         let (db, paths) = (self.engine.db.clone(), order.paths.clone());
         let found = tokio::task::spawn_blocking(move || {

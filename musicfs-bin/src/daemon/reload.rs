@@ -80,6 +80,11 @@ impl Daemon {
                     self.engine.monitor.set_interval(new.health_interval);
                     applied.health_interval = new.health_interval;
                 }
+                keys::WATCH => applied.watch = new.watch,
+                keys::MISSING_GRACE => {
+                    self.engine.scanner.set_missing_grace(new.missing_grace);
+                    applied.missing_grace = new.missing_grace;
+                }
                 keys::LOCAL_DEADLINE => applied.local_deadline = new.local_deadline,
                 keys::REMOTE_DEADLINE => applied.remote_deadline = new.remote_deadline,
                 keys::PREFETCH => {
@@ -106,6 +111,7 @@ impl Daemon {
         self.engine.failover.set_deadline(applied.remote_deadline);
         self.engine.direct.set_limits(wiring::limits(&applied));
         *self.config.lock() = Arc::new(applied);
+        self.watches.reload();
         let mut notices = self.notices.lock();
         notices.retain(|notice| !notice.starts_with(WAITING));
         if !waiting.is_empty() {

@@ -6,11 +6,12 @@
 
 mod turns;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_core::{Clock, EventKind, MonoTime, OriginId, SystemClock};
+use musicfs_core::{Clock, EventKind, MonoTime, OriginId, OriginPath, SystemClock};
 use musicfs_sync::{PassOptions, ScanError, ScanProgress, ScanReport};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -27,13 +28,26 @@ const REMEMBERED: usize = 32;
 /// What a failed order is told when the loop itself failed.
 const LOOP_FAILED: &str = "the scanner failed; see the daemon's log";
 
+/// Rescans of what is watched are left out but for each so-manieth: changes are seen without them, unless they were made
+/// through a link or below a directory that is mounted from a network.
+const WATCHED_EVERY: u32 = 12;
+
+/// An origin, or some paths of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The origin.
+    pub(crate) origin: OriginId,
+    /// The paths; all when `None`.
+    pub(crate) paths: Option<Vec<OriginPath>>,
+}
+
 /// What an order covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Scope {
     /// All origins there are when it begins.
     All,
     /// These.
-    These(Vec<OriginId>),
+    These(Vec<Part>),
 }
 
 #[derive(Debug)]
@@ -41,6 +55,8 @@ struct Order {
     scope: Scope,
     full: bool,
     confirm: bool,
+    /// Nobody waits for it: it was given because something was seen to change.
+    by_itself: bool,
     done: bool,
     results: BTreeMap<String, ScanResult>,
 }
@@ -56,7 +72,11 @@ struct Orders {
     interval: Duration,
     /// When the next rescan is due.
     due: Option<MonoTime>,
-    /// How the last pass over each origin ended.
+    /// Origins whose changes are seen as they happen.
+    watched: BTreeSet<OriginId>,
+    /// Rescans since one of everything.
+    rescans: u32,
+    /// How the last pass over each origin ended, but for those over a part that went well.
     results: BTreeMap<String, ScanResult>,
 }
 
@@ -81,22 +101,56 @@ impl Scans {
 
     /// Orders a scan of these origins, or of all when none is named, and returns its number.
     pub(crate) fn order(&self, origins: Vec<OriginId>, full: bool) -> u64 {
-        self.add(origins, full, false)
+        let whole = |origin| Part { origin, paths: None };
+        let parts = (!origins.is_empty()).then(|| origins.into_iter().map(whole).collect());
+        self.order_parts(parts, full, false)
     }
 
-    /// Orders a scan of these origins that accepts whatever is gone, and returns its number. Without an origin it
-    /// accepts nothing.
-    pub(crate) fn order_confirmed(&self, origins: Vec<OriginId>, full: bool) -> u64 {
-        let named = !origins.is_empty();
-        self.add(origins, full, named)
+    /// Orders a scan of these parts, or of everything, and returns its number. With `confirm` it accepts whatever is
+    /// gone.
+    pub(crate) fn order_parts(&self, parts: Option<Vec<Part>>, full: bool, confirm: bool) -> u64 {
+        let scope = parts.map_or(Scope::All, Scope::These);
+        self.add(Order { scope, full, confirm, by_itself: false, done: false, results: BTreeMap::new() })
     }
 
-    fn add(&self, origins: Vec<OriginId>, full: bool, confirm: bool) -> u64 {
-        let scope = if origins.is_empty() { Scope::All } else { Scope::These(origins) };
+    /// Has a part looked at in which something changed, unless it is about to be.
+    pub(crate) fn changed(&self, mut part: Part) {
+        let mut orders = self.orders.lock();
+        // What a pass held back or failed at may be settled by now, which only a pass over all can tell.
+        if orders
+            .results
+            .get(part.origin.as_str())
+            .is_some_and(|last| last.held_back.is_some() || last.error.is_some())
+        {
+            part.paths = None;
+        }
+        let Orders { all, waiting, .. } = &mut *orders;
+        for number in waiting.iter() {
+            if all.get_mut(number).is_some_and(|order| order.covers(&part)) {
+                return;
+            }
+        }
+        drop(orders);
+        let scope = Scope::These(vec![part]);
+        let (results, confirm) = (BTreeMap::new(), false);
+        self.add(Order { scope, full: false, confirm, by_itself: true, done: false, results });
+    }
+
+    /// Notes whether changes of an origin are seen as they happen.
+    pub(crate) fn set_watched(&self, origin: &OriginId, watched: bool) {
+        let mut orders = self.orders.lock();
+        if watched {
+            orders.watched.insert(origin.clone());
+        } else {
+            orders.watched.remove(origin);
+        }
+    }
+
+    fn add(&self, order: Order) -> u64 {
         let mut orders = self.orders.lock();
         orders.last += 1;
         let number = orders.last;
-        orders.all.insert(number, Order { scope, full, confirm, done: false, results: BTreeMap::new() });
+        orders.all.insert(number, order);
         orders.waiting.push_back(number);
         while orders.all.len() > REMEMBERED {
             let Some(old) = orders.all.iter().find(|(_, order)| order.done).map(|(number, _)| *number) else {
@@ -193,9 +247,23 @@ impl Scans {
             () = self.wake.notified() => {}
             () = self.cancel.cancelled() => {}
             () = timer => {
-                self.orders.lock().due = None;
-                self.order(Vec::new(), false);
+                self.rescan();
             }
+        }
+    }
+
+    /// Orders a scan of what may have changed without being seen to.
+    fn rescan(&self) {
+        let origins = self.engine.origin_ids();
+        let mut orders = self.orders.lock();
+        orders.due = self.next_due(orders.interval);
+        orders.rescans = (orders.rescans + 1) % WATCHED_EVERY;
+        let all = orders.rescans == 0;
+        let unseen: Vec<OriginId> =
+            origins.into_iter().filter(|origin| all || !orders.watched.contains(origin)).collect();
+        drop(orders);
+        if !unseen.is_empty() {
+            self.order(unseen, false);
         }
     }
 
@@ -220,11 +288,14 @@ impl Scans {
     async fn carry_out(&self, number: u64) {
         let order = self.orders.lock().all.get(&number).map(|o| (o.scope.clone(), o.full, o.confirm));
         let Some((scope, full, confirm)) = order else { return };
-        let options = PassOptions { reread: full, confirmed: confirm, ..PassOptions::default() };
-        let origins = match scope {
-            Scope::All => self.engine.origin_ids(),
-            Scope::These(origins) => origins,
+        let parts = match scope {
+            Scope::All => {
+                let whole = |origin| Part { origin, paths: None };
+                self.engine.origin_ids().into_iter().map(whole).collect()
+            }
+            Scope::These(parts) => parts,
         };
+        let (origins, mut paths) = by_origin(parts);
         let mut turns = Turns::new(origins, &self.engine.monitor);
         loop {
             let next = tokio::select! {
@@ -233,7 +304,10 @@ impl Scans {
                 next = turns.next() => next,
             };
             let Some(origin) = next else { break };
+            let paths = paths.remove(&origin).flatten();
             let began = self.clock.now();
+            let part = paths.is_some();
+            let options = PassOptions { paths, reread: full, confirmed: confirm };
             self.engine.events.publish(EventKind::SyncStarted { origin: origin.clone() });
             let result = match self.engine.scanner.scan_with(&origin, &options, &self.cancel).await {
                 Ok(report) => result_of(&report),
@@ -249,7 +323,10 @@ impl Scans {
             log(&origin, &result);
             self.engine.events.publish(outcome(&origin, &result));
             let mut orders = self.orders.lock();
-            orders.results.insert(origin.to_string(), result.clone());
+            // What a part was like says nothing of the whole, unless something is wrong.
+            if !part || result.held_back.is_some() || result.error.is_some() {
+                orders.results.insert(origin.to_string(), result.clone());
+            }
             if let Some(order) = orders.all.get_mut(&number) {
                 order.results.insert(origin.to_string(), result);
             }
@@ -261,6 +338,48 @@ impl Scans {
             order.done = true;
         }
     }
+}
+
+impl Order {
+    /// Tells whether it covers a part, which it may take up for the purpose.
+    fn covers(&mut self, part: &Part) -> bool {
+        let parts = match &mut self.scope {
+            Scope::All => return true,
+            Scope::These(parts) => parts,
+        };
+        let Some(mine) = parts.iter_mut().find(|mine| mine.origin == part.origin) else { return false };
+        match (&mut mine.paths, &part.paths) {
+            (None, _) => true,
+            (paths, None) if self.by_itself => {
+                *paths = None;
+                true
+            }
+            (Some(mine), Some(more)) if self.by_itself => {
+                mine.extend(more.iter().cloned());
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Takes the parts of each origin together: the origins in their order, and the paths of each, all when `None`.
+fn by_origin(parts: Vec<Part>) -> (Vec<OriginId>, BTreeMap<OriginId, Option<Vec<OriginPath>>>) {
+    let mut origins = Vec::new();
+    let mut paths: BTreeMap<OriginId, Option<Vec<OriginPath>>> = BTreeMap::new();
+    for part in parts {
+        match paths.entry(part.origin.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(part.paths);
+                origins.push(part.origin);
+            }
+            Entry::Occupied(mut place) => match (place.get_mut(), part.paths) {
+                (Some(some), Some(more)) => some.extend(more),
+                (all, _) => *all = None,
+            },
+        }
+    }
+    (origins, paths)
 }
 
 /// The scanner itself logs a pass that went well.

@@ -18,14 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::FS_NAME;
 use super::origins;
-use super::scans::{Scans, chain};
+use super::scans::{Part, Scans, chain};
+use super::watches::Watches;
 use crate::cache::jobs::CacheJobs;
 use crate::config::{Config, Flags};
 use crate::control::Controlled;
 use crate::control::api::cache::{CacheAnswer, CacheRequest};
 use crate::control::api::{
     CacheStatus, CheckOrder, Explanation, Health, MountPhase, OriginStatus, ProblemFile, ScanJob, ScanOrder,
-    Status, Stopping, Task, Totals,
+    Status, Stopping, Task, Totals, Trash, TrashOrder,
 };
 use crate::env::Env;
 use crate::log::LogControl;
@@ -73,6 +74,7 @@ pub(super) struct Daemon {
     pub(super) supervisor: TaskSupervisor,
     pub(super) log: LogControl,
     pub(super) scans: Arc<Scans>,
+    pub(super) watches: Arc<Watches>,
     pub(super) notices: Mutex<Vec<String>>,
     /// Cancelled by a request to stop.
     pub(super) stop: CancellationToken,
@@ -107,6 +109,7 @@ impl Daemon {
             log: setup.log,
             scans: Arc::new(scans),
             cache_jobs: Arc::default(),
+            watches: Arc::default(),
             notices: Mutex::new(setup.notices),
             stop: CancellationToken::new(),
             closing: CancellationToken::new(),
@@ -164,6 +167,7 @@ impl Daemon {
                 latency_us: done.and_then(|done| done.average_us),
                 failures: condition.failures,
                 checked_s: condition.checked.map(|at| now.since(at).as_secs()),
+                watch: self.watches.state(origin.id()),
             }
         };
         config.origins.iter().map(status).collect()
@@ -201,14 +205,29 @@ impl Daemon {
         self.supervisor.report().into_iter().map(task).collect()
     }
 
-    /// Finds the origin that a request names by id, directory or address.
-    pub(super) fn origin_named(&self, name: &str) -> Result<OriginId, String> {
+    /// Finds what a request to scan names.
+    async fn scan_targets(&self, names: Vec<String>) -> Result<Vec<Part>, String> {
+        let (config, db) = (self.config(), self.engine.db.clone());
+        let mountpoint = self.mountpoint.clone();
+        let find = move || {
+            let mut parts = Vec::new();
+            for name in names {
+                match crate::targets::find(&config, Some(&mountpoint), &*db, &name)? {
+                    Ok(found) => parts.extend(found),
+                    Err(unknown) => return Ok(Err(unknown)),
+                }
+            }
+            Ok(Ok(parts))
+        };
+        blocking(find).await?
+    }
+
+    /// Returns the directories to be watched: those of this machine, unless the user wants none watched.
+    pub(super) fn watched_roots(&self) -> Vec<(OriginId, PathBuf)> {
         let config = self.config();
-        let found = config.origins.iter().find(|origin| origin.is_named(name));
-        found.map(|origin| origin.id().clone()).ok_or_else(|| {
-            let ids: Vec<&str> = config.origins.iter().map(|origin| origin.id().as_str()).collect();
-            format!("there is no origin '{name}'; there are: {}", ids.join(", "))
-        })
+        let watchable = |id: &OriginId| self.engine.registry.get(id).is_some_and(|o| o.caps().watchable);
+        let named = config.origins.iter().filter(|origin| config.watch && watchable(origin.id()));
+        named.filter_map(|origin| Some((origin.id().clone(), origin.path()?.to_owned()))).collect()
     }
 }
 
@@ -337,19 +356,16 @@ impl Controlled for Daemon {
         if self.phase() == MountPhase::Stopping {
             return Err("the mount is being unmounted".into());
         }
-        let origins: Result<Vec<OriginId>, String> =
-            order.origins.iter().map(|name| self.origin_named(name)).collect();
-        let number = if order.confirm {
-            self.scans.order_confirmed(origins?, order.full)
-        } else {
-            self.scans.order(origins?, order.full)
-        };
+        let named = !order.origins.is_empty();
+        let parts = self.scan_targets(order.origins).await?;
+        // All origins are not accepted in one go.
+        let number = self.scans.order_parts(named.then_some(parts), order.full, order.confirm && named);
         self.scans.job(number).ok_or_else(|| "the order was lost".to_owned())
     }
 
     async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, String> {
         let named: Result<Vec<OriginId>, String> =
-            order.origins.iter().map(|name| self.origin_named(name)).collect();
+            order.origins.iter().map(|name| crate::targets::origin(&self.config(), name)).collect();
         let named = named?;
         let monitor = &self.engine.monitor;
         if named.is_empty() {
@@ -365,6 +381,10 @@ impl Controlled for Daemon {
 
     async fn job(&self, job: u64) -> Option<ScanJob> {
         self.scans.job(job)
+    }
+
+    async fn trash(&self, order: TrashOrder) -> Result<Trash, String> {
+        super::trash::carry_out(&self.engine.scanner, &self.config(), order, &*self.engine.clock).await
     }
 
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String> {

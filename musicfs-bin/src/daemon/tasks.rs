@@ -13,6 +13,8 @@ use crate::{control, notify};
 
 /// Names of the tasks.
 pub(super) const SCAN_TASK: &str = "scan";
+/// Sees what changes in directories of this machine.
+pub(super) const WATCH_TASK: &str = "watch";
 pub(super) const ORIGINS_TASK: &str = "origins";
 /// Tells how the origins are, and has them scanned when they are back.
 pub(super) const ORIGIN_NEWS_TASK: &str = "origin-news";
@@ -69,6 +71,7 @@ impl Daemon {
                             engine.scanner.refresh(file).await;
                         }
                     });
+                    daemon.watches.retry_now(id);
                     if was_lost || daemon.scans.last_error(id).is_some() {
                         daemon.scans.order(vec![id.clone()], false);
                     }
@@ -81,6 +84,21 @@ impl Daemon {
     pub(super) fn spawn_scans(self: &Arc<Self>) {
         let scans = self.scans.clone();
         self.supervisor.spawn_critical(SCAN_TASK, move || scans.clone().run());
+    }
+
+    pub(super) fn spawn_watches(self: &Arc<Self>) {
+        let daemon = self.clone();
+        self.supervisor.spawn_critical(WATCH_TASK, move || {
+            let daemon = daemon.clone();
+            let roots = {
+                let daemon = daemon.clone();
+                move || daemon.watched_roots()
+            };
+            async move {
+                let (clock, scans) = (daemon.engine.clock.clone(), daemon.scans.clone());
+                daemon.watches.clone().run(roots, clock, scans, daemon.cancel.clone()).await;
+            }
+        });
     }
 
     pub(super) fn spawn_progress(self: &Arc<Self>, mut progress: Progress) {

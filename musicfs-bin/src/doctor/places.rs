@@ -4,13 +4,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use musicfs_fuse::{MountState, Os, clear_dead_mount, clear_handles};
+use musicfs_sync::WatchState;
 use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
 use crate::config::{Config, NamedOrigin, keys};
 use crate::context::{Context, small_runtime};
 use crate::control;
-use crate::control::api::{OriginState, OriginStatus};
+use crate::control::api::{OriginState, OriginStatus, Status};
 use crate::daemon::{FS_NAME, chain};
 use crate::look::{self, Look};
 use crate::mounts::Known;
@@ -158,10 +159,24 @@ fn alive(known: &Known) -> Finding {
     let wrong: Vec<String> = status.origins.iter().filter_map(wrong).collect();
     let message = format!("{shown} is alive and {}", status.state.as_str());
     if wrong.is_empty() {
-        return Finding::ok("mounts", message);
+        return watching(&status, message);
     }
     let advice = "look at those servers and disks; what is cached stays readable";
     Finding::warn("mounts", format!("{message}\n{}", wrong.join("\n")), advice)
+}
+
+/// Says whether a living mount sees all that changes.
+fn watching(status: &Status, message: String) -> Finding {
+    let few = status.origins.iter().filter(|origin| matches!(origin.watch, Some(WatchState::Partly { .. })));
+    let few: Vec<&str> = few.map(|origin| origin.id.as_str()).collect();
+    if few.is_empty() {
+        return Finding::ok("mounts", message);
+    }
+    Finding::warn(
+        "mounts",
+        format!("{message}; not all directories of {} can be watched, they are polled", few.join(", ")),
+        "as root: sysctl fs.inotify.max_user_watches=1048576",
+    )
 }
 
 /// Checks that the origins answer, each within a limit.

@@ -162,8 +162,16 @@ impl Inner {
 
     async fn save(&self, plan: &ReadPlan, manifest: ChunkManifest) {
         let (db, at) = (self.db.clone(), self.clock.unix());
-        let op = Op::PutManifest { id: plan.file(), version: plan.version().clone(), manifest };
-        let saved = blocking(move || db.apply(&Batch { at, ops: vec![op] })).await;
+        let (id, version) = (plan.file(), plan.version().clone());
+        let saved = blocking(move || {
+            // What is cached of a newer version is not to be lost for the sake of one that is gone.
+            if db.file(id)?.is_none_or(|file| !file.version.is_same(&version)) {
+                return Ok(());
+            }
+            let op = Op::PutManifest { id, version, manifest };
+            db.apply(&Batch { at, ops: vec![op] }).map(drop)
+        })
+        .await;
         if let Err(error) = saved {
             warn!(file = %plan.file(), error = &error as &dyn std::error::Error, "what is cached could not be recorded");
         }

@@ -81,7 +81,10 @@ pub(super) fn chunk(
             match without_reading(&*origin, item) {
                 Ok(done) => done,
                 Err((id, listed, entry)) => {
-                    let read = tags::parse_origin(&*origin, &entry.path, &entry.version).await;
+                    let read = match listed {
+                        Listed::New => tags::parse_origin(&*origin, &entry.path, &entry.version).await,
+                        Listed::Changed => tags::parse_changed(&*origin, &entry.path, &entry.version).await,
+                    };
                     let read = read.map(|parsed| (entry.version.clone(), parsed));
                     record(&*origin, id, listed, entry, read)
                 }
@@ -103,7 +106,7 @@ pub(super) async fn one(origin: Arc<dyn Origin>, id: FileId, entry: OriginEntry)
         })
         .await;
     }
-    let read = tags::parse_origin(&*origin, &entry.path, &entry.version).await;
+    let read = tags::parse_changed(&*origin, &entry.path, &entry.version).await;
     let read = read.map(|parsed| (entry.version.clone(), parsed));
     Ok(record(&*origin, id, Listed::Changed, entry, read))
 }

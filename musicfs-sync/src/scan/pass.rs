@@ -26,7 +26,7 @@ use super::{PassOptions, ScanError, ScanPhase, ScanReport, Scanner, blocking};
 use crate::arrange::{self, FolderTrack};
 use crate::library::{Identity, Library};
 use listing::Listing;
-pub(crate) use listing::without_nested;
+pub(super) use listing::few_paths;
 use sidecars::{Folders, Orphans};
 
 /// How long a parsed file may wait for its batch to fill: found files are to be seen within a second.
@@ -365,7 +365,14 @@ impl Pass<'_> {
                 }
                 Done::File(file, listed) => {
                     parsed += u64::from(file.kind != FileKind::Sidecar);
+                    let cached = match listed {
+                        Listed::Changed => self.scanner.still_cached(&*self.origin, &file).await?,
+                        Listed::New => None,
+                    };
                     self.take_file(file, listed)?;
+                    if let Some(op) = cached {
+                        self.writer()?.push(op);
+                    }
                 }
             }
         }

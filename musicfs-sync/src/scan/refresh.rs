@@ -23,15 +23,17 @@ pub(super) async fn run(scanner: &Scanner, id: FileId) -> Result<Refreshed, Scan
     let mut row = if file.kind == FileKind::Sidecar {
         Box::new(FileMeta { version: entry.version, state: FileState::Present, ..file })
     } else {
-        match parse::one(origin, id, entry).await? {
+        match parse::one(origin.clone(), id, entry).await? {
             Done::File(row, _) => row,
             _ => return Ok(Refreshed::Unknown),
         }
     };
     row.id = id;
+    let cached = scanner.still_cached(&*origin, &row).await?;
     blocking(move || {
         let mut writer = Writer::load(parts)?;
         writer.put(row);
+        cached.into_iter().for_each(|op| writer.push(op));
         writer.flush()?;
         Ok(Refreshed::Updated)
     })

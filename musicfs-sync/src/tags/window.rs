@@ -19,7 +19,9 @@ use musicfs_core::ByteRange;
 use super::ParseError;
 
 /// Bytes fetched at once from an origin, at least: a round trip costs more than they do.
-pub(super) const REMOTE_BLOCK: u64 = 64 * 1024;
+const REMOTE_BLOCK: u64 = 64 * 1024;
+/// Bytes fetched at once of a file that is known: with what else is looked at after a change of tags, less than 64 KiB.
+const FRUGAL_BLOCK: u64 = 16 * 1024;
 /// Bytes read at once from a local file, at least: the head of most FLAC files without a picture.
 const LOCAL_BLOCK: u64 = 16 * 1024;
 /// Most blocks fetched at once, reached by doubling while misses follow on each other.
@@ -93,6 +95,16 @@ impl<'f> Window<'f> {
     /// Opens a window on a file of `len` bytes that the caller fetches from.
     pub(super) fn remote(len: u64) -> Self {
         Self::new(len, None, REMOTE_BLOCK)
+    }
+
+    /// As [`Window::remote`], with smaller fetches.
+    pub(super) fn remote_frugal(len: u64) -> Self {
+        Self::new(len, None, FRUGAL_BLOCK)
+    }
+
+    /// Returns how much is fetched at once, at least.
+    pub(super) fn block(&self) -> u64 {
+        self.block
     }
 
     fn new(len: u64, file: Option<&'f File>, block: u64) -> Self {

@@ -55,6 +55,7 @@ impl Pass<'_> {
                 Ok(whole)
             })
             .await?;
+        self.report.unsettled = !whole;
         self.finish(whole).await
     }
 

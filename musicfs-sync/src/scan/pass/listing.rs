@@ -48,7 +48,7 @@ async fn part(origin: Arc<dyn Origin>, path: OriginPath) -> ScanStream {
 }
 
 /// Drops what is below another of the paths.
-pub(crate) fn without_nested(mut paths: Vec<OriginPath>) -> Vec<OriginPath> {
+fn without_nested(mut paths: Vec<OriginPath>) -> Vec<OriginPath> {
     paths.sort_by(|a, b| a.components().cmp(b.components()));
     let mut kept: Vec<OriginPath> = Vec::with_capacity(paths.len());
     for path in paths {
@@ -58,6 +58,19 @@ pub(crate) fn without_nested(mut paths: Vec<OriginPath>) -> Vec<OriginPath> {
         }
     }
     kept
+}
+
+/// Names at most `most` paths that cover all of these, by the folders above where there are more.
+pub(in crate::scan) fn few_paths(paths: Vec<OriginPath>, most: usize) -> Vec<OriginPath> {
+    let mut paths = without_nested(paths);
+    while paths.len() > most {
+        // The deepest first: what is near the root covers much.
+        let depth = |path: &OriginPath| path.components().count();
+        let deepest = paths.iter().map(depth).max().unwrap_or_default();
+        let up = |path: OriginPath| if depth(&path) == deepest { path.parent() } else { path };
+        paths = without_nested(paths.into_iter().map(up).collect());
+    }
+    paths
 }
 
 #[cfg(test)]
@@ -70,5 +83,15 @@ mod tests {
         let kept = without_nested(paths.map(|p| OriginPath::new(p).unwrap()).into());
         let kept: Vec<_> = kept.iter().map(ToString::to_string).collect();
         assert_eq!(kept, ["a", "a b", "b", "b2"]);
+    }
+
+    #[test]
+    fn many_paths_are_covered_by_the_folders_above_the_deepest() {
+        let paths = ["a/b/1", "a/b/2", "a/c/3", "d"].map(|p| OriginPath::new(p).unwrap());
+        let few = |most| few_paths(paths.to_vec(), most).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(few(4), ["a/b/1", "a/b/2", "a/c/3", "d"]);
+        assert_eq!(few(3), ["a/b", "a/c", "d"]);
+        assert_eq!(few(2), ["a", "d"]);
+        assert_eq!(few(1), [""]);
     }
 }

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use musicfs_core::{FileId, FileKind, FileQuery, FileState, Op, OriginId, OriginPath};
 
 use crate::arrange::{self, MusicFolders};
-use crate::scan::ScanError;
 use crate::scan::writer::Writer;
+use crate::scan::{ScanError, few_paths};
 
 /// More changed folders than this are not compared one by one with those that might follow them.
 const MANY_FOLDERS: usize = 1_000;
-/// So many files around a changed folder are looked at by a pass over that folder alone.
-const NEARBY: usize = 5_000;
+/// So many files around changed folders are looked at by a pass over those folders alone.
+const NEARBY: usize = 20_000;
+/// So many folders above them at most.
+const FEW_TOPS: usize = 16;
 
 /// A folder with sidecars and without music.
 pub(super) struct Orphans {
@@ -77,11 +79,12 @@ impl Folders {
     /// As [`Folders::settle`], after a pass that saw only some folders: what is around them is looked up. Tells
     /// whether all that may go by them was.
     pub(super) fn settle_part(mut self, writer: &mut Writer, origin: &OriginId) -> Result<bool, ScanError> {
-        let mut whole = true;
         let folders = self.resettle.clone();
         self.ask(writer, origin)?;
-        for folder in &folders {
-            whole &= self.look_around(writer, origin, folder)?;
+        let tops: Vec<OriginPath> = folders.iter().map(OriginPath::parent).collect();
+        let mut whole = folders.len() <= MANY_FOLDERS;
+        for top in few_paths(tops, FEW_TOPS) {
+            whole &= self.look_around(writer, origin, &top, &folders)?;
         }
         let mut done = HashSet::new();
         for orphans in self.orphans.iter().filter(|orphans| done.insert(orphans.folder.clone())) {
@@ -90,13 +93,14 @@ impl Folders {
         Ok(whole)
     }
 
+    /// Looks up what is below the folder `top`, for the changed `folders` there are, and the folders above it.
     fn look_around(
         &mut self,
         writer: &mut Writer,
         origin: &OriginId,
-        folder: &OriginPath,
+        top: &OriginPath,
+        folders: &BTreeSet<OriginPath>,
     ) -> Result<bool, ScanError> {
-        let top = folder.parent();
         let near = writer.files(&FileQuery::Under(origin.clone(), top.clone()), NEARBY)?;
         let mut found: BTreeMap<OriginPath, (bool, Vec<(FileId, OriginPath)>)> = BTreeMap::new();
         for file in near.files.into_iter().filter(|file| file.state == FileState::Present) {
@@ -108,14 +112,15 @@ impl Folders {
             }
         }
         for (at, (music, sidecars)) in found {
+            let related = |folder: &OriginPath| at.is_within(folder) || folder.is_within(&at);
             if music {
                 self.music.insert_unknown(at);
-            } else if !sidecars.is_empty() && (at.is_within(folder) || folder.is_within(&at)) {
+            } else if !sidecars.is_empty() && folders.iter().any(related) {
                 self.orphans.push(Orphans { folder: at, sidecars, changed: true });
             }
         }
         let mut whole = near.next.is_none();
-        let mut above = top;
+        let mut above = top.clone();
         while !above.is_root() {
             above = above.parent();
             let (tracks, sidecars) = writer.folder(origin, &above)?;

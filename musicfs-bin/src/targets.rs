@@ -1,0 +1,98 @@
+//! What a name on the command line means: an origin, or a part of one.
+//!
+//! Nothing here touches a mount or an origin: what the mount shows is looked up in the catalogue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use musicfs_core::{Cookie, FileId, Ino, MetaDb, MetaError, NodeKind, OriginId, OriginPath, ROOT_INODE};
+
+use crate::config::{Config, NamedOrigin};
+use crate::daemon::Part;
+use crate::explain;
+
+/// Entries of a directory fetched at once.
+const PAGE: usize = 1_000;
+
+/// Finds an origin by its id, directory or address.
+pub(crate) fn origin(config: &Config, name: &str) -> Result<OriginId, String> {
+    let found = config.origins.iter().find(|origin| origin.is_named(name));
+    found.map(|origin| origin.id().clone()).ok_or_else(|| unknown(config, "origin", name))
+}
+
+fn unknown(config: &Config, what: &str, name: &str) -> String {
+    let ids: Vec<&str> = config.origins.iter().map(|origin| origin.id().as_str()).collect();
+    format!("there is no {what} '{name}'; there are: {}", ids.join(", "))
+}
+
+/// Finds what `name` means: an origin; a path in an origin's directory or below its address; a path in the mount, which
+/// is all files shown there; or `ORIGIN:PATH`. What cannot be found is said in words. Blocks as the catalogue does.
+pub(crate) fn find(
+    config: &Config,
+    mountpoint: Option<&Path>,
+    db: &dyn MetaDb,
+    name: &str,
+) -> Result<Result<Vec<Part>, String>, MetaError> {
+    if let Some(origin) = config.origins.iter().find(|origin| origin.is_named(name)) {
+        return Ok(Ok(vec![Part { origin: origin.id().clone(), paths: None }]));
+    }
+    if let Some(rest) = mountpoint.and_then(|point| Path::new(name).strip_prefix(point).ok()) {
+        let shown = shown_at(db, rest.as_os_str().as_encoded_bytes())?;
+        return Ok(shown.ok_or_else(|| format!("nothing is at {name}")));
+    }
+    let of = |origin: &NamedOrigin| Some((origin.id().clone(), below(origin, name)?));
+    let Some((origin, path)) = config.origins.iter().find_map(of) else {
+        return Ok(Err(unknown(config, "origin or path", name)));
+    };
+    Ok(match OriginPath::new(path.trim_matches('/')) {
+        Ok(path) if path.is_root() => Ok(vec![Part { origin, paths: None }]),
+        Ok(path) => Ok(vec![Part { origin, paths: Some(vec![path]) }]),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// Returns the rest of a name that begins with an origin's directory, address or id.
+fn below<'a>(origin: &NamedOrigin, name: &'a str) -> Option<&'a str> {
+    let in_folder = |folder: &Path| Path::new(name).strip_prefix(folder).ok()?.to_str();
+    let in_place = || name.strip_prefix(&origin.place())?.strip_prefix('/');
+    let by_id = || name.strip_prefix(origin.id().as_str())?.strip_prefix(':');
+    let real = || in_folder(&origin.real_path()?);
+    origin.path().and_then(in_folder).or_else(real).or_else(in_place).or_else(by_id)
+}
+
+/// Returns where the files come from that are shown at a path of the tree.
+fn shown_at(db: &dyn MetaDb, path: &[u8]) -> Result<Option<Vec<Part>>, MetaError> {
+    let Some(node) = explain::find(db, path)? else { return Ok(None) };
+    let mut paths: BTreeMap<OriginId, BTreeSet<OriginPath>> = BTreeMap::new();
+    let mut add = |id: FileId| -> Result<(), MetaError> {
+        for file in db.copies(id)? {
+            paths.entry(file.origin).or_default().insert(file.path);
+        }
+        Ok(())
+    };
+    let mut todo: Vec<Ino> = Vec::new();
+    match node.ino.file_id() {
+        Some(id) => add(id)?,
+        None => todo.push(node.ino),
+    }
+    while let Some(dir) = todo.pop() {
+        let mut after = Cookie(0);
+        loop {
+            let page = db.list(dir, after, PAGE)?;
+            let Some(last) = page.last() else { break };
+            after = last.cookie;
+            for node in &page {
+                match (node.kind, node.ino.file_id()) {
+                    (NodeKind::File, Some(id)) => add(id)?,
+                    _ => todo.push(node.ino),
+                }
+            }
+        }
+    }
+    let whole = node.ino == ROOT_INODE;
+    let part = |(origin, paths): (OriginId, BTreeSet<OriginPath>)| Part {
+        origin,
+        paths: (!whole).then(|| paths.into_iter().collect()),
+    };
+    Ok(Some(paths.into_iter().map(part).collect()))
+}

@@ -1,0 +1,146 @@
+//! Disks of this machine that are unmounted, exchanged, or may not be read: nothing in the library is lost by it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use musicfs_test_utils::eventually_blocking;
+use musicfs_test_utils::library::{Sample, Track, write_track};
+use musicfs_tests::files;
+use musicfs_tests::home::Home;
+use musicfs_tests::mount::Mount;
+use nix::mount::{MntFlags, MsFlags, mount as system_mount, umount2};
+use serde_json::Value;
+
+use crate::demo;
+
+/// A place where disks are mounted.
+struct Slot(PathBuf);
+
+impl Slot {
+    /// Mounts what is in `disk`, as it is.
+    fn insert(&self, disk: &Path) {
+        system_mount(Some(disk), &self.0, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    }
+
+    fn eject(&self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Nothing need be mounted there.
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+fn scan(home: &Home, mount: &Mount<'_>) -> (Option<i32>, Value) {
+    let ran = home.run(["scan".into(), "--json".into(), "--mount".into(), mount.at()]);
+    let results: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let result = results.as_object().unwrap().values().next().unwrap().clone();
+    (ran.status.code(), result)
+}
+
+#[test]
+fn disk_that_is_unmounted_or_exchanged_loses_nothing() {
+    for home in [Home::new(), Home::new().watching()] {
+        let (disk, other) = (demo(), tempfile::tempdir().unwrap());
+        write_track(other.path(), "x.flac", &Track::new(Sample::Flac).title("X")).unwrap();
+        let slot = Slot(home.folder("disk"));
+        fs::create_dir(&slot.0).unwrap();
+        slot.insert(disk.path());
+        let mount = home.mount(&slot.0);
+        let all = files::files(&mount.at());
+        // What is left is the empty directory that it was mounted on; then another disk is there.
+        for exchanged in [false, true] {
+            slot.eject();
+            if exchanged {
+                slot.insert(other.path());
+            }
+            let (code, result) = scan(&home, &mount);
+            assert_eq!(code, Some(3), "{result}");
+            assert!(result["needs_confirmation"] == true && result["missing"] == 0, "{result}");
+            assert!(result["held_back"].as_str().unwrap().contains("another storage"), "{result}");
+            assert_eq!(files::files(&mount.at()), all);
+            if exchanged {
+                slot.eject();
+            }
+            slot.insert(disk.path());
+            let (code, result) = scan(&home, &mount);
+            assert_eq!((code, &result["unchanged"]), (Some(0), &Value::from(all.len())), "{result}");
+            assert_eq!(files::files(&mount.at()), all);
+        }
+        assert_eq!(mount.status()["totals"]["missing"], 0);
+        mount.unmount();
+    }
+}
+
+#[test]
+fn what_may_not_be_read_any_more_is_not_gone() {
+    if !nix::unistd::geteuid().is_root() {
+        // Who is not root reads as the user that the test would otherwise become.
+        return forbidden(&Home::new());
+    }
+    forbidden(&Home::of_user(65_534));
+}
+
+fn forbidden(home: &Home) {
+    let music = demo();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(music.path(), 0o755);
+    let origin = music.path().to_str().unwrap();
+    let scan = || -> (Option<i32>, Value) {
+        let ran = home.run(["scan", "--json", "--origin", origin]);
+        let results: Value = serde_json::from_slice(&ran.stdout).unwrap();
+        let result = results.as_object().unwrap().values().next().unwrap().clone();
+        (ran.status.code(), result)
+    };
+    let listed = scan().1["listed"].as_u64().unwrap();
+    assert_eq!(listed, 41);
+    let folders: Vec<PathBuf> =
+        fs::read_dir(music.path()).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    for folder in &folders {
+        mode(folder, 0);
+    }
+    let (code, result) = scan();
+    assert!(code == Some(0) || code == Some(3), "{code:?} {result}");
+    assert!(result["missing"] == 0 && result["listed"].as_u64() < Some(listed), "{result}");
+    mode(music.path(), 0);
+    let (code, result) = scan();
+    assert!(code == Some(1) && result["error"].as_str().unwrap().contains("denied"), "{result}");
+    mode(music.path(), 0o755);
+    folders.iter().for_each(|folder| mode(folder, 0o755));
+    let (code, result) = scan();
+    assert_eq!((code, &result["unchanged"]), (Some(0), &Value::from(listed)), "{result}");
+}
+
+#[test]
+fn folder_that_goes_while_it_is_watched_is_kept_when_it_is_most_of_all() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    for n in 0..80 {
+        let track =
+            Track::new(Sample::Mp3Vbr).artist("A").album(format!("L{}", n / 8)).title(format!("T{n}"));
+        write_track(music.path(), format!("all/{}/{n}.mp3", n / 8), &track.track(n % 8 + 1, 8)).unwrap();
+    }
+    write_track(music.path(), "one.mp3", &Track::new(Sample::Mp3Vbr).title("One")).unwrap();
+    let mount = home.mount(music.path());
+    eventually_blocking("the origin to be watched", || {
+        mount.status()["origins"][0]["watch"]["how"] == "watching"
+            && mount.status()["scan"]["phase"] == "idle"
+    });
+    let all = files::files(&mount.at());
+    let held = || {
+        let last = mount.status()["scan"]["last"].clone();
+        last.as_object().unwrap().values().all(|last| last["needs_confirmation"] == true)
+    };
+    let aside = tempfile::tempdir_in(music.path().parent().unwrap()).unwrap();
+    fs::rename(music.path().join("all"), aside.path().join("all")).unwrap();
+    eventually_blocking("the brake", held);
+    assert_eq!(files::files(&mount.at()), all);
+    fs::rename(aside.path().join("all"), music.path().join("all")).unwrap();
+    eventually_blocking("the brake to be let go", || !held());
+    assert_eq!(files::files(&mount.at()), all);
+    assert_eq!(mount.status()["totals"]["missing"], 0);
+    mount.unmount();
+}

@@ -1,0 +1,50 @@
+//! Files that are gone from their origin: listed, shown again, forgotten.
+
+use std::fs;
+
+use musicfs_test_utils::library::{Sample, Track, write_track};
+use musicfs_tests::files;
+use musicfs_tests::home::Home;
+use serde_json::Value;
+
+#[test]
+fn missing_files_are_listed_filtered_and_purged() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new());
+    for n in 1..=4 {
+        let track = Track::new(Sample::Flac).artist("A").album("L").title(format!("T{n}")).track(n, 4);
+        write_track(music.path(), format!("{}/{n}.flac", if n < 3 { "x" } else { "y" }), &track).unwrap();
+    }
+    let mount = home.mount(music.path());
+    let trash = |args: &[&str]| -> Vec<String> {
+        let mut all = vec!["trash", args[0], "--json"];
+        all.extend(&args[1..]);
+        let answer: Value = serde_json::from_str(&home.succeed(all)).unwrap();
+        assert_eq!(answer["waits"], false);
+        let paths = answer["files"].as_array().unwrap().iter();
+        paths.map(|file| file["path"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(trash(&["list"]), [""; 0]);
+    for n in ["x/1", "x/2", "y/3"] {
+        fs::remove_file(music.path().join(format!("{n}.flac"))).unwrap();
+    }
+    assert_eq!(mount.rescan(&[])["missing"], 3);
+    assert_eq!(files::files(&mount.at()).len(), 1);
+    assert_eq!(trash(&["list"]), ["x/1.flac", "x/2.flac", "y/3.flac"]);
+    assert_eq!(trash(&["list", "--path", "x"]), ["x/1.flac", "x/2.flac"]);
+    assert_eq!(trash(&["list", "--older-than", "1h"]), [""; 0]);
+    assert_eq!(trash(&["list", "--newer-than", "1h", "--path", "y/3.flac"]), ["y/3.flac"]);
+    let origin = mount.status()["origins"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(trash(&["list", "--from", &origin]).len(), 3);
+    let wrong = home.run(["trash", "list", "--from", "nowhere"]);
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("'nowhere'"));
+    // A local file is in no cache: there is nothing to show.
+    assert_eq!(trash(&["restore"]), [""; 0]);
+    assert_eq!(home.run(["trash", "purge"]).status.code(), Some(2), "all, only when that is said");
+    assert_eq!(trash(&["purge", "--path", "x/1.flac"]), ["x/1.flac"]);
+    assert_eq!(trash(&["list"]), ["x/2.flac", "y/3.flac"]);
+    mount.unmount();
+    // Without a mount as well.
+    let origin = music.path().to_str().unwrap();
+    assert_eq!(trash(&["purge", "--origin", origin, "--all"]).len(), 2);
+    assert_eq!(trash(&["list", "--origin", origin]), [""; 0]);
+}

@@ -1,0 +1,161 @@
+//! Changes on an origin that are seen without anybody asking for a scan.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+
+use musicfs_test_utils::eventually_blocking;
+use musicfs_test_utils::library::{Sample, Track, write_track};
+use musicfs_tests::files;
+use musicfs_tests::home::Home;
+use musicfs_tests::mount::Mount;
+use tempfile::TempDir;
+
+/// Files that are added at once.
+const MANY: usize = 10_000;
+
+fn track(title: &str) -> Track {
+    Track::new(Sample::Mp3Vbr).artist("Anna").album("News").title(title).track(1, 1)
+}
+
+/// Mounts a library of one track, watched.
+fn watched<'a>(home: &'a Home, music: &TempDir) -> Mount<'a> {
+    write_track(music.path(), "old/first.mp3", &track("First")).unwrap();
+    let mount = home.mount(music.path());
+    eventually_blocking("the origin to be watched", || how(&mount) == "watching");
+    mount
+}
+
+fn how(mount: &Mount<'_>) -> String {
+    mount.status()["origins"][0]["watch"]["how"].as_str().unwrap_or_default().to_owned()
+}
+
+fn there(mount: &Mount<'_>, path: &str) -> bool {
+    mount.join(path).exists()
+}
+
+#[test]
+fn change_on_an_origin_is_seen_by_itself() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    let mount = watched(&home, &music);
+    let at = |name: &str| format!("Anna/News/01 - {name}.mp3");
+    // A file is copied.
+    write_track(music.path(), "new/one.mp3", &track("One")).unwrap();
+    eventually_blocking("the copied file", || there(&mount, &at("One")));
+    let inode = fs::metadata(mount.join(at("One"))).unwrap().ino();
+    // It gets other tags.
+    write_track(music.path(), "new/one.mp3", &track("Other")).unwrap();
+    eventually_blocking("the new title", || there(&mount, &at("Other")) && !there(&mount, &at("One")));
+    // It is renamed, then its folder.
+    fs::rename(music.path().join("new/one.mp3"), music.path().join("old/two.mp3")).unwrap();
+    let from = || files::attribute(&mount.join(at("Other")), "user.musicfs.path");
+    eventually_blocking("the new name", || from().as_deref() == Some("old/two.mp3"));
+    fs::rename(music.path().join("old"), music.path().join("moved")).unwrap();
+    eventually_blocking("the new folder", || from().as_deref() == Some("moved/two.mp3"));
+    assert_eq!(fs::metadata(mount.join(at("Other"))).unwrap().ino(), inode, "it is the same file");
+    assert_eq!(files::files(&mount.at()).len(), 2);
+    // It goes, and then all that is left.
+    fs::remove_file(music.path().join("moved/two.mp3")).unwrap();
+    eventually_blocking("the file to go", || !there(&mount, &at("Other")));
+    assert!(there(&mount, &at("First")));
+    fs::remove_dir_all(music.path().join("moved")).unwrap();
+    eventually_blocking("the folder to go", || files::files(&mount.at()).is_empty());
+    mount.unmount();
+}
+
+#[test]
+fn file_that_is_written_bit_by_bit_is_shown_as_it_ended() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    let mount = watched(&home, &music);
+    let bytes = track("Slow").to_bytes().unwrap();
+    let path = music.path().join("slow.mp3");
+    let mut file = fs::File::create(&path).unwrap();
+    for part in bytes.chunks(bytes.len() / 5 + 1) {
+        file.write_all(part).unwrap();
+        file.sync_all().unwrap();
+    }
+    drop(file);
+    let shown = mount.join("Anna/News/01 - Slow.mp3");
+    eventually_blocking("all of the file", || fs::read(&shown).is_ok_and(|read| read == bytes));
+    mount.unmount();
+}
+
+#[test]
+fn ten_thousand_files_added_at_once_are_all_listed() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    let mount = watched(&home, &music);
+    // One is made, and the others from it: only their numbers differ.
+    let number = |n: usize| format!("{n:05}").into_bytes();
+    let one = Track::new(Sample::Mp3Vbr).artist("Many").album("Album 00000").title("Title 00000");
+    let one = one.to_bytes().unwrap();
+    let places: Vec<usize> = (0..one.len() - 5).filter(|at| &one[*at..at + 5] == b"00000").collect();
+    // They appear while the folder is still being filled, as when a collection is copied.
+    for n in 0..MANY {
+        let mut bytes = one.clone();
+        let label = |at: usize| if bytes[..at].ends_with(b"Album ") { number(n / 20) } else { number(n) };
+        let labels: Vec<_> = places.iter().map(|at| (*at, label(*at))).collect();
+        labels.iter().for_each(|(at, label)| bytes[*at..at + 5].copy_from_slice(label));
+        bytes.extend(number(n));
+        let folder = music.path().join(format!("all/{:03}", n / 20));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("{n:05}.mp3")), bytes).unwrap();
+    }
+    let tracks = || mount.status()["totals"]["tracks"].as_u64().unwrap();
+    let mut before = tracks();
+    while before < MANY as u64 + 1 {
+        eventually_blocking("more to be listed", || tracks() > before);
+        before = tracks();
+    }
+    assert_eq!(files::files(&mount.join("Many")).len(), MANY);
+    mount.unmount();
+}
+
+#[test]
+fn origin_that_is_back_in_its_place_is_watched_again() {
+    let (dir, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    let music = dir.path().join("music");
+    write_track(&music, "first.mp3", &track("First")).unwrap();
+    let mount = home.mount(&music);
+    eventually_blocking("the origin to be watched", || how(&mount) == "watching");
+    fs::rename(&music, dir.path().join("away")).unwrap();
+    eventually_blocking("the loss to be said", || how(&mount) == "lost");
+    assert!(there(&mount, "Anna/News/01 - First.mp3"), "what cannot be seen is not gone");
+    fs::rename(dir.path().join("away"), &music).unwrap();
+    eventually_blocking("it to be watched again", || how(&mount) == "watching");
+    write_track(&music, "second.mp3", &track("Second")).unwrap();
+    eventually_blocking("a new file", || there(&mount, "Anna/News/01 - Second.mp3"));
+    mount.unmount();
+}
+
+#[test]
+fn part_of_an_origin_is_scanned_when_it_is_named() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new());
+    for name in ["a/one", "b/two", "c/three"] {
+        write_track(music.path(), format!("{name}.mp3"), &track(name)).unwrap();
+    }
+    let mount = home.mount(music.path());
+    for name in ["a/new1", "b/new2", "c/new3"] {
+        write_track(music.path(), format!("{name}.mp3"), &track(name)).unwrap();
+    }
+    let scan = |what: &str| {
+        let out = home.succeed(["scan".into(), "--json".into(), "--mount".into(), mount.at(), what.into()]);
+        let results: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let all = results.as_object().unwrap();
+        assert_eq!(all.len(), 1, "{out}");
+        (all.values().next().unwrap()["listed"].as_u64(), all.values().next().unwrap()["added"].as_u64())
+    };
+    let shown = |name: &str| there(&mount, &format!("Anna/News/01 - {name}.mp3"));
+    // In the origin's directory, as ORIGIN:PATH, a single file, and as the mount shows it.
+    assert_eq!(scan(music.path().join("a").to_str().unwrap()), (Some(2), Some(1)));
+    assert!(shown("a_new1") && !shown("b_new2") && !shown("c_new3"));
+    let origin = mount.status()["origins"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(scan(&format!("{origin}:b/new2.mp3")), (Some(1), Some(1)));
+    assert!(shown("b_new2") && !shown("c_new3"));
+    write_track(music.path(), "c/three.mp3", &track("third")).unwrap();
+    assert_eq!(scan(mount.join("Anna/News/01 - c_three.mp3").to_str().unwrap()), (Some(1), Some(0)));
+    assert!(shown("third") && !shown("c_three") && !shown("c_new3"));
+    let wrong = home.run(["scan".into(), "--mount".into(), mount.at(), "nowhere:x".into()]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("'nowhere:x'"));
+    mount.unmount();
+}

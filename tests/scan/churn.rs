@@ -1,0 +1,193 @@
+//! A library that changes in every way, again and again, while origins fail and passes are killed: in the end the tree
+//! is exactly what the origin holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use musicfs_core::{MetaDb, OriginErrorKind};
+use musicfs_sync::{PassOptions, TrashFilter};
+use musicfs_test_utils::eventually;
+
+use crate::shelf::{Shelf, tagged};
+
+/// Sequences of operations, each of which ends in a comparison.
+const SEQUENCES: u32 = 1_000;
+/// Most operations in a sequence.
+const LONGEST: u64 = 12;
+/// Most files: few enough for a loss of many to be a small number, which is believed.
+const MOST: usize = 24;
+
+/// A generator of numbers that are the same at each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+}
+
+/// What the origin holds: the audio and the title at each path.
+struct Model {
+    files: BTreeMap<String, (u32, u32)>,
+    last: u32,
+    random: Random,
+}
+
+impl Model {
+    fn any(&mut self) -> Option<String> {
+        let n = self.files.len() as u64;
+        (n > 0).then(|| self.random.below(n)).and_then(|n| self.files.keys().nth(n as usize).cloned())
+    }
+
+    fn free(&mut self) -> String {
+        self.last += 1;
+        format!("{}/{}/{}.mp3", self.random.below(3), self.random.below(3), self.last)
+    }
+
+    fn put(&mut self, shelf: &Shelf, path: String, audio: u32) {
+        self.last += 1;
+        shelf.origin.put(&path, tagged(audio, &title(self.last)));
+        self.files.insert(path, (audio, self.last));
+    }
+
+    fn add(&mut self, shelf: &Shelf) {
+        if self.files.len() < MOST {
+            let path = self.free();
+            self.put(shelf, path, self.last);
+        }
+    }
+
+    fn rename(&mut self, shelf: &Shelf, from: &str, to: String) {
+        if let Some(file) = self.files.remove(from) {
+            shelf.origin.rename(from, &to);
+            self.files.insert(to, file);
+        }
+    }
+
+    /// Does something of the user's, or of a storage's.
+    async fn step(&mut self, shelf: &mut Shelf) {
+        let what = self.random.below(12);
+        let any = self.any();
+        match (what, any) {
+            (0 | 1, _) | (_, None) => self.add(shelf),
+            (2, Some(path)) => {
+                let (audio, _) = self.files[&path];
+                self.put(shelf, path, audio);
+            }
+            (3, Some(path)) => {
+                let to = self.free();
+                self.rename(shelf, &path, to);
+            }
+            (4, Some(path)) => {
+                // A whole folder.
+                let (folder, _) = path.split_once('/').unwrap();
+                let all: Vec<String> =
+                    self.files.keys().filter(|p| p.starts_with(&format!("{folder}/"))).cloned().collect();
+                for path in all {
+                    let (_, rest) = path.split_once('/').unwrap();
+                    let to = format!("moved {}/{rest}", self.last);
+                    self.rename(shelf, &path, to);
+                }
+                self.last += 1;
+            }
+            (5, Some(path)) if self.files.len() > 1 => {
+                shelf.origin.remove(&path);
+                self.files.remove(&path);
+            }
+            (6, Some(path)) => {
+                self.last += 1;
+                self.put(shelf, path, self.last);
+            }
+            (7, _) => {
+                shelf.origin.take_down(OriginErrorKind::Unavailable);
+                assert!(shelf.pass(&PassOptions::default()).await.is_err());
+                shelf.origin.bring_up();
+            }
+            (8, _) => {
+                match self.random.below(2) {
+                    0 => shelf.origin.cut_listings(self.random.below(3) as usize),
+                    _ => shelf.origin.fail_listings(self.random.below(3) as usize, OriginErrorKind::TimedOut),
+                }
+                let missing = shelf.db.totals().unwrap().missing;
+                let _ = shelf.pass(&PassOptions::default()).await;
+                assert!(shelf.db.totals().unwrap().missing <= missing, "a cut listing took something away");
+                shelf.origin.heal_listings();
+            }
+            (9, _) => {
+                // Dropped wherever it is, as by a kill.
+                let polls = self.random.below(40);
+                let options = PassOptions { reread: self.random.below(4) == 0, ..PassOptions::default() };
+                tokio::select! {
+                    biased;
+                    _ = shelf.pass(&options) => {}
+                    () = after(polls) => {}
+                }
+                let killed = Arc::downgrade(&shelf.db);
+                shelf.restart();
+                // A batch that was under way ends by itself here, where the process lives on.
+                eventually("the killed pass to have ended", || killed.strong_count() == 0).await;
+            }
+            (10, _) => shelf.restart(),
+            (_, Some(_)) => drop(shelf.scan().await),
+        }
+    }
+
+    fn tree(&self) -> BTreeMap<String, String> {
+        let shown = |(path, (audio, named)): (&String, &(u32, u32))| {
+            let (album, track) = (audio / 10, audio % 10 + 1);
+            (format!("/Artist/Album {album}/{track:02} - {}.mp3", title(*named)), path.clone())
+        };
+        self.files.iter().map(shown).collect()
+    }
+}
+
+fn title(n: u32) -> String {
+    format!("Title {n:06}")
+}
+
+/// Lets other tasks run so many times.
+async fn after(polls: u64) {
+    for _ in 0..polls {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn thousand_random_sequences_end_in_exactly_what_the_origin_holds() {
+    let mut shelf = Shelf::new();
+    let mut model = Model { files: BTreeMap::new(), last: 0, random: Random(0x9e37_79b9_7f4a_7c15) };
+    model.add(&shelf);
+    for sequence in 0..SEQUENCES {
+        let state = model.random.0;
+        for _ in 0..=model.random.below(LONGEST) {
+            model.step(&mut shelf).await;
+            shelf.wait(Duration::from_secs(600));
+        }
+        let report = shelf.scan().await;
+        assert!(
+            report.complete && report.held_back.is_none(),
+            "sequence {sequence} from {state:#x}: {report:?}"
+        );
+        let shown: BTreeMap<String, String> = shelf
+            .tree()
+            .into_iter()
+            .map(|(path, ino)| (path, shelf.file(ino.file_id().unwrap()).path.to_string()))
+            .collect();
+        assert_eq!(shown, model.tree(), "sequence {sequence} from {state:#x}");
+        let again = shelf.scan().await;
+        assert_eq!((again.unchanged, again.listed), (model.files.len() as u64, model.files.len() as u64));
+        if sequence % 50 == 49 {
+            shelf.scanner.purge_trash(TrashFilter::default()).await.unwrap();
+        }
+    }
+    // Some weeks' worth of changes have left nothing behind but what there is.
+    let totals = shelf.db.totals().unwrap();
+    assert_eq!((totals.files, totals.missing), (model.files.len() as u64, 0));
+    shelf.db.checkpoint().unwrap();
+    let size = std::fs::metadata(shelf.dir.path().join("catalogue.db")).unwrap().len();
+    assert!(size < 4 << 20, "the catalogue of {} files has {size} bytes", totals.files);
+}
