@@ -187,7 +187,6 @@ impl Engine {
             config.remote_deadline,
         ));
         let search = Search::new(&search_dir(config), db.clone(), shared.clone());
-        let events = EventBus::new(clock.clone());
         let scanner = Scanner::new(
             db,
             stores.library.clone(),

@@ -135,7 +135,9 @@ impl Round<'_> {
         loop {
             let page = self.how.db.files(&FileQuery::All, after, PAGE)?;
             for file in &page.files {
-                if let Some(document) = self.index.fields.document(file) {
+                if let Some(document) = self.index.fields.document(file)
+                    && self.leads(file.id)?
+                {
                     self.index.add(document)?;
                     self.pending += 1;
                 }
@@ -167,8 +169,8 @@ impl Round<'_> {
             let touched: HashSet<FileId> = changes.iter().filter_map(touched).collect();
             for id in &touched {
                 match self.how.db.file(*id)? {
-                    Some(file) => self.index.index_file(&file)?,
-                    None => self.index.remove_file(*id)?,
+                    Some(file) if self.leads(*id)? => self.index.index_file(&file)?,
+                    _ => self.index.remove_file(*id)?,
                 }
             }
             self.pending += touched.len() as u64;
@@ -183,6 +185,11 @@ impl Round<'_> {
                 return Ok(true);
             }
         }
+    }
+
+    /// Tells whether a file has an entry of its own. Of copies, which share one, only that which leads is found.
+    fn leads(&self, id: FileId) -> Result<bool, SearchError> {
+        Ok(self.how.db.node(id.ino())?.is_some())
     }
 
     fn commit(&mut self, reached: &mut Reached) -> Result<(), SearchError> {

@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use musicfs_core::{
-    AudioMeta, Batch, FileId, FileMeta, MetaDb, Name, Op, Placement, Revision, Searcher, SystemClock,
-    UnixNanos, VirtualPath,
+    AudioIdentity, AudioMeta, Batch, FileId, FileMeta, MetaDb, Name, Op, Placement, Revision, Searcher,
+    SystemClock, UnixNanos, VirtualPath,
 };
 use musicfs_test_utils::{MemoryMetaDb, eventually, make_file_meta};
 use proptest::prelude::*;
@@ -119,6 +119,32 @@ fn word_as_it_is_comes_before_one_that_begins_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let (index, _db) = built(dir.path());
     assert_eq!(index.search("moon", 10).unwrap(), [id(2), id(4)]);
+}
+
+#[test]
+fn copies_of_a_track_are_found_once_as_the_one_that_leads() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, db) = built(dir.path());
+    let same = |n| {
+        let identity = Some(AudioIdentity::FlacMd5 { md5: [7; 16], samples: 1000 });
+        track(n, AudioMeta { identity, duration_ms: 5000, ..audio("Neu!", "Neu!", "Isi", "1972") })
+    };
+    let path = VirtualPath::new(vec![Name::new("Isi.flac").unwrap()]).unwrap();
+    for n in [21, 22] {
+        let place = Op::Place(Placement { id: id(n), path: path.clone(), prefer: 0 });
+        db.apply(&Batch { at: UnixNanos(0), ops: vec![Op::PutFile(Box::new(same(n))), place] }).unwrap();
+    }
+    assert_eq!(db.copies(id(21)).unwrap().len(), 2);
+    assert!(!catch_up(&index, &db).built, "the index agrees with the catalogue");
+    assert_eq!(found(&index, "isi"), [21]);
+    let other = tempfile::tempdir().unwrap();
+    let anew = SearchIndex::open(other.path()).unwrap();
+    assert!(catch_up(&anew, &db).built);
+    assert_eq!((found(&anew, "isi"), anew.count().unwrap()), (vec![21], db.totals().unwrap().tracks));
+    // The other takes its place when it goes.
+    db.apply(&Batch { at: UnixNanos(1), ops: vec![Op::Forget(id(21))] }).unwrap();
+    assert!(!catch_up(&index, &db).built);
+    assert_eq!(found(&index, "isi"), [22]);
 }
 
 #[test]
