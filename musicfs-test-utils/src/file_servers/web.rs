@@ -13,6 +13,11 @@ use super::process::{ServerProcess, find};
 const APACHE_MODULES: [&str; 3] =
     ["/usr/lib/apache2/modules", "/usr/lib64/httpd/modules", "/usr/lib/httpd/modules"];
 
+/// Runs Python's server with room for more than the five connections that it lets wait. Linux drops what comes beyond
+/// them only after the client was told that it is connected, whose request then fails by its deadline.
+const PYTHON: &str = "import runpy, socketserver; socketserver.TCPServer.request_queue_size = 128; \
+                      runpy.run_module('http.server', run_name='__main__')";
+
 /// A web server that shows a folder.
 #[derive(Debug)]
 pub struct WebServer {
@@ -90,7 +95,7 @@ impl WebServer {
         let dir = temp();
         let process = ServerProcess::start(&find("python3"), dir.path().join("log"), |port| {
             let folder = folder.display().to_string();
-            ["-m", "http.server", "--bind", "127.0.0.1", "--directory", &folder, &port.to_string()]
+            ["-c", PYTHON, "--bind", "127.0.0.1", "--directory", &folder, &port.to_string()]
                 .map(str::to_owned)
                 .to_vec()
         });
