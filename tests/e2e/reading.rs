@@ -1,8 +1,6 @@
 //! Bytes.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::fs;
 use std::sync::Barrier;
 use std::thread;
 
@@ -10,6 +8,7 @@ use musicfs_core::AudioMeta;
 use musicfs_test_utils::library::{bench_library, library_of_every_format, noise_flac};
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
+use musicfs_tests::windows::{assert_same_at_random, assert_same_mapped};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,44 +22,6 @@ fn library() -> TempDir {
         AudioMeta { title: Some("Long".into()), artists: vec!["Noise".into()], ..AudioMeta::default() };
     fs::write(dir.path().join("long.flac"), noise_flac(&audio, LARGE)).unwrap();
     dir
-}
-
-/// Numbers that look random and are the same each time.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit.max(1)
-    }
-}
-
-/// Reads windows all over the file, some across its end, and compares them.
-fn assert_same_at_random(seen: &Path, wanted: &[u8]) {
-    let file = File::open(seen).unwrap();
-    let mut numbers = Numbers(wanted.len() as u64);
-    for _ in 0..60 {
-        let offset = numbers.below(wanted.len() as u64 + 10_000);
-        let mut window = vec![0; 1 + numbers.below(300_000) as usize];
-        let mut got = 0;
-        while got < window.len() {
-            match file.read_at(&mut window[got..], offset + got as u64).unwrap() {
-                0 => break,
-                n => got += n,
-            }
-        }
-        let start = (offset as usize).min(wanted.len());
-        let end = (start + window.len()).min(wanted.len());
-        assert!(window[..got] == wanted[start..end], "{} differs at {offset}", seen.display());
-    }
-}
-
-#[expect(unsafe_code, reason = "a file is mapped as players do")]
-fn assert_same_mapped(seen: &Path, wanted: &[u8]) {
-    let file = File::open(seen).unwrap();
-    // SAFETY: nothing changes the file or its origin while it is mapped.
-    let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
-    assert!(map[..] == *wanted, "{} differs when mapped", seen.display());
 }
 
 /// Reads every file in every way, and returns what the mount counted meanwhile.

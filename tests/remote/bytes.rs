@@ -1,46 +1,18 @@
 //! Every byte, however it is read: the first time, again, and with the server gone.
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
 use musicfs_tests::mount::Mount;
+use musicfs_tests::windows::{assert_same_at_random, assert_same_mapped};
 
 use crate::served::{Kind, Served, original};
 use crate::{read_afresh, wait_cached};
 
 /// Size of the one large file in bytes: several windows, many chunks.
 const LARGE: usize = 6 << 20;
-
-/// Windows in an order that jumps about, some across the end.
-fn assert_same_in_leaps(seen: &Path, wanted: &[u8]) {
-    let file = File::open(seen).unwrap();
-    let len = wanted.len() as u64;
-    for step in 0..24 {
-        let offset = (step * 7919 + 13) * 104_729 % (len + 1000);
-        let mut window = vec![0; 40_000 + step as usize * 911];
-        let mut got = 0;
-        while got < window.len() {
-            match file.read_at(&mut window[got..], offset + got as u64).unwrap() {
-                0 => break,
-                n => got += n,
-            }
-        }
-        let start = (offset as usize).min(wanted.len());
-        let end = (start + window.len()).min(wanted.len());
-        assert!(window[..got] == wanted[start..end], "{} differs at {offset}", seen.display());
-    }
-}
-
-#[expect(unsafe_code, reason = "a file is mapped as players do")]
-fn assert_same_mapped(seen: &Path, wanted: &[u8]) {
-    let file = File::open(seen).unwrap();
-    // SAFETY: nothing changes the file or its origin while it is mapped.
-    let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
-    assert!(map[..] == *wanted, "{} differs when mapped", seen.display());
-}
 
 fn found(mount: &Mount<'_>) -> Vec<PathBuf> {
     files::files(&mount.at()).into_iter().map(|path| mount.join(path)).collect()
@@ -58,12 +30,12 @@ fn every_byte_arrives(kind: Kind) {
         let bytes = fs::read(original(&served, path)).unwrap();
         // Each way is the first for some files.
         match n % 3 {
-            0 => assert_same_in_leaps(path, &bytes),
+            0 => assert_same_at_random(path, &bytes),
             1 => assert_same_mapped(path, &bytes),
             _ => {}
         }
         assert!(fs::read(path).unwrap() == bytes, "{} differs", path.display());
-        assert_same_in_leaps(path, &bytes);
+        assert_same_at_random(path, &bytes);
         assert_same_mapped(path, &bytes);
         wait_cached(path, "full");
         wanted.push(bytes);

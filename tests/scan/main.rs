@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use musicfs_core::{
-    Clock, Cookie, FileId, FileKind, FileQuery, FileState, Ino, MetaDb, NodeKind, Origin, OriginErrorKind,
-    OriginId, OriginPath, ROOT_INODE, Refreshed, Refresher, SystemClock, Template,
+    Clock, FileId, FileKind, FileQuery, FileState, Ino, MetaDb, Origin, OriginErrorKind, OriginId,
+    OriginPath, ROOT_INODE, Refreshed, Refresher, SystemClock, Template,
 };
 use musicfs_origins::LocalOrigin;
 use musicfs_sync::{Database, Library, ScanReport, Scanner, ScannerConfig};
@@ -79,18 +79,7 @@ impl World {
 
     /// Every file of the tree by its path, with its inode.
     fn tree(&self) -> BTreeMap<String, Ino> {
-        let mut files = BTreeMap::new();
-        let mut dirs = vec![(String::new(), ROOT_INODE)];
-        while let Some((path, dir)) = dirs.pop() {
-            for node in self.db.list(dir, Cookie(0), usize::MAX >> 1).unwrap() {
-                let path = format!("{path}/{}", node.name.unwrap());
-                match node.kind {
-                    NodeKind::Dir => dirs.push((path, node.ino)),
-                    NodeKind::File => assert!(files.insert(path, node.ino).is_none()),
-                }
-            }
-        }
-        files
+        shelf::tree(&*self.db)
     }
 
     fn paths(&self) -> Vec<String> {

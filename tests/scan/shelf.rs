@@ -128,18 +128,7 @@ impl Shelf {
 
     /// Every file of the tree by its path, with its inode.
     pub(crate) fn tree(&self) -> BTreeMap<String, Ino> {
-        let mut files = BTreeMap::new();
-        let mut dirs = vec![(String::new(), ROOT_INODE)];
-        while let Some((path, dir)) = dirs.pop() {
-            for node in self.db.list(dir, Cookie(0), usize::MAX >> 1).unwrap() {
-                let path = format!("{path}/{}", node.name.unwrap());
-                match node.kind {
-                    NodeKind::Dir => dirs.push((path, node.ino)),
-                    NodeKind::File => assert!(files.insert(path, node.ino).is_none()),
-                }
-            }
-        }
-        files
+        tree(&*self.db)
     }
 
     /// Records that all of a file is cached.
@@ -161,4 +150,20 @@ impl Shelf {
         let audio = |ino: &&Ino| self.file(ino.file_id().unwrap()).kind == FileKind::Audio;
         self.tree().values().filter(audio).count()
     }
+}
+
+/// Every file of the tree by its path, with its inode.
+pub(crate) fn tree(db: &dyn MetaDb) -> BTreeMap<String, Ino> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![(String::new(), ROOT_INODE)];
+    while let Some((path, dir)) = dirs.pop() {
+        for node in db.list(dir, Cookie(0), usize::MAX >> 1).unwrap() {
+            let path = format!("{path}/{}", node.name.unwrap());
+            match node.kind {
+                NodeKind::Dir => dirs.push((path, node.ino)),
+                NodeKind::File => assert!(files.insert(path, node.ino).is_none()),
+            }
+        }
+    }
+    files
 }

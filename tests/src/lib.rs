@@ -10,4 +10,5 @@ pub mod home;
 pub mod listener;
 pub mod mount;
 pub mod run;
+pub mod windows;
 pub mod workspace;
