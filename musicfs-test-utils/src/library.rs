@@ -12,6 +12,7 @@ mod bench;
 mod demo;
 mod dsf;
 mod flac;
+mod noise;
 mod ogg_flac;
 mod sample;
 mod tagging;
@@ -26,6 +27,7 @@ use musicfs_core::{AudioMeta, UnixNanos};
 pub use bench::{bench_large, bench_library};
 pub use demo::{Written, demo_library, library_of_every_format};
 pub use flac::noise_flac;
+pub use noise::noise_track;
 pub use sample::{Cover, Sample};
 
 /// Why a file could not be made.

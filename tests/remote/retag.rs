@@ -1,11 +1,12 @@
 //! A file on a server gets other tags: that costs the tags.
 
 use std::fs;
+use std::path::PathBuf;
 
 use musicfs_core::AudioMeta;
 use musicfs_sync::tags;
 use musicfs_test_utils::eventually_blocking;
-use musicfs_test_utils::library::noise_flac;
+use musicfs_test_utils::library::{Sample, noise_flac, noise_track};
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
 use musicfs_tests::mount::Mount;
@@ -73,6 +74,103 @@ fn retag_costs_the_tags_and_cached_audio_stays(kind: Kind) {
     mount.rescan(&[]);
     eventually_blocking("the other title", || renamed().to_string_lossy().contains("Third"));
     assert!(fs::read(renamed()).unwrap() == other);
+    mount.unmount();
+}
+
+/// Files of other formats: MP3, MPEG-4 with its index before and behind the audio, and Ogg.
+const OTHERS: [(&str, Sample, usize); 6] = [
+    ("song.mp3", Sample::Mp3Cbr, LARGE),
+    ("first.m4a", Sample::Aac, 6 << 20),
+    ("last.m4a", Sample::Alac, 6 << 20),
+    ("song.ogg", Sample::Vorbis, 6 << 20),
+    ("song.opus", Sample::Opus, 6 << 20),
+    ("song.oga", Sample::OggFlac, 6 << 20),
+];
+
+fn track(sample: Sample, title: &str, comment: usize, len: usize) -> Vec<u8> {
+    let tags = AudioMeta {
+        title: Some(title.into()),
+        artists: vec!["Noise".into()],
+        comment: (comment > 0).then(|| "x".repeat(comment)),
+        ..AudioMeta::default()
+    };
+    noise_track(sample, &tags, len, sample as u64).unwrap()
+}
+
+/// Finds the file with a title, once it is shown.
+fn titled(mount: &Mount<'_>, title: &str) -> PathBuf {
+    let mut found = None;
+    eventually_blocking(title, || {
+        let shown = files::files(&mount.at());
+        found = shown.into_iter().find(|path| path.file_stem().is_some_and(|stem| stem == title));
+        found.is_some()
+    });
+    mount.join(found.unwrap())
+}
+
+fn retag_of_other_formats_costs_the_tags(kind: Kind) {
+    let (mut served, home) = (Served::empty(kind), Home::new());
+    let put =
+        |served: &Served, name: &str, bytes: &[u8]| fs::write(served.music().join(name), bytes).unwrap();
+    for (name, sample, len) in OTHERS {
+        put(&served, name, &track(sample, &format!("Old {name}"), 0, len));
+    }
+    home.configure(&format!("rescan_interval = \"0\"\n{}", served.table("nas", "")));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    for (name, sample, len) in OTHERS {
+        let path = titled(&mount, &format!("Old {name}"));
+        assert!(fs::read(&path).unwrap() == track(sample, &format!("Old {name}"), 0, len), "{name}");
+        wait_cached(&path, "full");
+    }
+    for (name, sample, len) in OTHERS {
+        let title = format!("A longer title for {name}");
+        put(&served, name, &track(sample, &title, 0, len));
+        let before = fetched(&mount);
+        mount.rescan(&[]);
+        let path = titled(&mount, &title);
+        let cost = fetched(&mount) - before;
+        assert!(cost < 64 << 10, "{name}: {cost} bytes were fetched");
+        assert_eq!(files::attribute(&path, "user.musicfs.cached").as_deref(), Some("partial"), "{name}");
+    }
+    // The audio is there though the server is not.
+    served.kill();
+    for (name, sample, len) in OTHERS {
+        let title = format!("A longer title for {name}");
+        let (path, new) = (titled(&mount, &title), track(sample, &title, 0, len));
+        let far = len / 2;
+        let read = read_afresh(&path, far as u64, 256 << 10).unwrap();
+        assert!(read == new[far..far + (256 << 10)], "{name}");
+    }
+    mount.unmount();
+}
+
+#[test]
+fn retag_of_mp3_m4a_and_ogg_on_an_ssh_server_costs_the_tags() {
+    retag_of_other_formats_costs_the_tags(Kind::Sftp);
+}
+
+#[test]
+fn retag_of_mp3_m4a_and_ogg_on_webdav_costs_the_tags() {
+    retag_of_other_formats_costs_the_tags(Kind::Webdav);
+}
+
+#[test]
+fn ogg_whose_pages_are_numbered_anew_is_fetched_anew() {
+    let (served, home) = (Served::empty(Kind::Sftp), Home::new());
+    let (old, new) = (track(Sample::Opus, "Old", 0, 3 << 20), track(Sample::Opus, "New", 200_000, 3 << 20));
+    fs::write(served.music().join("song.opus"), &old).unwrap();
+    home.configure(&format!("rescan_interval = \"0\"\n{}", served.table("nas", "")));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    let path = titled(&mount, "Old");
+    assert!(fs::read(&path).unwrap() == old);
+    wait_cached(&path, "full");
+    fs::write(served.music().join("song.opus"), &new).unwrap();
+    mount.rescan(&[]);
+    let path = titled(&mount, "New");
+    assert_eq!(files::attribute(&path, "user.musicfs.cached").as_deref(), Some("none"));
+    assert!(fs::read(&path).unwrap() == new);
     mount.unmount();
 }
 

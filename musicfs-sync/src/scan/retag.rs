@@ -1,22 +1,25 @@
 //! Files whose tags changed and whose audio did not: what is cached of the audio stays.
 //!
-//! That the audio is the same is believed of FLAC alone, whose files carry an MD5 of it, and only when as many bytes of
-//! audio are stored as before and those looked at are the ones that are cached. Of other formats no more than samples
-//! are known; what was cached of them is fetched again.
+//! The audio is taken for the same when what identifies it is (FLAC's own MD5, samples of other formats), as many bytes
+//! of it are stored as before, and those looked at are the ones that are cached. The pages of an Ogg file are numbered
+//! anew when its comments take up more of them: so places where pages begin are looked at.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::try_join_all;
 use musicfs_core::{
-    AudioIdentity, ByteRange, ChunkExtent, ChunkManifest, ChunkStore, FileMeta, FileVersion, MetaDb, Origin,
+    ByteRange, ChunkExtent, ChunkManifest, ChunkStore, FileMeta, FileVersion, Format, MetaDb, Origin,
 };
 
 use super::{ScanError, blocking};
 
 /// Bytes compared at one place.
-const SAMPLE: u64 = 4 * 1024;
-/// Places that are compared: with the head of the file, less than a block of audio in all.
+const SAMPLE: u64 = 2 * 1024;
+/// Places that are compared: with what is read for its tags, less than 64 KiB of a file in all.
 const PLACES: usize = 5;
+/// What the pages of an Ogg file begin with.
+const OGG_PAGE: &[u8] = b"OggS\0";
 
 /// Returns what is cached of a file's former version and belongs to this new one as well.
 pub(super) async fn still_cached(
@@ -32,11 +35,19 @@ pub(super) async fn still_cached(
     if shifted.extents().is_empty() {
         return Ok(None);
     }
-    let places = places(shifted.extents());
+    let compared = spread(shifted.extents()).into_iter().map(|extent| compare(chunks, origin, new, extent));
     // Whatever fails here costs the chunks, no more.
-    let same =
-        try_join_all(places.iter().map(|(extent, place)| compare(chunks, origin, new, extent, *place)));
-    Ok(same.await.is_ok().then_some(shifted))
+    let same = try_join_all(compared).await.is_ok_and(|compared| compared.contains(&Compared::Same));
+    Ok(same.then_some(shifted))
+}
+
+/// What came of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compared {
+    /// The bytes are the same.
+    Same,
+    /// The chunk has nothing that tells.
+    Nothing,
 }
 
 /// The bytes differ, or one side cannot be read.
@@ -46,29 +57,34 @@ async fn compare(
     chunks: &dyn ChunkStore,
     origin: &dyn Origin,
     new: &FileMeta,
-    extent: &ChunkExtent,
-    place: ByteRange,
-) -> Result<(), Unlike> {
+    extent: ChunkExtent,
+) -> Result<Compared, Unlike> {
     let cached = chunks.get(&extent.hash).await.map_err(|_| Unlike)?.ok_or(Unlike)?;
+    let Some(sample) = sample(new.format, &cached) else { return Ok(Compared::Nothing) };
+    let place = ByteRange::at(extent.range.start() + sample.start(), sample.len());
     let there = origin.read(&new.path, &new.version, place).await.map_err(|_| Unlike)?;
-    let from = usize::try_from(place.start() - extent.range.start()).map_err(|_| Unlike)?;
-    match cached.get(from..).and_then(|rest| rest.get(..there.len())) {
-        Some(cached) if cached == there && there.len() as u64 == place.len() => Ok(()),
-        _ => Err(Unlike),
-    }
+    let cached = cached.slice(sample.start() as usize..sample.end() as usize);
+    if cached == there { Ok(Compared::Same) } else { Err(Unlike) }
 }
 
-/// Returns the places to compare: within chunks that are spread over the file.
-fn places(extents: &[ChunkExtent]) -> Vec<(ChunkExtent, ByteRange)> {
+/// Returns chunks that are spread over the file.
+fn spread(extents: &[ChunkExtent]) -> Vec<ChunkExtent> {
     let last = extents.len() - 1;
     let mut chosen: Vec<usize> = (0..PLACES).map(|n| last * n / (PLACES - 1)).collect();
     chosen.dedup();
-    let place = |n: usize| {
-        let extent = extents[n];
-        let middle = extent.range.start() + extent.range.len() / 2;
-        (extent, ByteRange::at(middle, SAMPLE).intersect(&extent.range).unwrap_or(extent.range))
+    chosen.into_iter().map(|n| extents[n]).collect()
+}
+
+/// Chooses what is compared of a chunk; `None` when it has nothing that would tell.
+fn sample(format: Option<Format>, chunk: &Bytes) -> Option<ByteRange> {
+    let middle = chunk.len() / 2;
+    let from = if format == Some(Format::Ogg) {
+        let page_in = |bytes: &[u8]| bytes.windows(OGG_PAGE.len()).position(|at| at == OGG_PAGE);
+        page_in(&chunk[middle..]).map(|at| middle + at).or_else(|| page_in(chunk))?
+    } else {
+        middle
     };
-    chosen.into_iter().map(place).collect()
+    Some(ByteRange::at(from as u64, SAMPLE).clamp_to(chunk.len() as u64))
 }
 
 /// Returns the chunks of a former version's audio where they are in a new version with the same audio; none when it is
@@ -77,8 +93,9 @@ fn shifted(old: &FileMeta, of: &FileVersion, cached: &ChunkManifest, new: &FileM
     let mut shifted = ChunkManifest::default();
     let (Some(before), Some(after)) = (&old.audio, &new.audio) else { return shifted };
     let (Some(from), Some(to)) = (before.audio_region, after.audio_region) else { return shifted };
-    let proven = matches!(&after.identity, Some(AudioIdentity::FlacMd5 { .. }));
-    let same = proven && before.identity == after.identity && from.len() == to.len();
+    let same_audio =
+        after.identity.is_some() && before.identity == after.identity && old.format == new.format;
+    let same = same_audio && from.len() == to.len();
     if !same || !of.is_same(&old.version) || new.version.is_same(&old.version) {
         return shifted;
     }
@@ -94,7 +111,7 @@ fn shifted(old: &FileMeta, of: &FileVersion, cached: &ChunkManifest, new: &FileM
 #[cfg(test)]
 mod tests {
     use super::*;
-    use musicfs_core::{AudioMeta, ChunkHash, UnixNanos};
+    use musicfs_core::{AudioIdentity, AudioMeta, ChunkHash, UnixNanos};
     use musicfs_test_utils::make_file_meta;
 
     fn file(version: u64, region: (u64, u64), md5: u8) -> FileMeta {
@@ -141,25 +158,46 @@ mod tests {
         none(&old, &file(3, (100, 1100), 7).version, &file(2, (300, 1300), 7));
         none(&old, &old.version, &old);
         let mut sampled = (old.clone(), file(2, (300, 1300), 7));
-        for file in [&mut sampled.0, &mut sampled.1] {
-            let identity = AudioIdentity::Sampled { bytes: 1000, hash: ChunkHash::of(b"x") };
+        for (file, hash) in [(&mut sampled.0, b"x"), (&mut sampled.1, b"y")] {
+            let identity = AudioIdentity::Sampled { bytes: 1000, hash: ChunkHash::of(hash) };
             file.audio.as_mut().unwrap().identity = Some(identity);
         }
         none(&sampled.0, &sampled.0.version, &sampled.1);
+        let mut other = sampled.0.clone();
+        (other.version, other.format) = (file(2, (0, 1), 0).version, Some(Format::Mp3));
+        none(&sampled.0, &sampled.0.version, &other);
+        let mut unknown = (old.clone(), file(2, (300, 1300), 7));
+        for file in [&mut unknown.0, &mut unknown.1] {
+            file.audio.as_mut().unwrap().identity = None;
+        }
+        none(&unknown.0, &unknown.0.version, &unknown.1);
     }
 
     #[test]
-    fn places_to_compare_are_spread_and_lie_in_their_chunks() {
+    fn chunks_to_compare_are_spread_over_the_file() {
         for chunks in 1..20u64 {
             let all: Vec<(u64, u64)> = (0..chunks).map(|n| (n * 10_000, n * 10_000 + 9_000)).collect();
             let manifest = manifest(&all);
-            let places = places(manifest.extents());
-            assert_eq!(places.len(), (chunks as usize).min(PLACES));
-            for (extent, place) in &places {
-                assert!(extent.range.start() <= place.start() && place.end() <= extent.range.end());
-                assert!(place.len() == SAMPLE);
-            }
-            assert_eq!(places.last().unwrap().0.range.end(), all.last().unwrap().1);
+            let chosen = spread(manifest.extents());
+            assert_eq!(chosen.len(), (chunks as usize).min(PLACES));
+            assert_eq!(chosen[0], manifest.extents()[0]);
+            assert_eq!(chosen.last(), manifest.extents().last());
         }
+    }
+
+    #[test]
+    fn sample_lies_in_its_chunk_and_that_of_ogg_begins_with_a_page() {
+        let chunk = |len: usize, pages: &[usize]| {
+            let mut bytes = vec![7; len];
+            pages.iter().for_each(|at| bytes[*at..*at + OGG_PAGE.len()].copy_from_slice(OGG_PAGE));
+            Bytes::from(bytes)
+        };
+        assert_eq!(sample(Some(Format::Mp3), &chunk(9000, &[])), Some(ByteRange::at(4500, SAMPLE)));
+        assert_eq!(sample(None, &chunk(100, &[])), Some(ByteRange::new(50, 100)));
+        assert_eq!(sample(Some(Format::Ogg), &chunk(9000, &[])), None);
+        assert_eq!(sample(Some(Format::Ogg), &chunk(9000, &[20])), Some(ByteRange::at(20, SAMPLE)));
+        let after = sample(Some(Format::Ogg), &chunk(9000, &[20, 6000, 7000]));
+        assert_eq!(after, Some(ByteRange::at(6000, SAMPLE)));
+        assert_eq!(sample(Some(Format::Ogg), &chunk(9000, &[8990])), Some(ByteRange::new(8990, 9000)));
     }
 }

@@ -19,8 +19,10 @@ const MAX_STREAMS: usize = 16;
 const MAX_BLOCKS: usize = 64;
 /// How much of a FLAC picture block is read to find where its picture begins.
 const PICTURE_HEAD: u64 = 512;
-/// How far from the file's end the last page is looked for, first and at most: a page has up to 65,307 bytes.
-const TAILS: [u64; 2] = [64 * 1024, 192 * 1024];
+/// How far from the file's end the last page is looked for, first and at most: most pages are short, and one has up to
+/// 65,307 bytes.
+const TAILS: [u64; 3] = [16 * 1024, 64 * 1024, LONGEST_TAIL];
+const LONGEST_TAIL: u64 = 192 * 1024;
 /// Opus counts time in samples at this rate, whatever it was made from.
 const OPUS_RATE: u32 = 48_000;
 
@@ -188,7 +190,7 @@ fn read_blocks(
                 }
             }
             // A picture too long to be passed over ends the headers, as far as they are read.
-            6 if len > window.left().saturating_sub(TAILS[1]) => {
+            6 if len > window.left().saturating_sub(LONGEST_TAIL) => {
                 return Ok(Extent::Cut(pages.offset() + len));
             }
             6 => read_picture(window, pages, len, &mut meta.pictures)?,

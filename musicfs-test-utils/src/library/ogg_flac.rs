@@ -52,7 +52,7 @@ pub(super) fn tagged(file: &[u8], tag: &Tag) -> Result<Vec<u8>, String> {
 }
 
 /// Cuts a file into its pages.
-fn split(mut file: &[u8]) -> Option<Vec<&[u8]>> {
+pub(super) fn split(mut file: &[u8]) -> Option<Vec<&[u8]>> {
     let mut pages = Vec::new();
     while !file.is_empty() {
         if !file.starts_with(b"OggS") {
@@ -68,7 +68,7 @@ fn split(mut file: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// Lays one packet out over as many pages as it needs.
-fn paginate(packet: &[u8], serial: &[u8], sequence: &mut u32) -> Vec<Vec<u8>> {
+pub(super) fn paginate(packet: &[u8], serial: &[u8], sequence: &mut u32) -> Vec<Vec<u8>> {
     let mut lacing: Vec<u8> = vec![SEGMENT as u8; packet.len() / SEGMENT];
     lacing.push((packet.len() % SEGMENT) as u8);
     let mut rest = packet;
@@ -95,17 +95,31 @@ fn paginate(packet: &[u8], serial: &[u8], sequence: &mut u32) -> Vec<Vec<u8>> {
 }
 
 /// Writes a page's CRC (polynomial 0x04c11db7, not reflected, over the page with the CRC's own bytes zero).
-fn checksum(page: &mut [u8]) {
+pub(super) fn checksum(page: &mut [u8]) {
     page[22..26].fill(0);
-    let mut crc = 0_u32;
-    for byte in page.iter() {
-        crc ^= u32::from(*byte) << 24;
-        for _ in 0..8 {
-            crc = (crc << 1) ^ if crc & 0x8000_0000 != 0 { 0x04c1_1db7 } else { 0 };
-        }
-    }
+    let crc = page.iter().fold(0_u32, |crc, byte| {
+        let [high, ..] = crc.to_be_bytes();
+        (crc << 8) ^ CRC_TABLE[usize::from(high ^ byte)]
+    });
     page[22..26].copy_from_slice(&crc.to_le_bytes());
 }
+
+/// What each byte does to the CRC.
+const CRC_TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u32) << 24;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc << 1) ^ if crc & 0x8000_0000 != 0 { 0x04c1_1db7 } else { 0 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -13,16 +13,26 @@ use super::{Cover, Sample, TrackError, dsf, ogg_flac};
 
 /// Returns the file of `sample` with `audio`'s tags and `cover` in it.
 pub(super) fn tagged(sample: Sample, audio: &AudioMeta, cover: Option<Cover>) -> Result<Vec<u8>, TrackError> {
+    tagged_bytes(sample, sample.bytes().to_vec(), audio, cover)
+}
+
+/// As [`tagged`], for a file of the sample's format.
+pub(super) fn tagged_bytes(
+    sample: Sample,
+    bytes: Vec<u8>,
+    audio: &AudioMeta,
+    cover: Option<Cover>,
+) -> Result<Vec<u8>, TrackError> {
     let tag = tag(audio, cover, tag_type(sample));
     if tag.is_empty() {
-        return Ok(sample.bytes().to_vec());
+        return Ok(bytes);
     }
     let failed = |reason: String| TrackError::Tags { sample, reason };
     match sample {
-        Sample::OggFlac => ogg_flac::tagged(sample.bytes(), &tag).map_err(failed),
-        Sample::Dsf => dsf::tagged(sample.bytes(), tag).map_err(failed),
+        Sample::OggFlac => ogg_flac::tagged(&bytes, &tag).map_err(failed),
+        Sample::Dsf => dsf::tagged(&bytes, tag).map_err(failed),
         _ => {
-            let mut file = Cursor::new(sample.bytes().to_vec());
+            let mut file = Cursor::new(bytes);
             let options = WriteOptions::new().preferred_padding(0);
             let saved = match tag.tag_type() {
                 TagType::Id3v2 => id3v2(tag).save_to(&mut file, options),
