@@ -9,7 +9,7 @@ pub(crate) mod work;
 
 use std::sync::Arc;
 
-use musicfs_cas::{CacheKeeper, CasConfig, CasStore, ContentFetcher, FileReader, WorthCaching};
+use musicfs_cas::{CacheKeeper, CasConfig, CasStore, ContentFetcher, FileReader, IsAway, WorthCaching};
 use musicfs_core::{ChunkError, Clock, ContentReader, EventBus, MetaDb};
 use musicfs_sync::Library;
 
@@ -40,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) events: Option<EventBus>,
     /// Which origins are cached.
     pub(crate) worth_caching: Box<WorthCaching>,
+    /// Which origins are known not to answer.
+    pub(crate) is_away: Box<IsAway>,
 }
 
 impl Cache {
@@ -58,8 +60,9 @@ impl Cache {
         let fetcher = ContentFetcher::new(parts.source);
         let shared = Arc::new(store.clone());
         let reader = FileReader::with_fetcher(shared, fetcher, parts.db, parts.clock, parts.worth_caching);
-        let reader = reader.with_keeper(keeper.clone());
+        let reader = reader.with_keeper(keeper.clone()).with_away(parts.is_away);
         reader.set_prefetch(config.prefetch);
+        reader.set_compare_after(compare_after(config));
         Ok(Self { store, keeper, reader })
     }
 
@@ -102,6 +105,8 @@ impl Cache {
             fetched: read.fetched,
             prefetched: read.prefetched,
             repaired: read.repaired,
+            proven: read.proven,
+            mismatched: read.mismatched,
             not_stored: read.not_stored,
             passing_through: read.passing_through,
             evicted_chunks: kept.evicted_chunks,
@@ -110,6 +115,11 @@ impl Cache {
             pins: pins.iter().map(|pin| shown(pin, db)).collect::<anyhow::Result<_>>()?,
         })
     }
+}
+
+/// Returns how long what stayed cached over a change of tags waits to be compared, if somebody is to do so.
+pub(crate) fn compare_after(config: &Config) -> Option<std::time::Duration> {
+    Some(config.recheck_after).filter(|after| !after.is_zero())
 }
 
 fn shown(pin: &musicfs_core::Pin, db: &dyn MetaDb) -> anyhow::Result<PinShown> {

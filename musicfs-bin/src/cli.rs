@@ -127,6 +127,9 @@ pub(crate) struct SettingArgs {
     /// Whether to fetch the rest of a track, and the next, ahead of the player [default: true]
     #[arg(long, value_name = "BOOL")]
     pub(crate) prefetch: Option<OsString>,
+    /// When audio that stayed cached over a change of tags is compared with its origin; 0 for only when it is read [default: 10m]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) recheck_after: Option<OsString>,
     /// How tags become a path, such as '$artist/$album/$track - $title'
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) template: Option<OsString>,
@@ -182,6 +185,7 @@ impl SettingArgs {
             (keys::CACHE_MIN_FREE, &self.cache_min_free),
             (keys::CACHE_MAX_AGE, &self.cache_max_age),
             (keys::PREFETCH, &self.prefetch),
+            (keys::RECHECK_AFTER, &self.recheck_after),
             (keys::LOCAL_DEADLINE, &self.local_deadline),
             (keys::REMOTE_DEADLINE, &self.remote_deadline),
             (keys::DRAIN_LIMIT, &self.drain_limit),

@@ -38,6 +38,8 @@ const REMOTE_DEADLINE: Duration = Duration::from_secs(30);
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// Part of the disk that a cache leaves free, in percent: enough for the system to go on.
 const CACHE_MIN_FREE: usize = 10;
+/// Time after which kept audio is compared: by then an album that is being tagged has its final tags.
+const RECHECK_AFTER: Duration = Duration::from_secs(600);
 /// Time between rescans: soon enough for a new album, rare enough to let disks sleep.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(30);
 const RESCAN_INTERVAL: Duration = Duration::from_secs(300);
@@ -162,6 +164,7 @@ pub(crate) struct Config {
     pub(crate) cache_min_free: usize,
     pub(crate) cache_max_age: Duration,
     pub(crate) prefetch: bool,
+    pub(crate) recheck_after: Duration,
     pub(crate) local_deadline: Duration,
     pub(crate) remote_deadline: Duration,
     pub(crate) drain_limit: Duration,
@@ -197,6 +200,7 @@ impl Config {
             cache_min_free: loader.percent(keys::CACHE_MIN_FREE, CACHE_MIN_FREE),
             cache_max_age: loader.value(keys::CACHE_MAX_AGE, Duration::ZERO),
             prefetch: loader.value(keys::PREFETCH, true),
+            recheck_after: loader.value(keys::RECHECK_AFTER, RECHECK_AFTER),
             local_deadline: loader.positive(keys::LOCAL_DEADLINE, LOCAL_DEADLINE),
             remote_deadline: loader.positive(keys::REMOTE_DEADLINE, REMOTE_DEADLINE),
             drain_limit: loader.value(keys::DRAIN_LIMIT, DRAIN_LIMIT),

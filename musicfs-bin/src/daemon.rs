@@ -223,6 +223,7 @@ impl Plan {
             return Err(error);
         }
         daemon.spawn_scans();
+        daemon.spawn_recheck();
         daemon.spawn_watches();
         daemon.spawn_progress(Progress::new(
             clock.clone(),

@@ -32,6 +32,7 @@ const WITH_VALUE: &[&str] = &[
     "cache_min_free",
     "cache_max_age",
     "prefetch",
+    "recheck_after",
     "local_deadline",
     "remote_deadline",
     "drain_limit",

@@ -159,12 +159,14 @@ impl Engine {
         let db: Arc<dyn MetaDb> = stores.db.clone();
         let events = EventBus::new(clock.clone());
         let known = registry.clone();
+        let health = monitor.clone();
         let parts = cache::Parts {
             source: direct.clone(),
             db: db.clone(),
             clock: shared.clone(),
             events: Some(events.clone()),
             worth_caching: Box::new(move |id: &OriginId| known.get(id).is_none_or(|o| o.caps().remote)),
+            is_away: Box::new(move |id: &OriginId| health.snapshot().is_unhealthy(id)),
         };
         let (cache, notice) = match Cache::open(config, parts).await {
             Ok(cache) => (Some(cache), None),

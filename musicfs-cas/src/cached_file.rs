@@ -2,7 +2,8 @@
 //!
 //! Pure bookkeeping behind one lock, which [`FileReader`](crate::FileReader) holds for a few lines at a time. A
 //! byte of the file is in at most one of: an extent (it is in a chunk), a flight (it is being fetched, or has
-//! arrived and waits to be stored), a gap.
+//! arrived and waits to be stored), a gap. A guess is a gap that is fetched as a whole or not at all, so that what comes
+//! can be compared with its chunk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,15 @@ const PLAYED: u64 = 1 << 20;
 
 /// What came of a fetch.
 pub(crate) type Fetched = Result<Bytes, Arc<ReadError>>;
+
+/// What guesses are to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guesses {
+    /// Gaps, which are filled.
+    Compare,
+    /// As good as what is proven: nobody is there to compare them with.
+    Serve,
+}
 
 /// One fetch of a stretch of the file.
 #[derive(Debug)]
@@ -160,11 +170,14 @@ impl CachedFile {
     }
 
     /// Tells where the byte at `offset` is.
-    pub(crate) fn place(&self, offset: u64) -> Place {
+    pub(crate) fn place(&self, offset: u64, guesses: Guesses) -> Place {
         let extents = self.manifest.extents();
         let at = extents.partition_point(|e| e.range.end() <= offset);
         if let Some(extent) = extents.get(at).filter(|e| e.range.start() <= offset) {
             return Place::Chunk(*extent);
+        }
+        if let Some(guess) = self.guess_at(offset).filter(|_| guesses == Guesses::Serve) {
+            return Place::Chunk(guess);
         }
         match self.flights.range(..=offset).next_back() {
             Some((_, flight)) if flight.range.end() > offset => {
@@ -174,24 +187,49 @@ impl CachedFile {
         }
     }
 
+    /// Tells whether anything is there by guess.
+    pub(crate) fn has_guesses(&self) -> bool {
+        !self.manifest.guesses().is_empty()
+    }
+
+    /// Returns the guess that holds the byte at `offset`.
+    pub(crate) fn guess_at(&self, offset: u64) -> Option<ChunkExtent> {
+        self.manifest.guesses_in(ByteRange::at(offset, 1)).first().copied()
+    }
+
+    /// Returns the guess of exactly this stretch.
+    pub(crate) fn guess_of(&self, range: ByteRange) -> Option<ChunkExtent> {
+        self.guess_at(range.start()).filter(|guess| guess.range == range)
+    }
+
+    /// Takes note that a guess was wrong: none is believed any more.
+    pub(crate) fn refuted(&mut self) {
+        self.unsaved += self.manifest.drop_guesses();
+    }
+
     /// Plans fetches for all of `range` that is in a gap. What a reader waits for is widened to whole blocks.
-    pub(crate) fn launch_demand(&mut self, range: ByteRange) -> Vec<Launch> {
+    pub(crate) fn launch_demand(&mut self, range: ByteRange, guesses: Guesses) -> Vec<Launch> {
         let start = range.start() / BLOCK * BLOCK;
         let end = range.end().div_ceil(BLOCK) * BLOCK;
         let wanted: Vec<ByteRange> = self.gaps(range);
         let wide = self.gaps(ByteRange::new(start, end).clamp_to(self.size));
         let needed = |gap: &ByteRange| wanted.iter().any(|want| gap.intersect(want).is_some());
-        wide.into_iter().filter(needed).flat_map(pieces).map(|piece| self.launch(piece, None)).collect()
+        let pieces: Vec<_> =
+            wide.into_iter().filter(needed).flat_map(|gap| self.pieces(gap, range, guesses)).collect();
+        pieces.into_iter().map(|piece| self.launch(piece, None)).collect()
     }
 
     /// Plans fetches ahead of a reader, for as long as `budget` gives a share to each.
     pub(crate) fn launch_ahead(
         &mut self,
         range: ByteRange,
+        guesses: Guesses,
         mut budget: impl FnMut(u64) -> Option<OwnedSemaphorePermit>,
     ) -> Vec<Launch> {
         let mut launches = Vec::new();
-        for piece in self.gaps(range.clamp_to(self.size)).into_iter().flat_map(pieces) {
+        let gaps = self.gaps(range.clamp_to(self.size));
+        let all: Vec<_> = gaps.into_iter().flat_map(|gap| self.pieces(gap, range, guesses)).collect();
+        for piece in all {
             let Some(share) = budget(piece.len()) else { break };
             launches.push(self.launch(piece, Some(share)));
         }
@@ -202,6 +240,12 @@ impl CachedFile {
     pub(crate) fn arrived(&mut self, range: ByteRange, bytes: Bytes) -> Vec<Cut> {
         if let Some(flight) = self.flights.get_mut(&range.start()) {
             flight.arrived = true;
+            if self.guess_of(range).is_some() {
+                // It was right: the chunk is cut already.
+                let mut cuts = vec![Cut { range, bytes }];
+                cuts.append(&mut self.cut());
+                return cuts;
+            }
             self.chunker.push(range.start(), bytes);
         }
         self.cut()
@@ -266,6 +310,24 @@ impl CachedFile {
         Launch { range, outcome: sender }
     }
 
+    /// Divides a gap into fetches. Of the guesses in it those that have a part in `wanted` are fetched, each as a whole.
+    fn pieces(&self, gap: ByteRange, wanted: ByteRange, guesses: Guesses) -> Vec<ByteRange> {
+        let (mut all, mut at) = (Vec::new(), gap.start());
+        for guess in self.manifest.guesses_in(gap) {
+            if at < guess.range.start() {
+                all.extend(pieces(ByteRange::new(at, guess.range.start())));
+            }
+            if guesses == Guesses::Compare && guess.range.intersect(&wanted).is_some() {
+                all.push(guess.range);
+            }
+            at = guess.range.end();
+        }
+        if at < gap.end() {
+            all.extend(pieces(ByteRange::new(at, gap.end())));
+        }
+        all
+    }
+
     /// The parts of `range` that are neither in a chunk nor in a fetch.
     fn gaps(&self, range: ByteRange) -> Vec<ByteRange> {
         let mut gaps = Vec::new();
@@ -310,11 +372,11 @@ mod tests {
     fn demand_fetches_only_gaps_in_whole_blocks() {
         let mut file = CachedFile::new(10 * MIB, ChunkManifest::default(), vec![]);
         file.stored(extent(0, 100_000));
-        let first = file.launch_demand(ByteRange::new(90_000, 100_001));
+        let first = file.launch_demand(ByteRange::new(90_000, 100_001), Guesses::Compare);
         assert_eq!(ranges(&first), [(100_000, 131_072)]);
-        assert!(file.launch_demand(ByteRange::new(90_000, 131_072)).is_empty());
+        assert!(file.launch_demand(ByteRange::new(90_000, 131_072), Guesses::Compare).is_empty());
         assert_eq!(
-            ranges(&file.launch_demand(ByteRange::new(10 * MIB - 5, 10 * MIB))),
+            ranges(&file.launch_demand(ByteRange::new(10 * MIB - 5, 10 * MIB), Guesses::Compare)),
             [(10 * MIB - BLOCK, 10 * MIB)]
         );
     }
@@ -324,7 +386,7 @@ mod tests {
         let mut file = CachedFile::new(10 * MIB, ChunkManifest::default(), vec![]);
         let mut left = 2;
         let pool = Arc::new(tokio::sync::Semaphore::new(10));
-        let launches = file.launch_ahead(ByteRange::new(0, 8 * MIB), |_| {
+        let launches = file.launch_ahead(ByteRange::new(0, 8 * MIB), Guesses::Compare, |_| {
             left -= 1;
             (left >= 0).then(|| pool.clone().try_acquire_owned().unwrap())
         });
@@ -337,14 +399,14 @@ mod tests {
     #[test]
     fn stored_chunks_free_their_flights_and_are_due_to_be_saved_when_idle() {
         let mut file = CachedFile::new(MIB, ChunkManifest::default(), vec![]);
-        let launches = file.launch_demand(ByteRange::new(0, MIB));
-        assert!(matches!(file.place(5), Place::Flight(..)));
+        let launches = file.launch_demand(ByteRange::new(0, MIB), Guesses::Compare);
+        assert!(matches!(file.place(5, Guesses::Compare), Place::Flight(..)));
         let cuts = file.arrived(launches[0].range, Bytes::from(vec![1; 1 << 20]));
         assert!(file.take_unsaved(u64::MAX).is_none());
         for cut in &cuts {
             file.stored(ChunkExtent { range: cut.range, hash: ChunkHash::of(&cut.bytes) });
         }
-        assert!(matches!(file.place(5), Place::Chunk(_)));
+        assert!(matches!(file.place(5, Guesses::Compare), Place::Chunk(_)));
         assert!(file.flights.is_empty());
         assert_eq!(file.take_unsaved(u64::MAX).map(|m| m.covered()), Some(MIB));
         assert!(file.take_unsaved(u64::MAX).is_none());
@@ -356,19 +418,70 @@ mod tests {
         let whole = extent(0, MIB);
         file.stored(whole);
         file.lost(&whole);
-        assert!(matches!(file.place(0), Place::Gap));
-        assert_eq!(file.launch_demand(ByteRange::new(0, 1)).len(), 1);
+        assert!(matches!(file.place(0, Guesses::Compare), Place::Gap));
+        assert_eq!(file.launch_demand(ByteRange::new(0, 1), Guesses::Compare).len(), 1);
     }
 
     #[test]
     fn what_cannot_be_stored_stays_within_its_bound() {
         let mut file = CachedFile::new(64 * MIB, ChunkManifest::default(), vec![]);
         for n in 0..20 {
-            let launch = file.launch_demand(ByteRange::at(n * MIB, MIB));
+            let launch = file.launch_demand(ByteRange::at(n * MIB, MIB), Guesses::Compare);
             file.arrived(launch[0].range, Bytes::from(vec![0; 1 << 20]));
             file.not_stored();
         }
         assert!(file.flights.len() as u64 * PIECE <= MAX_UNSTORED);
-        assert!(matches!(file.place(19 * MIB), Place::Flight(..)));
+        assert!(matches!(file.place(19 * MIB, Guesses::Compare), Place::Flight(..)));
+    }
+
+    fn guessing() -> (CachedFile, Vec<ChunkExtent>) {
+        let guesses = vec![extent(200_000, 500_000), extent(500_000, 900_000)];
+        let mut manifest = ChunkManifest::default();
+        assert!(manifest.insert(extent(0, 100_000)));
+        assert!(guesses.iter().all(|guess| manifest.guess(*guess)));
+        (CachedFile::new(MIB, manifest, vec![]), guesses)
+    }
+
+    #[test]
+    fn guesses_are_fetched_whole_and_only_where_they_are_wanted() {
+        let (mut file, guesses) = guessing();
+        let launches = file.launch_demand(ByteRange::new(190_000, 210_000), Guesses::Compare);
+        // The block goes on into the guess, which is longer.
+        assert_eq!(ranges(&launches), [(131_072, 200_000), (200_000, 500_000)]);
+        assert!(matches!(file.place(499_999, Guesses::Compare), Place::Flight(..)));
+        let launches = file.launch_demand(ByteRange::new(899_990, 900_010), Guesses::Compare);
+        assert_eq!(ranges(&launches), [(500_000, 900_000), (900_000, 917_504)]);
+        let launches = file.launch_demand(ByteRange::new(950_000, 950_001), Guesses::Compare);
+        assert_eq!(ranges(&launches), [(917_504, 983_040)]);
+        assert_eq!(file.guess_of(guesses[0].range), Some(guesses[0]));
+        assert_eq!(file.guess_of(ByteRange::new(200_000, 499_999)), None);
+    }
+
+    #[test]
+    fn guesses_are_served_when_they_cannot_be_compared() {
+        let (mut file, guesses) = guessing();
+        assert!(matches!(file.place(499_999, Guesses::Compare), Place::Gap));
+        assert!(matches!(file.place(499_999, Guesses::Serve), Place::Chunk(extent) if extent == guesses[0]));
+        let launches = file.launch_demand(ByteRange::new(190_000, 910_000), Guesses::Serve);
+        assert_eq!(ranges(&launches), [(131_072, 200_000), (900_000, 917_504)]);
+        file.lost(&guesses[0]);
+        assert!(matches!(file.place(499_999, Guesses::Serve), Place::Gap));
+    }
+
+    #[test]
+    fn guess_that_was_right_stays_and_one_that_was_wrong_takes_all_along() {
+        let (mut file, guesses) = guessing();
+        let bytes = Bytes::from(vec![1; 300_000]);
+        file.launch_demand(guesses[0].range, Guesses::Compare);
+        let cuts = file.arrived(guesses[0].range, bytes.clone());
+        assert_eq!(cuts.iter().map(|cut| cut.range).collect::<Vec<_>>(), [guesses[0].range]);
+        file.stored(guesses[0]);
+        assert!(
+            matches!(file.place(499_999, Guesses::Compare), Place::Chunk(extent) if extent == guesses[0])
+        );
+        assert!(file.has_guesses());
+        file.refuted();
+        assert!(!file.has_guesses());
+        assert_eq!(file.take_unsaved(1).map(|manifest| manifest.covered()), Some(400_000));
     }
 }

@@ -39,5 +39,5 @@ mod window;
 pub use fetcher::ContentFetcher;
 pub use index::ChunkClass;
 pub use keeper::{CacheKeeper, CacheLevel, CacheStats, Evicted, Verified};
-pub use reader::{FileReader, ReaderStats, Warmed, WorthCaching};
+pub use reader::{FileReader, IsAway, ReaderStats, Warmed, WorthCaching};
 pub use store::{CasConfig, CasStore};

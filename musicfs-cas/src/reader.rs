@@ -11,12 +11,17 @@
 //!   a store that fails turns reads into reads of the source, and is tried again after a while.
 //! * Never a whole file in memory: what is ahead of all readers fits one budget.
 //!
-//! What is fetched is in `reader/flights.rs`, what is fetched though nobody asked in `reader/prefetch.rs`.
+//! * What is cached by guess ([`ChunkManifest::guesses`]) is served only when the origin does not answer; else it is
+//!   fetched, and thereby compared.
+//!
+//! What is fetched is in `reader/flights.rs`, what is fetched though nobody asked in `reader/prefetch.rs`, what is
+//! compared in `reader/guesses.rs`.
 //!
 //! Locks: `files`, and each file's state, held for a few lines, the second inside the first never, neither across
 //! an await. A file's `saving` is held while its manifest is written, so that none overtakes another.
 
 mod flights;
+mod guesses;
 mod prefetch;
 mod stats;
 mod table;
@@ -35,13 +40,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tracing::warn;
 
-use crate::cached_file::{CachedFile, Place};
+use crate::cached_file::{CachedFile, Guesses, Place};
 use crate::edges::Edges;
 use crate::fetcher::{ContentFetcher, same_error};
 use crate::hot::HotChunks;
 use crate::index::Known;
 use crate::keeper::CacheKeeper;
 use flights::{Asked, Counted};
+pub use guesses::IsAway;
 pub use prefetch::Warmed;
 use stats::Counters;
 pub use stats::ReaderStats;
@@ -70,6 +76,7 @@ pub type WorthCaching = dyn Fn(&OriginId) -> bool + Send + Sync;
 struct Inner {
     store: Arc<dyn ChunkStore>,
     keeper: OnceLock<CacheKeeper>,
+    is_away: OnceLock<Box<IsAway>>,
     fetcher: ContentFetcher,
     db: Arc<dyn MetaDb>,
     clock: Arc<dyn Clock>,
@@ -85,6 +92,8 @@ struct Inner {
     prefetch: AtomicBool,
     /// One permit for each track that is fetched ahead.
     tracks: Arc<Semaphore>,
+    /// How long a guess waits to be compared while nobody reads it; `None` for ever.
+    compare_after: watch::Sender<Option<Duration>>,
 }
 
 impl std::fmt::Debug for FileReader {
@@ -106,6 +115,7 @@ impl FileReader {
         let inner = Inner {
             store,
             keeper: OnceLock::new(),
+            is_away: OnceLock::new(),
             fetcher,
             db,
             clock,
@@ -118,6 +128,7 @@ impl FileReader {
             reading: watch::channel(0).0,
             prefetch: AtomicBool::new(true),
             tracks: Arc::new(Semaphore::new(prefetch::MAX_TRACKS)),
+            compare_after: watch::channel(None).0,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -174,13 +185,8 @@ impl Inner {
     }
 
     fn drop_evicted(&self, file: &mut CachedFile) {
-        let gone: Vec<ChunkExtent> = file
-            .manifest()
-            .extents()
-            .iter()
-            .filter(|extent| self.is_evicted(&extent.hash))
-            .copied()
-            .collect();
+        let gone: Vec<ChunkExtent> =
+            file.manifest().all().filter(|extent| self.is_evicted(&extent.hash)).copied().collect();
         gone.iter().for_each(|extent| file.lost(extent));
     }
 
@@ -223,14 +229,15 @@ impl Inner {
 
     async fn read(self: &Arc<Self>, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         let file = self.file(plan.file(), plan.version(), None).await?;
+        let mut guesses = self.what_to_do_with_guesses(&file, plan);
         let (ahead, plays) = {
             let mut state = file.lock();
             let (mut ahead, plays) = state.note_read(range);
             if self.keeps_nothing() {
                 ahead = ByteRange::at(ahead.start(), ahead.len().min(AHEAD_WITHOUT_STORE));
             }
-            let demand = state.launch_demand(range);
-            let ahead_launches = state.launch_ahead(ahead, |bytes| self.fetcher.share(bytes));
+            let demand = state.launch_demand(range, guesses);
+            let ahead_launches = state.launch_ahead(ahead, guesses, |bytes| self.fetcher.share(bytes));
             drop(state);
             self.start(&file, plan, demand, Asked::Reader);
             self.start(&file, plan, ahead_launches, Asked::Reader);
@@ -243,7 +250,7 @@ impl Inner {
         let mut parts: Vec<Bytes> = Vec::new();
         let (mut at, mut tries) = (range.start(), 0);
         while at < range.end() {
-            let place = file.lock().place(at);
+            let place = file.lock().place(at, guesses);
             let want = ByteRange::new(at, range.end());
             let part = match place {
                 Place::Chunk(extent) => self.load_part(&file, &extent, want).await,
@@ -257,6 +264,10 @@ impl Inner {
                             });
                             self.counters.from_origins.fetch_add(part.len() as u64, Ordering::Relaxed);
                             Some(bytes.slice(part))
+                        }
+                        Ok(Some(Err(error))) if is_away(&error) && file.lock().guess_at(at).is_some() => {
+                            guesses = Guesses::Serve;
+                            continue;
                         }
                         Ok(Some(Err(error))) if tries > 0 || !may_pass(&error) => {
                             return Err(same_error(&error));
@@ -275,7 +286,7 @@ impl Inner {
                 }
                 None if tries < MAX_TRIES => {
                     tries += 1;
-                    let demand = file.lock().launch_demand(want);
+                    let demand = file.lock().launch_demand(want, guesses);
                     self.start(&file, plan, demand, Asked::Reader);
                 }
                 // The cache loses what is put into it as fast as it is read.
@@ -337,20 +348,18 @@ impl ContentReader for FileReader {
             return inner.fetcher.source().cached(file);
         }
         let in_memory = inner.files.lock().get(&(file.id, file.version.clone()));
-        let covered = match in_memory {
-            Some(state) => {
-                let manifest = state.lock().manifest().clone();
-                inner.covered(&manifest)
-            }
+        let manifest = match in_memory {
+            Some(state) => state.lock().manifest().clone(),
             None => match inner.db.manifest(file.id) {
-                Ok(Some((version, manifest))) if version.is_same(&file.version) => inner.covered(&manifest),
-                _ => 0,
+                Ok(Some((version, manifest))) if version.is_same(&file.version) => manifest,
+                _ => ChunkManifest::default(),
             },
         };
-        match covered {
-            0 if file.version.size > 0 => "none",
+        let any = manifest.all().any(|extent| !inner.is_evicted(&extent.hash));
+        match inner.covered(&manifest) {
             covered if covered >= file.version.size => "full",
-            _ => "partial",
+            _ if any => "partial",
+            _ => "none",
         }
     }
 
@@ -363,6 +372,11 @@ impl ContentReader for FileReader {
 fn edges(meta: Option<&FileMeta>, version: &FileVersion) -> Edges {
     let audio = meta.filter(|meta| meta.version.is_same(version)).and_then(|meta| meta.audio.as_ref());
     Edges::of(version.size, audio.and_then(|audio| audio.audio_region))
+}
+
+/// Whether the origin did not answer.
+fn is_away(error: &ReadError) -> bool {
+    matches!(error, ReadError::TimedOut { .. }) || may_pass(error)
 }
 
 /// Whether it makes sense to try again at once what failed for another.

@@ -1,5 +1,7 @@
 //! Where the bytes of music are cached.
 
+mod manifest;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use crate::ByteRange;
+pub use manifest::{ChunkExtent, ChunkManifest};
 
 /// Names a chunk by its content: BLAKE3, 256 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,71 +78,6 @@ impl Serialize for ChunkHash {
 impl<'de> Deserialize<'de> for ChunkHash {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// A stretch of a file that one chunk holds whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChunkExtent {
-    /// Where in the file.
-    pub range: ByteRange,
-    /// Which chunk; its length is the range's.
-    pub hash: ChunkHash,
-}
-
-/// Which stretches of a file's version are cached, and in which chunks; a gap is what is not cached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChunkManifest {
-    extents: Vec<ChunkExtent>,
-}
-
-impl ChunkManifest {
-    /// Returns the extents in order of offset; no two overlap.
-    pub fn extents(&self) -> &[ChunkExtent] {
-        &self.extents
-    }
-
-    /// Adds an extent, unless it is empty or overlaps what is there; tells whether it was added.
-    pub fn insert(&mut self, extent: ChunkExtent) -> bool {
-        let at = self.extents.partition_point(|e| e.range.end() <= extent.range.start());
-        let free = self.extents.get(at).is_none_or(|next| next.range.start() >= extent.range.end());
-        let added = free && !extent.range.is_empty();
-        if added {
-            self.extents.insert(at, extent);
-        }
-        added
-    }
-
-    /// Removes an extent; tells whether it was there.
-    pub fn remove(&mut self, extent: &ChunkExtent) -> bool {
-        let at = self.extents.partition_point(|e| e.range.start() < extent.range.start());
-        let is_there = self.extents.get(at) == Some(extent);
-        if is_there {
-            self.extents.remove(at);
-        }
-        is_there
-    }
-
-    /// Returns the parts of `range` that no extent covers, in order.
-    pub fn gaps(&self, range: ByteRange) -> Vec<ByteRange> {
-        let mut gaps = Vec::new();
-        let mut at = range.start();
-        let first = self.extents.partition_point(|e| e.range.end() <= range.start());
-        for extent in self.extents[first..].iter().take_while(|e| e.range.start() < range.end()) {
-            if extent.range.start() > at {
-                gaps.push(ByteRange::new(at, extent.range.start()));
-            }
-            at = extent.range.end();
-        }
-        if at < range.end() {
-            gaps.push(ByteRange::new(at, range.end()));
-        }
-        gaps
-    }
-
-    /// Returns the number of bytes that are covered.
-    pub fn covered(&self) -> u64 {
-        self.extents.iter().map(|e| e.range.len()).sum()
     }
 }
 
@@ -232,7 +169,6 @@ impl<T: ChunkStore + ?Sized> ChunkStore for Arc<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn hash_text_round_trips_and_bad_text_is_refused() {
@@ -240,28 +176,6 @@ mod tests {
         assert_eq!(hash.to_string().parse(), Ok(hash));
         for bad in ["", "zz", &"A".repeat(64), &"é".repeat(32), &"0".repeat(63)] {
             assert!(bad.parse::<ChunkHash>().is_err(), "{bad:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn gaps_and_extents_together_cover_a_range_exactly(
-            spans in prop::collection::vec((0u64..200, 0u64..40), 0..20),
-            ask in (0u64..250, 0u64..250),
-        ) {
-            let mut manifest = ChunkManifest::default();
-            for (start, len) in spans {
-                manifest.insert(ChunkExtent { range: ByteRange::at(start, len), hash: ChunkHash::of(b"") });
-            }
-            let range = ByteRange::new(ask.0, ask.1);
-            let gaps = manifest.gaps(range);
-            for offset in range.start()..range.end() {
-                let one = ByteRange::at(offset, 1);
-                let in_gap = gaps.iter().filter(|g| g.intersect(&one).is_some()).count();
-                let in_extent = manifest.extents().iter().filter(|e| e.range.intersect(&one).is_some()).count();
-                prop_assert_eq!(in_gap + in_extent, 1);
-            }
-            prop_assert!(gaps.iter().all(|g| !g.is_empty() && g.start() >= range.start() && g.end() <= range.end()));
         }
     }
 }

@@ -164,6 +164,15 @@ pub enum EventKind {
         /// The chunk's hash.
         chunk: String,
     },
+    /// What was cached of a file is not what its origin holds, though its version is the same; it is fetched anew.
+    CacheMismatch {
+        /// The file.
+        id: FileId,
+        /// Its origin.
+        origin: OriginId,
+        /// Its path there.
+        path: String,
+    },
     /// The cache cannot be used; reads go to the origins.
     CacheUnavailable {
         /// Why.
@@ -187,7 +196,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// The names of all kinds, as [`EventKind::name`] gives them.
-    pub const NAMES: [&'static str; 20] = [
+    pub const NAMES: [&'static str; 21] = [
         "file_added",
         "file_removed",
         "file_modified",
@@ -204,6 +213,7 @@ impl EventKind {
         "sync_held",
         "cache_evicted",
         "cache_corrupt",
+        "cache_mismatch",
         "cache_unavailable",
         "cache_available",
         "state_changed",
@@ -229,6 +239,7 @@ impl EventKind {
             Self::SyncHeld { .. } => "sync_held",
             Self::CacheEvicted { .. } => "cache_evicted",
             Self::CacheCorrupt { .. } => "cache_corrupt",
+            Self::CacheMismatch { .. } => "cache_mismatch",
             Self::CacheUnavailable { .. } => "cache_unavailable",
             Self::CacheAvailable => "cache_available",
             Self::StateChanged { .. } => "state_changed",
@@ -393,6 +404,7 @@ mod tests {
             EventKind::SyncHeld { origin: origin(), reason: reason() },
             EventKind::CacheEvicted { chunks: 1, bytes: 2 },
             EventKind::CacheCorrupt { chunk: "ab".into() },
+            EventKind::CacheMismatch { id, origin: origin(), path: path() },
             EventKind::CacheUnavailable { reason: reason() },
             EventKind::CacheAvailable,
             EventKind::StateChanged { from: ServiceState::Ready, to: ServiceState::Offline },

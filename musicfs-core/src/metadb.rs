@@ -91,6 +91,9 @@ pub enum Op {
         /// The stretches.
         manifest: ChunkManifest,
     },
+    /// Says that what was served of a file was not what its version holds: whoever keeps bytes of it is to forget them,
+    /// as when its content changed.
+    Correct(FileId),
     /// Records the origins in order of preference, the most preferred first, in place of what was recorded before;
     /// those that are not named come after. It decides which of several copies leads.
     RankOrigins(Vec<OriginId>),
@@ -219,6 +222,8 @@ pub enum FileQuery {
     Problems,
     /// Those gone from their origin.
     Missing,
+    /// Those of which something is cached by guess ([`ChunkManifest::guesses`]).
+    Guessed,
 }
 
 /// A page of files.

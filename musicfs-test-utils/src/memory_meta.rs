@@ -76,6 +76,7 @@ impl State {
             | Op::Move { id, .. }
             | Op::SetState(id, _)
             | Op::Forget(id)
+            | Op::Correct(id)
             | Op::PutManifest { id, .. }) = op
             else {
                 if let Op::PutFile(file) = op {
@@ -204,10 +205,11 @@ impl State {
                 changes.push(Change::FileForgotten { id: *id });
             }
             Op::PutManifest { id, version, manifest } => {
-                let end = manifest.extents().last().map_or(0, |extent| extent.range.end());
+                let end = manifest.all().map(|extent| extent.range.end()).max().unwrap_or(0);
                 assert!(end <= version.size, "a manifest up to {end} of a version of {version}");
                 self.manifests.insert(*id, (version.clone(), manifest.clone()));
             }
+            Op::Correct(id) => changes.push(Change::FileChanged { id: *id, content: true }),
             Op::SetNote { key, value: Some(value) } => {
                 self.notes.insert(key.to_string(), value.clone());
             }
@@ -227,7 +229,7 @@ fn of_tree(change: TreeChange) -> Change {
     if added { Change::EntryAdded { parent, name, ino } } else { Change::EntryRemoved { parent, name, ino } }
 }
 
-fn matches(query: &FileQuery, file: &FileMeta) -> bool {
+fn matches(state: &State, query: &FileQuery, file: &FileMeta) -> bool {
     match query {
         FileQuery::All => true,
         FileQuery::Origin(origin) => file.origin == *origin,
@@ -238,6 +240,7 @@ fn matches(query: &FileQuery, file: &FileMeta) -> bool {
         }
         FileQuery::Problems => file.kind == FileKind::Unparsed,
         FileQuery::Missing => file.state == FileState::Missing,
+        FileQuery::Guessed => state.manifests.get(&file.id).is_some_and(|(_, m)| !m.guesses().is_empty()),
     }
 }
 
@@ -270,7 +273,7 @@ impl MetaDb for MemoryMetaDb {
         let state = self.state.read();
         let from = after.map_or(Unbounded, Excluded);
         let mut rest =
-            state.files.range((from, Unbounded)).map(|(_, file)| file).filter(|f| matches(query, f));
+            state.files.range((from, Unbounded)).map(|(_, file)| file).filter(|f| matches(&state, query, f));
         let files: Vec<_> = rest.by_ref().take(limit).map(|file| state.shown(file)).collect();
         let next = rest.next().and(files.last().map(|file| file.id));
         Ok(FilePage { files, next })

@@ -1,6 +1,8 @@
 //! Reading a remote origin through the cache: real chunk files, a real catalogue, an origin that fails to order.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+mod guesses;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -9,12 +9,17 @@ use musicfs_test_utils::eventually_blocking;
 use musicfs_test_utils::library::{Sample, noise_flac, noise_track};
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
+use musicfs_tests::listener::Listener;
 use musicfs_tests::mount::Mount;
+use nix::sys::signal::Signal;
 
 use crate::served::{Kind, Served};
-use crate::{read_afresh, wait_cached};
+use crate::{chunk_files, read_afresh, wait_cached};
 
 const LARGE: usize = 30 << 20;
+/// Only what is asked for scans, and what was kept is compared by who reads it.
+const KEYS: &str =
+    "rescan_interval = \"0\"\nrecheck_after = \"0\"\nhealth_interval = \"1s\"\nremote_deadline = \"4s\"\n";
 /// Where the MD5 of the audio is in a FLAC file.
 const MD5: std::ops::Range<usize> = 26..42;
 
@@ -44,7 +49,7 @@ fn retag_costs_the_tags_and_cached_audio_stays(kind: Kind) {
     let (old, new) = (flac("Old", 1), flac("A new and somewhat longer title", 1));
     assert_ne!(old.len(), new.len());
     fs::write(served.music().join("song.flac"), &old).unwrap();
-    home.configure(&format!("rescan_interval = \"0\"\n{}", served.table("nas", "")));
+    home.configure(&format!("{KEYS}{}", served.table("nas", "")));
     let mount = home.mount_configured();
     mount.wait_scanned();
     let path = mount.join(files::files(&mount.at()).remove(0));
@@ -58,14 +63,17 @@ fn retag_costs_the_tags_and_cached_audio_stays(kind: Kind) {
     eventually_blocking("the new title", || renamed().to_string_lossy().contains("somewhat longer"));
     let cost = fetched(&mount) - before;
     assert!(cost < 64 << 10, "{cost} bytes were fetched");
-    // The audio plays from what was cached, and the head is the new one.
+    // Who listens compares what was cached, which is all there is to it.
     let path = renamed();
-    assert_eq!(files::attribute(&path, "user.musicfs.cached").as_deref(), Some("partial"));
-    let far = LARGE / 2;
-    assert!(read_afresh(&path, far as u64, 256 << 10).unwrap() == new[far..far + (256 << 10)]);
+    let chunks = chunk_files(&home).len();
     assert!(fs::read(&path).unwrap() == new);
-    let cost = fetched(&mount) - before;
-    assert!(cost < 1 << 20, "{cost} bytes were fetched to read what is cached");
+    wait_cached(&path, "full");
+    let status = mount.status();
+    let proven = status["cache"]["proven"].as_u64().unwrap();
+    assert!(proven > (LARGE as u64) - (2 << 20), "{proven} bytes were found to be right");
+    assert_eq!(status["cache"]["mismatched"], 0);
+    let more = chunk_files(&home).len() - chunks;
+    assert!(more <= 3, "{more} chunks are new");
 
     // Other audio that says it is the same: what is served is what is there.
     let mut other = flac("Third", 2);
@@ -115,7 +123,7 @@ fn retag_of_other_formats_costs_the_tags(kind: Kind) {
     for (name, sample, len) in OTHERS {
         put(&served, name, &track(sample, &format!("Old {name}"), 0, len));
     }
-    home.configure(&format!("rescan_interval = \"0\"\n{}", served.table("nas", "")));
+    home.configure(&format!("{KEYS}{}", served.table("nas", "")));
     let mount = home.mount_configured();
     mount.wait_scanned();
     for (name, sample, len) in OTHERS {
@@ -160,7 +168,7 @@ fn ogg_whose_pages_are_numbered_anew_is_fetched_anew() {
     let (served, home) = (Served::empty(Kind::Sftp), Home::new());
     let (old, new) = (track(Sample::Opus, "Old", 0, 3 << 20), track(Sample::Opus, "New", 200_000, 3 << 20));
     fs::write(served.music().join("song.opus"), &old).unwrap();
-    home.configure(&format!("rescan_interval = \"0\"\n{}", served.table("nas", "")));
+    home.configure(&format!("{KEYS}{}", served.table("nas", "")));
     let mount = home.mount_configured();
     mount.wait_scanned();
     let path = titled(&mount, "Old");
@@ -182,4 +190,109 @@ fn retag_on_an_ssh_server_costs_the_tags_and_cached_audio_stays() {
 #[test]
 fn retag_on_s3_costs_the_tags_and_cached_audio_stays() {
     retag_costs_the_tags_and_cached_audio_stays(Kind::S3);
+}
+
+/// Where the audio of [`fooling`] is other audio, in few bytes that no sample looks at.
+const OTHER: std::ops::Range<usize> = 9_000_123..9_000_160;
+
+/// As [`flac`] with audio 1, by all that identifies it, and with other bytes in one place.
+fn fooling(title: &str) -> Vec<u8> {
+    let mut bytes = flac(title, 1);
+    bytes[OTHER].iter_mut().for_each(|byte| *byte ^= 0x55);
+    bytes
+}
+
+/// Has a file cached and replaces it by one that fools the scan.
+fn fooled<'a>(served: &Served, home: &'a Home) -> (Mount<'a>, PathBuf, Vec<u8>, Vec<u8>) {
+    let (old, new) = (flac("Old", 1), fooling("New"));
+    assert_eq!(old.len(), new.len());
+    fs::write(served.music().join("song.flac"), &old).unwrap();
+    home.configure(&format!("{KEYS}{}", served.table("nas", "")));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    let path = titled(&mount, "Old");
+    assert!(fs::read(&path).unwrap() == old);
+    wait_cached(&path, "full");
+    fs::write(served.music().join("song.flac"), &new).unwrap();
+    let before = fetched(&mount);
+    mount.rescan(&[]);
+    let path = titled(&mount, "New");
+    let cost = fetched(&mount) - before;
+    assert!(cost < 64 << 10, "{cost} bytes were fetched");
+    (mount, path, old, new)
+}
+
+fn other(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    read_afresh(path, OTHER.start as u64, OTHER.len())
+}
+
+#[test]
+fn what_is_served_after_a_retag_is_the_new_version_though_the_scan_was_fooled() {
+    let (mut served, home) = (Served::empty(Kind::Sftp), Home::new());
+    let (mount, path, _, new) = fooled(&served, &home);
+    assert!(other(&path).unwrap() == new[OTHER]);
+    assert!(fs::read(&path).unwrap() == new);
+    eventually_blocking("it to be counted", || mount.status()["cache"]["mismatched"] == 1);
+    wait_cached(&path, "full");
+    served.kill();
+    assert!(other(&path).unwrap() == new[OTHER]);
+    mount.unmount();
+}
+
+#[test]
+fn wrong_guess_that_was_served_without_the_server_is_corrected_once_it_is_back() {
+    let (served, home) = (Served::empty(Kind::Webdav).behind_proxy(), Home::new());
+    let (mount, path, old, new) = fooled(&served, &home);
+    // Nobody can tell now, and what was kept plays on.
+    served.proxy().down();
+    assert!(other(&path).unwrap() == old[OTHER]);
+    served.proxy().heal();
+    eventually_blocking("the server to be back", || mount.status()["state"] == "ready");
+    let mut listener = Listener::start(&home, &["--type", "cache_mismatch"]);
+    home.configure(&format!(
+        "{}{}",
+        KEYS.replace("recheck_after = \"0\"", "recheck_after = \"1s\""),
+        served.table("nas", "")
+    ));
+    mount.signal(Signal::SIGHUP);
+    let told = listener.line().unwrap();
+    assert!(told.contains("song.flac"), "{told}");
+    // Nobody asks for bytes past the kernel's cache here: it was told to forget them.
+    eventually_blocking("the right bytes", || {
+        let mut bytes = vec![0; OTHER.len()];
+        std::os::unix::fs::FileExt::read_exact_at(
+            &fs::File::open(&path).unwrap(),
+            &mut bytes,
+            OTHER.start as u64,
+        )
+        .unwrap();
+        bytes == new[OTHER]
+    });
+    assert!(fs::read(&path).unwrap() == new);
+    let log = mount.log();
+    assert!(log.contains("what was cached of the file is not what it holds"), "{log}");
+    let status = home.succeed(["status".as_ref(), mount.at().as_os_str()]);
+    assert!(status.contains("cached as they are not"), "{status}");
+    mount.unmount();
+}
+
+#[test]
+fn kept_audio_is_compared_after_a_restart_too() {
+    let (mut served, home) = (Served::empty(Kind::Sftp), Home::new());
+    let (mount, ..) = fooled(&served, &home);
+    mount.unmount();
+    home.configure(&format!(
+        "{}{}",
+        KEYS.replace("recheck_after = \"0\"", "recheck_after = \"1s\""),
+        served.table("nas", "")
+    ));
+    let mount = home.mount_configured();
+    eventually_blocking("the wrong chunk to be found", || mount.status()["cache"]["mismatched"] == 1);
+    let path = titled(&mount, "New");
+    eventually_blocking("the right one to be stored", || {
+        files::attribute(&path, "user.musicfs.cached").as_deref() == Some("partial")
+    });
+    served.kill();
+    assert!(other(&path).unwrap() == fooling("New")[OTHER]);
+    mount.unmount();
 }

@@ -208,7 +208,7 @@ impl Worker {
             let mut chunks = HashSet::new();
             for file in files {
                 let saved = db.manifest(file.id)?;
-                let extents = saved.iter().flat_map(|(_, manifest)| manifest.extents());
+                let extents = saved.iter().flat_map(|(_, manifest)| manifest.all());
                 chunks.extend(extents.map(|extent| extent.hash));
             }
             anyhow::Ok(chunks.into_iter().collect())
@@ -225,7 +225,7 @@ impl Worker {
                 let Some(last) = page.last() else { break };
                 after = Some(last.id);
                 for saved in page {
-                    let mut extents = saved.manifest.extents().iter();
+                    let mut extents = saved.manifest.all();
                     if extents.any(|extent| chunks.contains(&extent.hash)) {
                         files.extend(db.file(saved.id)?);
                     }

@@ -271,6 +271,10 @@ fn print(cx: &Context, report: &CacheReport) {
     );
     line("evicted", format!("{} in {} chunks", output::size(report.evicted_bytes), report.evicted_chunks));
     line("repaired", format!("{} chunks", report.repaired));
+    if report.proven > 0 || report.mismatched > 0 {
+        let proven = output::size(report.proven);
+        line("compared", format!("{proven} right after a change of tags, {} files wrong", report.mismatched));
+    }
     if report.passing_through {
         line("state", out.paint(Style::Bad, "the cache fails; reading from origins"));
     }
@@ -303,6 +307,7 @@ fn by_this_process<T: Send>(
         clock: clock.clone(),
         events: None,
         worth_caching: Box::new(|_: &OriginId| false),
+        is_away: Box::new(|_: &OriginId| true),
     };
     let cache = runtime.block_on(Cache::open(&config, parts)).context("the cache cannot be opened")?;
     runtime.block_on(cache.store.counted());

@@ -61,6 +61,7 @@ fn describe(event: Value) -> String {
         }
         EventKind::CacheEvicted { chunks, bytes } => format!("{chunks} chunks, {}", output::size(*bytes)),
         EventKind::CacheCorrupt { chunk } => chunk.clone(),
+        EventKind::CacheMismatch { origin, path, .. } => format!("{origin}:{path}"),
         EventKind::CacheUnavailable { reason } => reason.clone(),
         EventKind::StateChanged { from, to } => format!("{} -> {}", word(from), word(to)),
         EventKind::Lagged { missed } => format!("{missed} events were missed"),

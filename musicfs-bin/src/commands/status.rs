@@ -140,6 +140,11 @@ fn print(cx: &Context, status: &Status, all_problems: bool) {
         };
         let size = output::size(cache.size);
         out.line(format!("  {size}{of}{level}{}", share.unwrap_or_default()));
+        if cache.mismatched > 0 {
+            let files = output::count(cache.mismatched);
+            let said = format!("{files} files were cached as they are not; they are fetched anew");
+            out.line(format!("  {}", out.paint(Style::Warn, &said)));
+        }
         if cache.passing_through {
             let why = "it cannot be used; reads go to the origins, and it is tried again every minute";
             out.line(format!("  {} {why}", out.paint(Style::Bad, "not well:")));

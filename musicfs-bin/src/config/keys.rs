@@ -57,6 +57,7 @@ keys! {
     CACHE_MIN_FREE "cache_min_free" false "part of the disk that the cache leaves free, in percent",
     CACHE_MAX_AGE "cache_max_age" false "how long unused music stays in the cache, such as 90d; 0 for ever",
     PREFETCH "prefetch" true "fetch the rest of a track, and the next, ahead of the player",
+    RECHECK_AFTER "recheck_after" true "when audio that stayed cached over a change of tags is compared with its origin; 0 for only when it is read",
     LOCAL_DEADLINE "local_deadline" true "longest wait for a read from a disk of this machine",
     REMOTE_DEADLINE "remote_deadline" true "longest wait for a read over a network",
     DRAIN_LIMIT "drain_limit" true "longest wait for open requests when stopping",

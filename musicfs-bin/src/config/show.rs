@@ -40,6 +40,7 @@ impl Config {
             keys::CACHE_MIN_FREE => self.cache_min_free.show(),
             keys::CACHE_MAX_AGE => self.cache_max_age.show(),
             keys::PREFETCH => self.prefetch.show(),
+            keys::RECHECK_AFTER => self.recheck_after.show(),
             keys::LOCAL_DEADLINE => self.local_deadline.show(),
             keys::REMOTE_DEADLINE => self.remote_deadline.show(),
             keys::DRAIN_LIMIT => self.drain_limit.show(),

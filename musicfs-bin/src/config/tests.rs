@@ -57,6 +57,7 @@ fn every_key_can_be_set_by_each_source() {
         (keys::CACHE_MIN_FREE, "5", "5"),
         (keys::CACHE_MAX_AGE, "\"9d\"", "9d"),
         (keys::PREFETCH, "false", "false"),
+        (keys::RECHECK_AFTER, "\"1h\"", "1h"),
         (keys::LOCAL_DEADLINE, "\"1s\"", "1s"),
         (keys::REMOTE_DEADLINE, "\"1s\"", "1s"),
         (keys::DRAIN_LIMIT, "\"1s\"", "1s"),

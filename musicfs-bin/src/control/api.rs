@@ -106,6 +106,12 @@ pub(crate) struct CacheStatus {
     pub(crate) from_origins: u64,
     /// Bytes fetched, read-ahead included.
     pub(crate) fetched: u64,
+    /// Bytes that stayed cached over a change of tags, and were found to be right.
+    #[serde(default)]
+    pub(crate) proven: u64,
+    /// Files of which what was cached was not what they hold.
+    #[serde(default)]
+    pub(crate) mismatched: u64,
     /// Chunks that were damaged or gone, and were fetched again.
     pub(crate) repaired: u64,
     /// Chunks that could not be stored.

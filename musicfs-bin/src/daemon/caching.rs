@@ -12,6 +12,8 @@ use crate::control::percent;
 
 /// Name of the task.
 pub(super) const CACHE_TASK: &str = "cache";
+/// Name of the task that compares what is cached by guess.
+const RECHECK_TASK: &str = "recheck";
 /// Why there is nothing to be asked.
 const NO_CACHE: &str = "the cache cannot be used; `musicfs status` says why";
 
@@ -37,6 +39,15 @@ impl Daemon {
                 }
                 cache.keeper.run().await;
             }
+        });
+    }
+
+    /// Compares what is cached by guess with its origins.
+    pub(super) fn spawn_recheck(self: &Arc<Self>) {
+        let Some(cache) = self.engine.cache.clone() else { return };
+        self.supervisor.spawn_critical(RECHECK_TASK, move || {
+            let reader = cache.reader.clone();
+            async move { reader.compare_guesses().await }
         });
     }
 

@@ -93,6 +93,12 @@ impl Daemon {
                     }
                     applied.prefetch = new.prefetch;
                 }
+                keys::RECHECK_AFTER => {
+                    if let Some(cache) = &self.engine.cache {
+                        cache.reader.set_compare_after(crate::cache::compare_after(&new));
+                    }
+                    applied.recheck_after = new.recheck_after;
+                }
                 keys::DRAIN_LIMIT => applied.drain_limit = new.drain_limit,
                 keys::ORIGINS => {
                     let gone = old.origins.iter().filter(|origin| !new.origins.contains(origin));

@@ -188,6 +188,8 @@ impl Daemon {
             from_cache: done.from_cache,
             from_origins: done.from_origins,
             fetched: done.fetched,
+            proven: done.proven,
+            mismatched: done.mismatched,
             repaired: done.repaired,
             not_stored: done.not_stored,
             passing_through: done.passing_through,

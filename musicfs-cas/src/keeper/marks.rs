@@ -50,7 +50,7 @@ impl CacheKeeper {
             for saved in page {
                 let pinned = !pins.is_empty() && db.file(saved.id)?.is_some_and(|file| pins.covers(&file));
                 let mut index = index.lock();
-                for extent in saved.manifest.extents() {
+                for extent in saved.manifest.all() {
                     index.change(&extent.hash, |entry| {
                         entry.refs = entry.refs.saturating_add(1);
                         if pinned {

@@ -75,8 +75,13 @@ impl Inner {
                 if asked == Asked::Prefetch {
                     self.counters.prefetched.fetch_add(range.len(), Ordering::Relaxed);
                 }
+                let refuted = self.compare_with_guess(file, range, &bytes);
                 outcome.send_replace(Some(Ok(bytes.clone())));
-                file.lock().arrived(range, bytes)
+                let cuts = file.lock().arrived(range, bytes);
+                if refuted {
+                    self.correct(plan).await;
+                }
+                cuts
             }
             Err(error) => {
                 let cuts = file.lock().failed(range);
@@ -158,6 +163,13 @@ impl Inner {
         if let Some(manifest) = unsaved {
             self.save(plan, manifest).await;
         }
+    }
+
+    /// Saves the manifest as it is in memory.
+    pub(super) async fn save_anyhow(&self, file: &Shared, plan: &ReadPlan) {
+        let _turn = file.saving.lock().await;
+        let manifest = file.lock().manifest().clone();
+        self.save(plan, manifest).await;
     }
 
     async fn save(&self, plan: &ReadPlan, manifest: ChunkManifest) {

@@ -13,6 +13,7 @@ use musicfs_core::{ByteRange, Cookie, FileKind, FileMeta, MetaDb, MetaError, Nod
 use super::flights::Asked;
 use super::table::Shared;
 use super::{FileReader, Inner, blocking};
+use crate::cached_file::Guesses;
 use crate::fetcher::same_error;
 use crate::keeper::CacheLevel;
 
@@ -75,7 +76,7 @@ impl FileReader {
 
 impl Inner {
     /// Fetches a stretch, if it is not there, and waits for it.
-    async fn fetch_stretch(
+    pub(super) async fn fetch_stretch(
         self: &Arc<Self>,
         file: &Shared,
         plan: &ReadPlan,
@@ -83,7 +84,7 @@ impl Inner {
     ) -> Result<(), ReadError> {
         let (launches, mut outcomes) = {
             let mut state = file.lock();
-            let launches = state.launch_demand(stretch);
+            let launches = state.launch_demand(stretch, Guesses::Compare);
             (launches, state.outcomes(stretch))
         };
         self.start(file, plan, launches, Asked::Prefetch);
@@ -154,9 +155,11 @@ impl Inner {
     }
 
     fn may_prefetch(&self) -> bool {
-        self.prefetch.load(Ordering::Relaxed)
-            && !self.keeps_nothing()
-            && self.keeper.get().is_none_or(|keeper| keeper.level() < CacheLevel::Tight)
+        self.prefetch.load(Ordering::Relaxed) && self.has_room_to_spare()
+    }
+
+    pub(super) fn has_room_to_spare(&self) -> bool {
+        !self.keeps_nothing() && self.keeper.get().is_none_or(|keeper| keeper.level() < CacheLevel::Tight)
     }
 
     /// Finds the file after one in its directory.

@@ -17,6 +17,10 @@ pub struct ReaderStats {
     pub prefetched: u64,
     /// Chunks that were damaged or gone, and were fetched again.
     pub repaired: u64,
+    /// Bytes that had been cached by guess and were found to be right.
+    pub proven: u64,
+    /// Files of which a guess, or what was verified by order, was wrong.
+    pub mismatched: u64,
     /// Chunks that could not be stored.
     pub not_stored: u64,
     /// Whether the store is left alone because it failed a short while ago.
@@ -38,6 +42,8 @@ pub(super) struct Counters {
     pub(super) from_origins: AtomicU64,
     pub(super) prefetched: AtomicU64,
     pub(super) repaired: AtomicU64,
+    pub(super) proven: AtomicU64,
+    pub(super) mismatched: AtomicU64,
     pub(super) not_stored: AtomicU64,
 }
 
@@ -49,6 +55,8 @@ impl Counters {
             fetched,
             prefetched: self.prefetched.load(Ordering::Relaxed),
             repaired: self.repaired.load(Ordering::Relaxed),
+            proven: self.proven.load(Ordering::Relaxed),
+            mismatched: self.mismatched.load(Ordering::Relaxed),
             not_stored: self.not_stored.load(Ordering::Relaxed),
             passing_through,
         }

@@ -138,6 +138,11 @@ impl Writing<'_> {
             Op::SetState(id, state) => self.set_state(*id, *state),
             Op::Forget(id) => self.forget(*id),
             Op::PutManifest { id, version, manifest } => self.put_manifest(*id, version, manifest),
+            Op::Correct(id) => {
+                self.get(*id)?;
+                self.tree.log().file_changed(*id, true);
+                Ok(())
+            }
             Op::RankOrigins(origins) => self.rank_origins(origins),
             Op::SetNote { key, value } => self.set_note(key, value.as_deref()),
         }
@@ -273,6 +278,7 @@ impl Writing<'_> {
             version.mtime.map(|time| time.0),
             version.etag.as_deref(),
             manifest_blob(manifest),
+            manifest.guessed().cast_signed(),
         ))?;
         Ok(())
     }

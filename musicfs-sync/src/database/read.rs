@@ -111,6 +111,7 @@ pub(super) fn files(
         FileQuery::DiscsOf(album) => reader.page(sql::FILES_OF_ALBUM, (after, most, album.raw())),
         FileQuery::Problems => reader.page(sql::FILES_UNPARSED, (after, most)),
         FileQuery::Missing => reader.page(sql::FILES_MISSING, (after, most)),
+        FileQuery::Guessed => reader.page(sql::FILES_GUESSED, (after, most)),
     }?;
     let more = files.len() > limit;
     files.truncate(limit);

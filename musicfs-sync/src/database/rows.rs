@@ -17,6 +17,8 @@ use super::sql;
 
 /// First byte of a manifest's blob.
 const MANIFEST_FORMAT: u8 = 1;
+/// First byte of the blob of a manifest with guesses: the number of extents follows, then the extents, then the guesses.
+const GUESSING_FORMAT: u8 = 2;
 /// Bytes of an extent in it: offset and length, both little-endian, and the hash.
 const EXTENT_BYTES: usize = 8 + 8 + 32;
 
@@ -194,9 +196,15 @@ pub(super) fn node_of(row: &Row<'_>) -> Result<Node> {
 }
 
 pub(super) fn manifest_blob(manifest: &ChunkManifest) -> Vec<u8> {
-    let mut blob = Vec::with_capacity(1 + manifest.extents().len() * EXTENT_BYTES);
-    blob.push(MANIFEST_FORMAT);
-    for extent in manifest.extents() {
+    let (extents, guesses) = (manifest.extents(), manifest.guesses());
+    let mut blob = Vec::with_capacity(9 + (extents.len() + guesses.len()) * EXTENT_BYTES);
+    if guesses.is_empty() {
+        blob.push(MANIFEST_FORMAT);
+    } else {
+        blob.push(GUESSING_FORMAT);
+        blob.extend_from_slice(&(extents.len() as u64).to_le_bytes());
+    }
+    for extent in manifest.all() {
         blob.extend_from_slice(&extent.range.start().to_le_bytes());
         blob.extend_from_slice(&extent.range.len().to_le_bytes());
         blob.extend_from_slice(extent.hash.as_bytes());
@@ -205,18 +213,29 @@ pub(super) fn manifest_blob(manifest: &ChunkManifest) -> Vec<u8> {
 }
 
 pub(super) fn manifest_of(blob: &[u8]) -> Result<ChunkManifest> {
-    let Some((&MANIFEST_FORMAT, extents)) = blob.split_first() else {
-        return Err(damaged("a manifest is of an unknown format"));
-    };
-    let (extents, []) = extents.as_chunks::<EXTENT_BYTES>() else {
-        return Err(damaged("a manifest is cut short"));
+    let unknown = || damaged("a manifest is of an unknown format");
+    let cut = || damaged("a manifest is cut short");
+    let (format, mut rest) = blob.split_first().ok_or_else(unknown)?;
+    let mut proven = u64::MAX;
+    match *format {
+        MANIFEST_FORMAT => {}
+        GUESSING_FORMAT => {
+            let (number, after) = rest.split_first_chunk().ok_or_else(cut)?;
+            (proven, rest) = (u64::from_le_bytes(*number), after);
+        }
+        _ => return Err(unknown()),
+    }
+    let (extents, []) = rest.as_chunks::<EXTENT_BYTES>() else {
+        return Err(cut());
     };
     let mut manifest = ChunkManifest::default();
-    for extent in extents {
+    for (n, extent) in extents.iter().enumerate() {
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|n| extent[at + n]));
         let range = ByteRange::at(word(0), word(8));
         let hash = ChunkHash::from_bytes(std::array::from_fn(|n| extent[16 + n]));
-        if !manifest.insert(ChunkExtent { range, hash }) {
+        let extent = ChunkExtent { range, hash };
+        let added = if (n as u64) < proven { manifest.insert(extent) } else { manifest.guess(extent) };
+        if !added {
             return Err(damaged("a manifest has stretches that overlap"));
         }
     }
@@ -243,6 +262,11 @@ mod tests {
         assert!(manifest_of(&other).is_err());
         let twice = [blob.as_slice(), &blob[1..]].concat();
         assert!(manifest_of(&twice).is_err());
+        let guess = ChunkExtent { range: ByteRange::at(100, 50), hash: ChunkHash::of(b"guess") };
+        assert!(manifest.guess(guess));
+        let blob = manifest_blob(&manifest);
+        assert!(manifest_of(&blob).is_ok_and(|read| read == manifest && read.guesses() == [guess]));
+        assert!(manifest_of(&blob[..5]).is_err() && manifest_of(&blob[..blob.len() - 1]).is_err());
     }
 
     #[test]

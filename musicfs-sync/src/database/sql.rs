@@ -21,7 +21,7 @@ use super::store::Schema;
 const APPLICATION_ID: i32 = 0x4d46_5343;
 
 pub(super) const SCHEMA: Schema =
-    Schema { application_id: APPLICATION_ID, migrations: &[FIRST, TIME_OF_GOING, COPIES] };
+    Schema { application_id: APPLICATION_ID, migrations: &[FIRST, TIME_OF_GOING, COPIES, GUESSES] };
 
 /// How the catalogue is journalled: readers never wait for the writer, and a batch is not synced by itself (a kill
 /// loses nothing, a power cut at most the last batches, never consistency). The log is copied back at 32 MiB, so
@@ -157,6 +157,12 @@ const COPIES: &str = "
     CREATE INDEX nodes_by_wanted ON nodes(wanted, content) WHERE wanted IS NOT NULL;
 ";
 
+/// Which manifests have guesses. `guessed` is the number of bytes.
+const GUESSES: &str = "
+    ALTER TABLE manifests ADD COLUMN guessed INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX manifests_guessed ON manifests(id) WHERE guessed > 0;
+";
+
 pub(super) const STATE: &str = "SELECT revision, cookie, seq, changes, pruned, files, bytes, tracks, problems, \
      missing, dirs, clean FROM state WHERE id = 1";
 pub(super) const SET_STATE: &str = "UPDATE state SET revision = ?1, cookie = ?2, seq = ?3, changes = ?4, \
@@ -273,6 +279,7 @@ pub(super) const FILES_UNDER: &str = page!(
 pub(super) const FILES_OF_ALBUM: &str = page!("f.album = ?3 AND f.disc IS NOT NULL AND ");
 pub(super) const FILES_UNPARSED: &str = page!("f.kind = 2 AND ");
 pub(super) const FILES_MISSING: &str = page!("f.state = 2 AND ");
+pub(super) const FILES_GUESSED: &str = page!("f.id IN (SELECT id FROM manifests WHERE guessed > 0) AND ");
 pub(super) const KNOWN: &str = "SELECT id, size, mtime, etag, kind, state FROM files \
      WHERE origin = (SELECT id FROM origins WHERE name = ?1)";
 pub(super) const MULTI_DISC: &str = "SELECT DISTINCT album FROM files WHERE disc > 1";
@@ -283,7 +290,7 @@ pub(super) const MANIFEST: &str = "SELECT size, mtime, etag, data FROM manifests
 pub(super) const MANIFESTS: &str =
     "SELECT size, mtime, etag, data, id FROM manifests WHERE id > ?1 ORDER BY id LIMIT ?2";
 pub(super) const PUT_MANIFEST: &str =
-    "INSERT OR REPLACE INTO manifests(id, size, mtime, etag, data) VALUES (?1, ?2, ?3, ?4, ?5)";
+    "INSERT OR REPLACE INTO manifests(id, size, mtime, etag, data, guessed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub(super) const DELETE_MANIFEST: &str = "DELETE FROM manifests WHERE id = ?1";
 pub(super) const NOTE: &str = "SELECT value FROM notes WHERE key = ?1";
 pub(super) const PUT_NOTE: &str = "INSERT OR REPLACE INTO notes(key, value) VALUES (?1, ?2)";

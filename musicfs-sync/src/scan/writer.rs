@@ -351,7 +351,11 @@ fn rename(ops: &mut [Op], old: FileId, new: FileId, origin: &OriginId, path: &Or
                 }
             }
             Op::Place(placement) if ours && placement.id == old => placement.id = new,
-            Op::Unplace(id) | Op::SetState(id, _) | Op::Forget(id) if ours && *id == old => *id = new,
+            Op::Unplace(id) | Op::SetState(id, _) | Op::Forget(id) | Op::Correct(id)
+                if ours && *id == old =>
+            {
+                *id = new
+            }
             Op::PutManifest { id, .. } if ours && *id == old => *id = new,
             _ => {}
         }

@@ -27,9 +27,9 @@ pub use copies::{
 };
 pub use files::{
     file_put_comes_back_whole, forgotten_file_leaves_nothing, id_of_another_path_is_taken,
-    manifest_is_replaced_with_its_version, manifests_come_in_pages, moved_file_is_the_same_file,
-    notes_are_kept_by_key, put_again_keeps_place_and_manifest, state_changes_alone,
-    time_of_going_is_remembered,
+    manifest_is_replaced_with_its_version, manifests_come_in_pages, manifests_with_guesses_are_found,
+    moved_file_is_the_same_file, notes_are_kept_by_key, put_again_keeps_place_and_manifest,
+    state_changes_alone, time_of_going_is_remembered,
 };
 pub use model::any_batches_do_what_the_model_does;
 pub use queries::{
@@ -210,6 +210,7 @@ macro_rules! meta_db_conformance {
             forgotten_file_leaves_nothing
             manifest_is_replaced_with_its_version
             manifests_come_in_pages
+            manifests_with_guesses_are_found
             notes_are_kept_by_key
             moved_file_is_the_same_file
             time_of_going_is_remembered

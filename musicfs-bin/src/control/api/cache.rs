@@ -29,6 +29,12 @@ pub(crate) struct CacheReport {
     pub(crate) prefetched: u64,
     /// Chunks that were damaged or gone, and were fetched again.
     pub(crate) repaired: u64,
+    /// Bytes that stayed cached over a change of tags, and were found to be right.
+    #[serde(default)]
+    pub(crate) proven: u64,
+    /// Files of which what was cached was not what they hold.
+    #[serde(default)]
+    pub(crate) mismatched: u64,
     pub(crate) not_stored: u64,
     /// Whether the cache is left alone because it failed a short while ago.
     pub(crate) passing_through: bool,

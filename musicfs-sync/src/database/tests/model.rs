@@ -94,7 +94,9 @@ impl Model {
                 self.files.remove(id);
                 changes.push(Change::FileForgotten { id: *id });
             }
-            Op::Move { .. } | Op::PutManifest { .. } | Op::SetNote { .. } => unreachable!("not generated"),
+            Op::Move { .. } | Op::PutManifest { .. } | Op::Correct(_) | Op::SetNote { .. } => {
+                unreachable!("not generated")
+            }
         }
         Ok(())
     }

@@ -46,6 +46,7 @@ fn every_statement_goes_by_an_index() {
         sql::FILES_OF_ALBUM,
         sql::FILES_UNPARSED,
         sql::FILES_MISSING,
+        sql::FILES_GUESSED,
         sql::MULTI_DISC,
         sql::MANIFEST,
         sql::DELETE_MANIFEST,
@@ -58,7 +59,7 @@ fn every_statement_goes_by_an_index() {
         sql::SET_CLEAN,
     ];
     // Those that read all there is, in order or by an index of nothing else.
-    let whole = [sql::MULTI_DISC];
+    let whole = [sql::MULTI_DISC, sql::FILES_GUESSED];
     for statement in statements {
         let plan = plan(&db, statement);
         assert!(!plan.contains("TEMP B-TREE"), "{statement}\n{plan}");
@@ -68,6 +69,7 @@ fn every_statement_goes_by_an_index() {
     assert!(plan(&db, sql::MULTI_DISC).contains("USING COVERING INDEX files_of_later_discs"));
     assert!(plan(&db, sql::GROUP_WANTING).contains("USING INDEX nodes_by_wanted"));
     assert!(plan(&db, sql::SHARING_AT).contains("USING INDEX files_sharing"));
+    assert!(plan(&db, sql::FILES_GUESSED).contains("manifests_guessed"));
     assert!(plan(&db, sql::SHARED).contains("files_sharing"));
     // A pass reads all the files of an origin, and no wide row with them.
     assert_eq!(plan(&db, sql::KNOWN).matches("SCAN files\n").count(), 1);

@@ -51,6 +51,7 @@ pub fn operation_on_an_unknown_file_fails(fixture: Fixture) {
             Op::Unplace(id),
             Op::SetState(id, FileState::Missing),
             Op::Forget(id),
+            Op::Correct(id),
             Op::PutManifest { id, version: FileVersion::default(), manifest: ChunkManifest::default() },
         ]
     };

@@ -1,8 +1,8 @@
 //! What is known of files, and who changes which part of it.
 
 use musicfs_core::{
-    AudioMeta, ChunkManifest, Codec, FileKind, FileMeta, FileQuery, FileState, FileVersion, Format,
-    MetaError, Op, ROOT_INODE, SavedManifest, UnixNanos,
+    AudioMeta, ByteRange, ChunkExtent, ChunkHash, ChunkManifest, Codec, FileKind, FileMeta, FileQuery,
+    FileState, FileVersion, Format, MetaError, Op, ROOT_INODE, SavedManifest, UnixNanos,
 };
 
 use super::{Fixture, file, file_on, manifest_of, put, virtual_path};
@@ -212,6 +212,27 @@ pub fn manifests_come_in_pages(fixture: Fixture) {
         found.extend(more);
     }
     assert_eq!(found, expected);
+}
+
+/// Guesses come back with their manifest, and their files are found as long as there are any.
+pub fn manifests_with_guesses_are_found(fixture: Fixture) {
+    let files = ["a", "b", "c"].map(file);
+    fixture.apply(1, files.iter().map(put).collect::<Vec<_>>());
+    let manifest = |file: &FileMeta, manifest: ChunkManifest| Op::PutManifest {
+        id: file.id,
+        version: file.version.clone(),
+        manifest,
+    };
+    let mut guessing = manifest_of(10);
+    let guess = ChunkExtent { range: ByteRange::at(7, 2), hash: ChunkHash::of(b"guess") };
+    assert!(guessing.guess(guess));
+    fixture.apply(2, [manifest(&files[0], manifest_of(10)), manifest(&files[1], guessing.clone())]);
+    let saved = fixture.db.manifest(files[1].id).expect("an answer").expect("a manifest");
+    assert_eq!(saved, (files[1].version.clone(), guessing.clone()));
+    assert_eq!(fixture.query(&FileQuery::Guessed, 10), [files[1].clone()]);
+    assert!(guessing.insert(guess));
+    fixture.apply(3, [manifest(&files[1], guessing)]);
+    assert_eq!(fixture.query(&FileQuery::Guessed, 10), []);
 }
 
 /// Notes are kept, replaced and removed by key.

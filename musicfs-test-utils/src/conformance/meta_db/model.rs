@@ -48,6 +48,7 @@ impl Model {
             Op::Move { .. }
             | Op::SetState(..)
             | Op::PutManifest { .. }
+            | Op::Correct(_)
             | Op::SetNote { .. }
             | Op::RankOrigins(_) => {}
         }

@@ -158,8 +158,10 @@ pub fn changes_tell_every_consequence(fixture: Fixture) {
     let moved: BTreeSet<_> = all(4).iter().map(|change| format!("{change:?}")).collect();
     let expected = [removed(entry(dir, "a", a.id.ino())), added(entry(dir, "b", a.id.ino()))];
     assert_eq!(moved, expected.iter().map(|change| format!("{change:?}")).collect());
-    fixture.apply(6, [Op::Forget(a.id)]);
-    let last = all(5);
+    fixture.apply(6, [Op::Correct(a.id)]);
+    assert_eq!(all(5), [Change::FileChanged { id: a.id, content: true }]);
+    fixture.apply(7, [Op::Forget(a.id)]);
+    let last = all(6);
     for change in [
         removed(entry(dir, "b", a.id.ino())),
         removed(entry(ROOT_INODE, "D", dir)),

@@ -1,0 +1,136 @@
+//! What is cached of a file by guess, as after a change of its tags.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use musicfs_core::{
+    Batch, ByteRange, Change, ChunkExtent, ChunkManifest, ChunkStore, ContentReader, FileMeta, FileQuery,
+    MetaDb, Op, Revision, UnixNanos,
+};
+use musicfs_test_utils::{FailMode, eventually};
+
+use super::{MIB, World, down, noise};
+
+const SIZE: usize = 8 * MIB;
+
+/// Has a file cached, then replaces it by `new`; what was cached is a guess of what the new one holds.
+async fn guessing(world: &World, old: &Bytes, new: &Bytes) -> FileMeta {
+    let file = world.add("a.flac", old);
+    assert_eq!(world.read_all(&file).await.unwrap(), *old);
+    world.settled(&file).await;
+    let (_, cached) = world.db.manifest(file.id).unwrap().unwrap();
+    let mut manifest = ChunkManifest::default();
+    for extent in cached.extents() {
+        assert!(manifest.guess(*extent));
+    }
+    let file = world.add("a.flac", new);
+    let put = Op::PutManifest { id: file.id, version: file.version.clone(), manifest };
+    world.db.apply(&Batch { at: UnixNanos(0), ops: vec![put] }).unwrap();
+    file
+}
+
+/// The same but for some bytes in the middle.
+fn altered(bytes: &Bytes) -> Bytes {
+    let mut altered = bytes.to_vec();
+    altered[SIZE / 2..SIZE / 2 + 9].fill(7);
+    altered.into()
+}
+
+fn guessed(world: &World) -> usize {
+    world.db.files(&FileQuery::Guessed, None, 10).unwrap().files.len()
+}
+
+#[tokio::test]
+async fn guess_that_is_right_is_proven_by_reading_and_stored_once() {
+    let world = World::new().await;
+    let bytes = noise(SIZE, 1);
+    let file = guessing(&world, &bytes, &bytes).await;
+    let (chunks, before) = (world.chunk_files().len(), world.origin.bytes_read());
+    assert_eq!((world.reader.cached(&file), guessed(&world)), ("partial", 1));
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    world.settled(&file).await;
+    assert_eq!(world.origin.bytes_read() - before, SIZE as u64, "all was compared, once");
+    assert_eq!(world.chunk_files().len(), chunks);
+    let stats = world.reader.stats();
+    assert_eq!((stats.proven, stats.mismatched), (SIZE as u64, 0));
+    assert_eq!((world.reader.cached(&file), guessed(&world)), ("full", 0));
+}
+
+#[tokio::test]
+async fn guess_that_is_wrong_is_not_served_while_its_origin_answers() {
+    let world = World::new().await;
+    let old = noise(SIZE, 2);
+    let new = altered(&old);
+    let file = guessing(&world, &old, &new).await;
+    let before = world.db.revision().unwrap();
+    assert_eq!(world.read_all(&file).await.unwrap(), new);
+    world.settled(&file).await;
+    assert_eq!((world.reader.stats().mismatched, guessed(&world)), (1, 0));
+    let changes = world.db.changes_since(before, 100).unwrap().changes;
+    assert!(changes.contains(&Change::FileChanged { id: file.id, content: true }), "{changes:?}");
+    down(&world);
+    assert_eq!(world.read_all(&file).await.unwrap(), new);
+}
+
+#[tokio::test]
+async fn guess_is_served_while_its_origin_does_not_answer_and_compared_once_it_does() {
+    let world = World::new().await;
+    let old = noise(SIZE, 3);
+    let new = altered(&old);
+    let file = guessing(&world, &old, &new).await;
+    down(&world);
+    assert_eq!(world.read_all(&file).await.unwrap(), old);
+    // Nor is it believed after a restart.
+    let world = world.restart().await;
+    down(&world);
+    assert_eq!(world.read(&file, SIZE / 2, 100).await.unwrap(), old.slice(SIZE / 2..SIZE / 2 + 100));
+    world.origin.set_mode(FailMode::Healthy);
+    assert_eq!(world.read_all(&file).await.unwrap(), new);
+}
+
+#[tokio::test]
+async fn guess_of_an_origin_that_is_known_to_be_away_is_served_without_asking() {
+    let world = World::new().await;
+    let bytes = noise(SIZE, 4);
+    let file = guessing(&world, &bytes, &bytes).await;
+    let mut world = world.restart().await;
+    world.reader = world.reader.with_away(Box::new(|_| true));
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    assert_eq!(world.reader.stats().fetched, 0);
+}
+
+#[tokio::test]
+async fn guesses_are_compared_in_the_background_when_their_time_has_come() {
+    let world = World::new().await;
+    let old = noise(SIZE, 5);
+    let new = altered(&old);
+    let wrong = guessing(&world, &old, &new).await;
+    let reader = world.reader.clone();
+    let task = tokio::spawn(async move { reader.compare_guesses().await });
+    world.reader.set_compare_after(Some(Duration::from_millis(1)));
+    eventually("the guesses to be compared", || guessed(&world) == 0).await;
+    eventually("the wrong one to be found", || world.reader.stats().mismatched == 1).await;
+    task.abort();
+    // What was compared is there without its origin, and what it holds is the new version's.
+    let (_, manifest) = world.db.manifest(wrong.id).unwrap().unwrap();
+    let middle = ByteRange::at(SIZE as u64 / 2, 9);
+    assert!(manifest.gaps(middle).is_empty(), "{manifest:?}");
+    down(&world);
+    assert_eq!(world.read(&wrong, SIZE / 2, 9).await.unwrap(), new.slice(SIZE / 2..SIZE / 2 + 9));
+    assert_eq!(world.read(&wrong, 0, 1000).await.unwrap(), new.slice(..1000));
+}
+
+#[tokio::test]
+async fn guess_whose_chunk_is_gone_is_fetched() {
+    let world = World::new().await;
+    let bytes = noise(SIZE, 6);
+    let file = guessing(&world, &bytes, &bytes).await;
+    let (_, manifest) = world.db.manifest(file.id).unwrap().unwrap();
+    let gone: &ChunkExtent = &manifest.guesses()[0];
+    world.store.remove(&gone.hash).await.unwrap();
+    let world = world.restart().await;
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    down(&world);
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    assert!(world.db.revision().unwrap() > Revision(0));
+}
