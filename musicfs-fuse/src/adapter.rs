@@ -171,10 +171,6 @@ impl<B: Backends> Shared<B> {
 
     fn finish(&self, prepared: Prepared, reply: ReplyOpen) {
         let opened = self.fs.finish_open(prepared, |file| reply.open_backing(file));
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(error) => return reply.error(errno(error)),
-        };
         let handle = FileHandle(opened.handle);
         let flags = FopenFlags::FOPEN_NOFLUSH;
         match opened.granted {
@@ -182,6 +178,10 @@ impl<B: Backends> Shared<B> {
             Granted::Cached { keep: false } => reply.opened(handle, flags),
             Granted::Direct => reply.opened(handle, flags | FopenFlags::FOPEN_DIRECT_IO),
             Granted::Passthrough(backing) => reply.opened_passthrough(handle, flags, &backing),
+            // Reading around the cache comes before passthrough; the file is named because the kernel asks for it.
+            Granted::Around(backing) => {
+                reply.opened_passthrough(handle, flags | FopenFlags::FOPEN_DIRECT_IO, &backing);
+            }
         }
     }
 

@@ -37,10 +37,6 @@ pub enum FsError {
     /// The handle is not an open one.
     #[error("not an open file")]
     BadHandle,
-    /// The file was replaced while the kernel itself reads the old one for another program; it can be opened when
-    /// that program has closed it.
-    #[error("the old version of the file is still being read")]
-    Busy,
     /// A name is longer than names can be.
     #[error("the name is too long")]
     NameTooLong,
@@ -63,7 +59,6 @@ impl FsError {
             Self::Denied => Errno::EACCES,
             Self::TimedOut => Errno::ETIMEDOUT,
             Self::BadHandle => Errno::EBADF,
-            Self::Busy => Errno::EBUSY,
             Self::NameTooLong => Errno::ENAMETOOLONG,
             Self::Io => Errno::EIO,
         }

@@ -3,13 +3,14 @@
 //!
 //! The kernel fixes rules per inode, and answers a breach with EIO to the program:
 //! * while a handle through the page cache is open, a passthrough handle is refused, and the other way round;
-//! * all passthrough handles of an inode share one backing file.
+//! * all passthrough handles of an inode share one backing file;
+//! * while there are any, every other handle must name that file too, even one that is read through the daemon.
 //!
 //! The page cache is the inode's, not the handle's. So that two versions of a file are never mixed:
 //! * pages are kept over an open only when the version is the one that was last opened through the cache;
 //! * while handles of another version are open through the cache, a new one goes around the cache;
-//! * while the kernel reads an old version by itself, another cannot be opened ([`FsError::Busy`]), unless the
-//!   file was rewritten in place, so that both are the same file of the origin.
+//! * while the kernel reads an old version by itself, another is read through the daemon, around the cache, unless
+//!   the file was rewritten in place, so that both are the same file of the origin.
 //!
 //! One lock guards all of it. Registering a backing file is done under it (a system call that does no I/O), as
 //! two openers must not both register one.
@@ -20,8 +21,6 @@ use std::sync::Arc;
 
 use musicfs_core::Ino;
 use parking_lot::Mutex;
-
-use crate::FsError;
 
 /// Sets of the memory of versions. With [`WAYS`] and 16 bytes an entry it takes 512 KiB, of which only what is
 /// used becomes resident.
@@ -46,6 +45,7 @@ pub(crate) enum Mode {
     Cached(VersionKey),
     Direct,
     Passthrough,
+    Around,
 }
 
 /// What an opener gets.
@@ -60,6 +60,8 @@ pub(crate) enum Granted<T> {
     Direct,
     /// By the kernel alone.
     Passthrough(Arc<T>),
+    /// Through the daemon, around the page cache, while the kernel reads another version from this file by itself.
+    Around(Arc<T>),
 }
 
 struct InodeModes<T> {
@@ -97,16 +99,13 @@ impl<T> OpenModes<T> {
     ///
     /// `offer` is a file that the kernel could read by itself; `register` makes it known to the kernel. When the
     /// kernel refuses for good (no privilege, filesystems stacked too deep), it is not asked again.
-    ///
-    /// # Errors
-    /// [`FsError::Busy`] as described above.
     pub(crate) fn open(
         &self,
         ino: Ino,
         version: VersionKey,
         offer: Option<BackingKey>,
         register: impl FnOnce() -> io::Result<T>,
-    ) -> Result<Granted<T>, FsError> {
+    ) -> Granted<T> {
         let mut state = self.state.lock();
         let state = &mut *state;
         let modes = state.inodes.entry(ino).or_insert_with(|| InodeModes {
@@ -116,11 +115,10 @@ impl<T> OpenModes<T> {
             backing: None,
         });
         if let Some(backing) = &modes.backing {
-            if backing.version != version && offer != Some(backing.key) {
-                return Err(FsError::Busy);
-            }
             modes.passthrough += 1;
-            return Ok(Granted::Passthrough(backing.token.clone()));
+            let token = backing.token.clone();
+            let same = backing.version == version || offer == Some(backing.key);
+            return if same { Granted::Passthrough(token) } else { Granted::Around(token) };
         }
         if modes.cached.is_empty()
             && let Some(key) = offer
@@ -131,7 +129,7 @@ impl<T> OpenModes<T> {
                     let token = Arc::new(token);
                     modes.passthrough += 1;
                     modes.backing = Some(Backing { token: token.clone(), key, version });
-                    return Ok(Granted::Passthrough(token));
+                    return Granted::Passthrough(token);
                 }
                 Err(error) => {
                     let full = matches!(error.raw_os_error(), Some(nix::libc::ENFILE | nix::libc::ENOMEM));
@@ -145,13 +143,13 @@ impl<T> OpenModes<T> {
         if modes.cached.iter().any(|(other, _)| *other != version) {
             modes.direct += 1;
             state.remembered.forget(ino);
-            return Ok(Granted::Direct);
+            return Granted::Direct;
         }
         match modes.cached.first_mut() {
             Some((_, count)) => *count += 1,
             None => modes.cached.push((version, 1)),
         }
-        Ok(Granted::Cached { keep: state.remembered.replace(ino, version) })
+        Granted::Cached { keep: state.remembered.replace(ino, version) }
     }
 
     /// Counts a handle that goes around the cache whatever else is open as open.
@@ -182,7 +180,7 @@ impl<T> OpenModes<T> {
                 }
             }
             Mode::Direct => modes.direct = modes.direct.saturating_sub(1),
-            Mode::Passthrough => {
+            Mode::Passthrough | Mode::Around => {
                 modes.passthrough = modes.passthrough.saturating_sub(1);
                 if modes.passthrough == 0 {
                     done = modes.backing.take().map(|backing| backing.token);
@@ -258,9 +256,9 @@ mod tests {
         OpenModes::new()
     }
 
-    fn keep(granted: Result<Granted<u32>, FsError>) -> bool {
+    fn keep(granted: Granted<u32>) -> bool {
         match granted {
-            Ok(Granted::Cached { keep }) => keep,
+            Granted::Cached { keep } => keep,
             other => panic!("{other:?}"),
         }
     }
@@ -288,7 +286,7 @@ mod tests {
     fn new_version_goes_around_the_cache_while_an_old_one_is_open() {
         let modes = modes();
         assert!(!keep(modes.open(INO, V1, None, || Ok(0))));
-        assert!(matches!(modes.open(INO, V2, None, || Ok(0)), Ok(Granted::Direct)));
+        assert!(matches!(modes.open(INO, V2, None, || Ok(0)), Granted::Direct));
         modes.close(INO, Mode::Direct);
         modes.close(INO, Mode::Cached(V1));
         // The old handle may have filled pages after the new one was opened.
@@ -299,12 +297,12 @@ mod tests {
     #[test]
     fn passthrough_handles_share_one_backing_until_the_last_is_closed() {
         let modes = modes();
-        let Ok(Granted::Passthrough(first)) = modes.open(INO, V1, FILE, || Ok(5)) else { panic!() };
-        let Ok(Granted::Passthrough(second)) = modes.open(INO, V1, FILE, || Ok(6)) else { panic!() };
+        let Granted::Passthrough(first) = modes.open(INO, V1, FILE, || Ok(5)) else { panic!() };
+        let Granted::Passthrough(second) = modes.open(INO, V1, FILE, || Ok(6)) else { panic!() };
         assert_eq!((*first, *second), (5, 5));
         assert!(modes.close(INO, Mode::Passthrough).is_none());
         assert_eq!(modes.close(INO, Mode::Passthrough).as_deref(), Some(&5));
-        let Ok(Granted::Passthrough(third)) = modes.open(INO, V2, OTHER, || Ok(7)) else { panic!() };
+        let Granted::Passthrough(third) = modes.open(INO, V2, OTHER, || Ok(7)) else { panic!() };
         assert_eq!(*third, 7);
     }
 
@@ -315,20 +313,25 @@ mod tests {
         assert!(keep(modes.open(INO, V1, FILE, || panic!("not to be registered"))));
         modes.close(INO, Mode::Cached(V1));
         modes.close(INO, Mode::Cached(V1));
-        assert!(matches!(modes.open(INO, V1, FILE, || Ok(1)), Ok(Granted::Passthrough(_))));
+        assert!(matches!(modes.open(INO, V1, FILE, || Ok(1)), Granted::Passthrough(_)));
     }
 
     #[test]
-    fn replaced_file_is_busy_while_the_kernel_reads_the_old_one() {
+    fn replaced_file_goes_around_what_the_kernel_reads_until_all_are_closed() {
         let modes = modes();
-        assert!(modes.open(INO, V1, FILE, || Ok(1)).is_ok());
-        assert!(matches!(modes.open(INO, V2, OTHER, || Ok(2)), Err(FsError::Busy)));
-        assert!(matches!(modes.open(INO, V2, None, || Ok(2)), Err(FsError::Busy)));
+        assert!(matches!(modes.open(INO, V1, FILE, || Ok(1)), Granted::Passthrough(_)));
+        let Granted::Around(token) = modes.open(INO, V2, OTHER, || Ok(2)) else { panic!() };
+        assert_eq!(*token, 1, "the kernel wants the file that it has");
+        assert!(matches!(modes.open(INO, V2, None, || Ok(2)), Granted::Around(_)));
         // Rewritten in place it is the same file.
-        assert!(matches!(modes.open(INO, V2, FILE, || Ok(2)), Ok(Granted::Passthrough(_))));
+        assert!(matches!(modes.open(INO, V2, FILE, || Ok(2)), Granted::Passthrough(_)));
         modes.close(INO, Mode::Passthrough);
         modes.close(INO, Mode::Passthrough);
-        assert!(matches!(modes.open(INO, V2, OTHER, || Ok(2)), Ok(Granted::Passthrough(_))));
+        assert!(matches!(modes.open(INO, V2, OTHER, || Ok(2)), Granted::Around(_)));
+        for _ in 0..3 {
+            modes.close(INO, Mode::Around);
+        }
+        assert!(matches!(modes.open(INO, V2, OTHER, || Ok(2)), Granted::Passthrough(_)));
     }
 
     #[test]

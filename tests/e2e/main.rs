@@ -13,6 +13,7 @@ mod identity;
 mod lifecycle;
 mod read_only;
 mod reading;
+mod replaced;
 mod search;
 mod search_heals;
 mod trash;

@@ -9,6 +9,7 @@ pub mod files;
 pub mod home;
 pub mod listener;
 pub mod mount;
+pub mod replacing;
 pub mod run;
 pub mod windows;
 pub mod workspace;

@@ -73,7 +73,7 @@ impl<B: Backends> MusicFs<B> {
     /// by then, and after a new lookup the file can be opened. Others as the reader has them.
     pub async fn open(&self, ino: Ino) -> Result<Opened, FsError> {
         match self.prepare_open(ino, Passthrough::Off).await {
-            Ok(prepared) => self.finish_open(prepared, |_| Err(io::ErrorKind::Unsupported.into())),
+            Ok(prepared) => Ok(self.finish_open(prepared, |_| Err(io::ErrorKind::Unsupported.into()))),
             Err(OpenError::Failed(error)) => Err(error),
             Err(OpenError::Outdated(id)) => {
                 self.refresh(id).await?;
@@ -115,7 +115,7 @@ impl<B: Backends> MusicFs<B> {
         &self,
         prepared: Prepared,
         register: impl FnOnce(&fs::File) -> io::Result<BackingId>,
-    ) -> Result<Opened, FsError> {
+    ) -> Opened {
         let Prepared { file, plan, backing } = prepared;
         let ino = file.id.ino();
         let version = version_key(&plan);
@@ -123,27 +123,24 @@ impl<B: Backends> MusicFs<B> {
         if plan.file() != file.id && plan.size() != file.version.size {
             self.files.modes.open_direct(ino);
             let open = OpenFile::new(file, plan, Mode::Direct);
-            return Ok(Opened { handle: self.files.insert(open), granted: Granted::Direct });
+            return Opened { handle: self.files.insert(open), granted: Granted::Direct };
         }
         let offer = backing.as_ref().map(|(_, key)| *key);
         let granted = self.files.modes.open(ino, version, offer, || match &backing {
             Some((opened, _)) => register(opened),
             None => Err(io::ErrorKind::NotFound.into()),
         });
-        let granted = granted.inspect_err(|_| {
-            tracing::warn!(origin = %file.origin, path = %file.path,
-                "the file was replaced while a program still reads the old one; it can be opened when that is closed");
-        })?;
         let mode = match &granted {
             Granted::Cached { .. } => Mode::Cached(version),
             Granted::Direct => Mode::Direct,
             Granted::Passthrough(_) => Mode::Passthrough,
+            Granted::Around(_) => Mode::Around,
         };
         if mode == Mode::Passthrough {
             count(&self.counters.passthrough_opens);
         }
         let open = OpenFile::new(file, plan, mode);
-        Ok(Opened { handle: self.files.insert(open), granted })
+        Opened { handle: self.files.insert(open), granted }
     }
 
     /// Reads from a handle: exactly what lies in the file of the `len` bytes at `offset`.

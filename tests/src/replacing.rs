@@ -1,0 +1,194 @@
+//! A file that is replaced again and again while programs read it.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use musicfs_core::AudioMeta;
+use musicfs_test_utils::eventually_blocking;
+use musicfs_test_utils::library::noise_flac;
+
+/// Bytes of the shortest version.
+const LEN: usize = 400_000;
+/// Programs that read at the same time.
+const READERS: usize = 3;
+
+/// Maps a file into memory again and again, and says what it holds each time.
+const MAPPER: &str = "
+import hashlib, mmap, sys
+while True:
+    try:
+        with open(sys.argv[1], 'rb') as file:
+            size = file.seek(0, 2)
+            with mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE, mmap.PROT_READ) as mapped:
+                print(hashlib.sha256(mapped[:]).hexdigest(), flush=True)
+    except OSError:
+        pass
+";
+
+/// What became of a handle whose file was replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// It went on with the version that it had opened.
+    Served,
+    /// It was told that its version is gone.
+    Stale,
+}
+
+/// Makes versions of one track, each of its own length and content.
+pub fn versions(count: usize) -> Vec<Vec<u8>> {
+    let audio = AudioMeta {
+        artists: vec!["Anna".into()],
+        album: Some("News".into()),
+        title: Some("Song".into()),
+        track: Some(1),
+        ..AudioMeta::default()
+    };
+    let version = |n: usize| {
+        // Now longer, now shorter than the one before.
+        let mut bytes = noise_flac(&audio, LEN + (n * 7 % 5) * 50_001 + n * 4096);
+        let len = bytes.len();
+        bytes[len / 2..].iter_mut().for_each(|byte| *byte ^= n as u8);
+        bytes
+    };
+    (0..count).map(version).collect()
+}
+
+/// Replaces the file that is shown at `path` with each version after the first, which is there, by `replace`, while
+/// programs read it and map it into memory. Whatever anybody reads must be a whole version, or fail with ESTALE; once a
+/// version is known, those who open the file read it. Returns what became of a handle that was open over each change.
+///
+/// # Panics
+/// When somebody read anything else.
+pub fn read_while_replaced(path: &Path, versions: &[Vec<u8>], mut replace: impl FnMut(&[u8])) -> Vec<Old> {
+    let ended = AtomicBool::new(false);
+    let mapper = Mapper::start(path);
+    let olds = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS)
+            .map(|_| scope.spawn(|| while_not(&ended, || usize::from(read_one(path, versions)))))
+            .collect();
+        let ended = SetAtEnd(&ended);
+        let mut olds = Vec::new();
+        for pair in versions.windows(2) {
+            let (old, new) = (&pair[0], &pair[1]);
+            let open = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            replace(new);
+            eventually_blocking("the new version", || fs::read(path).is_ok_and(|read| read == *new));
+            let size = fs::metadata(path).map(|meta| meta.len()).ok();
+            assert_eq!(size, Some(new.len() as u64), "the size is another's");
+            olds.push(read_old(open, old));
+        }
+        drop(ended);
+        let whole: usize = readers.into_iter().map(|reader| reader.join().unwrap_or(0)).sum();
+        assert!(whole > 0, "nobody read a whole version");
+        olds
+    });
+    mapper.end(versions);
+    olds
+}
+
+/// Ends the readers, however the one who replaces ends.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn while_not(ended: &AtomicBool, mut work: impl FnMut() -> usize) -> usize {
+    let mut sum = 0;
+    while !ended.load(Ordering::SeqCst) {
+        sum += work();
+    }
+    sum
+}
+
+/// Reads the file as a program does, and tells whether it got a version.
+fn read_one(path: &Path, versions: &[Vec<u8>]) -> bool {
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        Ok(_) => {
+            let found = versions.iter().any(|version| *version == bytes);
+            assert!(found, "{} bytes that are no version: {}", bytes.len(), describe(&bytes, versions));
+            true
+        }
+        Err(error) if error.kind() == ErrorKind::StaleNetworkFileHandle => false,
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+fn describe(bytes: &[u8], versions: &[Vec<u8>]) -> String {
+    let alike = |version: &Vec<u8>| version.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+    let each: Vec<_> = versions.iter().map(|version| (alike(version), version.len())).collect();
+    format!("alike for so many of so many bytes: {each:?}")
+}
+
+fn read_old(mut open: File, old: &[u8]) -> Old {
+    let mut bytes = Vec::new();
+    match open.read_to_end(&mut bytes) {
+        Ok(_) => {
+            assert!(bytes == *old, "{} bytes, not the {} of the version opened", bytes.len(), old.len());
+            Old::Served
+        }
+        Err(error) if error.kind() == ErrorKind::StaleNetworkFileHandle => Old::Stale,
+        Err(error) => panic!("the handle of a replaced file: {error}"),
+    }
+}
+
+/// A process that maps the file: where a page cannot be had it is ended by a signal, and begins again.
+struct Mapper {
+    shell: Child,
+}
+
+impl Mapper {
+    fn start(path: &Path) -> Self {
+        let mut command = Command::new("setsid");
+        command.args(["bash", "-c", "while true; do python3 -c \"$0\" \"$1\"; done", MAPPER]).arg(path);
+        let shell = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        Self { shell: shell.unwrap_or_else(|error| panic!("{command:?}: {error}")) }
+    }
+
+    /// Ends it and looks at what it saw.
+    fn end(mut self, versions: &[Vec<u8>]) {
+        let mut said = self.shell.stdout.take().unwrap_or_else(|| panic!("no output"));
+        self.kill();
+        let mut text = String::new();
+        said.read_to_string(&mut text).unwrap_or_else(|error| panic!("{error}"));
+        // What was being said when it ended may be cut.
+        let (lines, _) = text.rsplit_once('\n').unwrap_or_default();
+        assert!(!lines.is_empty(), "nothing was mapped");
+        let sums: Vec<String> = versions.iter().map(|version| sha256(version)).collect();
+        for line in lines.lines() {
+            assert!(sums.iter().any(|sum| sum == line), "mapped memory held no version");
+        }
+    }
+
+    fn kill(&mut self) {
+        // It leads a session, and so a group, of its own.
+        let group = nix::unistd::Pid::from_raw(-(self.shell.id() as i32));
+        let _ = nix::sys::signal::kill(group, nix::sys::signal::Signal::SIGKILL);
+        let _ = self.shell.wait();
+    }
+}
+
+impl Drop for Mapper {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use std::io::Write;
+    let mut child = Command::new("sha256sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("sha256sum: {error}"));
+    let written = child.stdin.take().map(|mut stdin| stdin.write_all(bytes));
+    assert!(matches!(written, Some(Ok(()))), "sha256sum takes nothing");
+    let output = child.wait_with_output().unwrap_or_else(|error| panic!("sha256sum: {error}"));
+    String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap_or_default().to_owned()
+}
