@@ -51,6 +51,8 @@ pub(crate) trait Controlled: Send + Sync + 'static {
     async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, String>;
     /// Returns how far an order is; `None` when there is no such order.
     async fn job(&self, job: u64) -> Option<ScanJob>;
+    /// Cancels an order, and returns how far it is; `None` when there is no such order.
+    async fn cancel_scan(&self, job: u64) -> Option<ScanJob>;
     /// Lists missing files, or does something with them.
     async fn trash(&self, order: TrashOrder) -> Result<Trash, String>;
     /// Explains what is at a path; `None` when nothing is there.
@@ -120,7 +122,7 @@ pub(crate) async fn serve(
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/health", get(health))
-        .route("/v1/scan", post(scan))
+        .route("/v1/scan", post(scan).delete(cancel_scan))
         .route("/v1/scan/progress", get(progress))
         .route("/v1/origins/check", post(check_origins))
         .route("/v1/trash", post(trash))
@@ -177,13 +179,29 @@ async fn trash(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
 }
 
 async fn progress(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {
-    let job = query.and_then(|query| percent::parameter(&query, "job"));
-    let job = job.and_then(|job| String::from_utf8(job).ok()?.parse().ok());
     answer(async move {
-        let job: u64 = job.ok_or_else(|| bad_request("job=NUMBER is missing".into()))?;
-        daemon.job(job).await.ok_or_else(|| not_found(format!("there is no scan order {job}")))
+        let job = job_of(query.as_deref())?;
+        daemon.job(job).await.ok_or_else(|| no_scan_order(job))
     })
     .await
+}
+
+async fn cancel_scan(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {
+    answer(async move {
+        let job = job_of(query.as_deref())?;
+        daemon.cancel_scan(job).await.ok_or_else(|| no_scan_order(job))
+    })
+    .await
+}
+
+fn job_of(query: Option<&str>) -> Result<u64, Refusal> {
+    let job = query.and_then(|query| percent::parameter(query, "job"));
+    let job = job.and_then(|job| String::from_utf8(job).ok()?.parse().ok());
+    job.ok_or_else(|| bad_request("job=NUMBER is missing".into()))
+}
+
+fn no_scan_order(job: u64) -> Refusal {
+    not_found(format!("there is no scan order {job}"))
 }
 
 async fn explain(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {

@@ -34,7 +34,7 @@ pub(crate) fn find(
     name: &str,
 ) -> Result<Result<Vec<Part>, String>, MetaError> {
     if let Some(origin) = config.origins.iter().find(|origin| origin.is_named(name)) {
-        return Ok(Ok(vec![Part { origin: origin.id().clone(), paths: None }]));
+        return Ok(Ok(vec![Part::whole(origin.id().clone())]));
     }
     if let Some(rest) = mountpoint.and_then(|point| Path::new(name).strip_prefix(point).ok()) {
         let shown = shown_at(db, rest.as_os_str().as_encoded_bytes())?;
@@ -45,7 +45,7 @@ pub(crate) fn find(
         return Ok(Err(unknown(config, "origin or path", name)));
     };
     Ok(match OriginPath::new(path.trim_matches('/')) {
-        Ok(path) if path.is_root() => Ok(vec![Part { origin, paths: None }]),
+        Ok(path) if path.is_root() => Ok(vec![Part::whole(origin)]),
         Ok(path) => Ok(vec![Part { origin, paths: Some(vec![path]) }]),
         Err(error) => Err(error.to_string()),
     })

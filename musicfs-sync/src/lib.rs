@@ -25,7 +25,7 @@ pub use database::{Database, DatabaseError};
 pub use file_events::{file_events, publish_file_events};
 pub use library::{Identity, Library, LibraryError, Restored};
 pub use scan::{
-    Delta, DeltaDetector, Listed, PassOptions, Reread, ScanError, ScanPhase, ScanProgress, ScanReport,
+    Delta, DeltaDetector, Listed, PassOptions, PassProgress, Reread, ScanError, ScanPhase, ScanProgress, ScanReport,
     Scanner, ScannerConfig, TrashFilter, Trashed, arranged_by,
 };
 pub use search::{

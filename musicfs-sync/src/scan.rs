@@ -14,27 +14,27 @@
 //! * A pass writes what it observed and where files are shown; nothing of the user's.
 //! * Each batch says that a pass is under way. One that ended early deletes nothing; the next one reads what is left
 //!   to read and puts the tree in order (`record.rs`).
-//! * At most one pass runs at a time; a refresh of a single file may run beside it, since batches are applied one
-//!   after the other and each is right by itself.
+//! * Passes over different origins run side by side, and so may a refresh of a single file: batches are applied one
+//!   after the other and each is right by itself. Over one origin there is one pass at a time. What somebody waits
+//!   for is written before what a pass over all of an origin found (`turns.rs`).
 //!
 //! Not here: when passes are run, and watching.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use musicfs_core::{
-    ChunkStore, Clock, EventBus, EventKind, FileId, FileMeta, MetaDb, MetaError, MonoTime, Op, Origin,
-    OriginError, OriginId, OriginPath, Refreshed, Refresher, Template, UnixNanos,
+    ChunkStore, Clock, EventBus, EventKind, FileId, FileMeta, MetaDb, MonoTime, Op, Origin, OriginId,
+    OriginPath, Refreshed, Refresher, Template, UnixNanos,
 };
 use parking_lot::{Mutex, RwLock};
-use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::library::{Library, LibraryError};
+use crate::library::Library;
 
 mod delta;
 mod known;
@@ -45,13 +45,22 @@ mod proof;
 mod rearrange;
 mod record;
 mod refresh;
+mod report;
 mod retag;
+mod rivals;
 mod trash;
+mod turns;
 mod writer;
 
 pub use delta::{Delta, DeltaDetector, Listed, Reread};
 pub use rearrange::arranged_by;
+pub use report::{
+    PassOptions, PassProgress, ScanError, ScanPhase, ScanProgress, ScanReport, ScannerConfig,
+};
 pub use trash::{TrashFilter, Trashed};
+
+use rivals::Rivals;
+use turns::{Lane, Turns};
 
 /// Names at most `most` paths that cover all of these, by the folders above where there are more.
 pub(crate) fn few_paths(paths: Vec<OriginPath>, most: usize) -> Vec<OriginPath> {
@@ -63,170 +72,11 @@ pub(crate) const MANY_PATHS: usize = 256;
 
 /// Difference between the two clocks from which on the wall clock is taken to have been set.
 const CLOCK_JUMP: Duration = Duration::from_secs(5);
-/// How long a missing file that is cached stays in the tree, unless the user says otherwise.
-const GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// How a scanner works.
-#[derive(Clone, Debug)]
-pub struct ScannerConfig {
-    /// How tags become paths.
-    pub template: Template,
-    /// How many files are parsed at once; 0 for as many as there are cores.
-    pub workers: usize,
-    /// How long a missing file that is cached whole stays in the tree.
-    pub missing_grace: Duration,
-}
-
-impl Default for ScannerConfig {
-    fn default() -> Self {
-        Self { template: Template::default(), workers: 0, missing_grace: GRACE }
-    }
-}
-
-/// What a pass is to do, beyond bringing the catalogue up to date with the whole of an origin.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PassOptions {
-    /// The files and folders to look at; all when `None`.
-    pub paths: Option<Vec<OriginPath>>,
-    /// Reads music again that seems unchanged.
-    pub reread: bool,
-    /// The user has said that the origin is as it should be, however much is gone.
-    pub confirmed: bool,
-}
-
-/// What a pass did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ScanReport {
-    /// The origin.
-    pub origin: OriginId,
-    /// Files listed that are music, or belong to music.
-    pub listed: u64,
-    /// Files that were as the catalogue had them, and were not opened.
-    pub unchanged: u64,
-    /// Files that are new.
-    pub added: u64,
-    /// Files that changed.
-    pub changed: u64,
-    /// Files that are at another path than they were, or another format of the same track.
-    pub moved: u64,
-    /// Files that were found to be gone.
-    pub missing: u64,
-    /// Files that had been gone and are back.
-    pub returned: u64,
-    /// Files that were read and could not be parsed.
-    pub problems: u64,
-    /// Whether the listing was complete.
-    pub complete: bool,
-    /// Why nothing was taken for gone although files are not listed; `None` when there is no such reason.
-    pub held_back: Option<String>,
-    /// What was held back waits for the user to confirm it.
-    pub needs_confirmation: bool,
-    /// The pass before had not come to its end.
-    pub resumed: bool,
-    /// It went on where that pass was, so that what came before was not listed.
-    #[serde(skip)]
-    goes_on: bool,
-    /// It was over a part, and what goes by other parts is not settled.
-    #[serde(skip)]
-    unsettled: bool,
-    /// How long it took, in milliseconds.
-    pub elapsed_ms: u64,
-}
-
-impl ScanReport {
-    fn new(origin: OriginId) -> Self {
-        Self {
-            origin,
-            listed: 0,
-            unchanged: 0,
-            added: 0,
-            changed: 0,
-            moved: 0,
-            missing: 0,
-            returned: 0,
-            problems: 0,
-            complete: false,
-            held_back: None,
-            needs_confirmation: false,
-            resumed: false,
-            goes_on: false,
-            unsettled: false,
-            elapsed_ms: 0,
-        }
-    }
-
-    /// Joins the report of a pass that went on with that of the one that brought it to its end.
-    fn after(self, first: &Self) -> Self {
-        Self {
-            added: self.added + first.added,
-            changed: self.changed + first.changed,
-            moved: self.moved + first.moved,
-            returned: self.returned + first.returned,
-            problems: self.problems + first.problems,
-            unchanged: self.unchanged.saturating_sub(first.added + first.changed),
-            missing: self.missing + first.missing,
-            resumed: self.resumed || first.goes_on,
-            elapsed_ms: self.elapsed_ms + first.elapsed_ms,
-            ..self
-        }
-    }
-}
-
-/// What a scanner is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ScanPhase {
-    /// Nothing.
-    #[default]
-    Idle,
-    /// Loading what is known.
-    Loading,
-    /// Listing an origin and parsing what is new.
-    Scanning,
-    /// Arranging the tree after a change of the template.
-    Arranging,
-}
-
-/// How far a scanner is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ScanProgress {
-    /// The origin that is being scanned.
-    pub origin: Option<OriginId>,
-    /// What is being done.
-    pub phase: ScanPhase,
-    /// Files listed so far, or, while arranging, looked at.
-    pub listed: u64,
-    /// Files parsed so far.
-    pub parsed: u64,
-    /// Files found so far that are new or changed and must be parsed.
-    pub to_parse: u64,
-    /// What the last pass over each origin did.
-    pub last: BTreeMap<OriginId, ScanReport>,
-}
-
-/// Why a pass ended early. What was applied until then stays.
-#[derive(Debug, thiserror::Error)]
-pub enum ScanError {
-    /// There is no such origin.
-    #[error("there is no origin named {0}")]
-    UnknownOrigin(OriginId),
-    /// The origin failed.
-    #[error("the origin could not be listed")]
-    Origin(#[source] OriginError),
-    /// The catalogue failed.
-    #[error("the catalogue could not be read or written")]
-    Meta(#[from] MetaError),
-    /// The library failed.
-    #[error("the library could not be read or written")]
-    Library(#[from] LibraryError),
-    /// It was asked to stop.
-    #[error("the scan was cancelled")]
-    Cancelled,
-}
 
 /// Keeps the catalogue true to its origins.
 ///
-/// Locks: `pass` is held over a whole pass, across awaits, and taken by no one else; the others for a few lines.
+/// Locks: an origin's in `passes` is held over a whole pass, across awaits, and so is `arranging` for reading; the
+/// others for a few lines. An origin's lock is taken before `arranging`.
 pub struct Scanner {
     db: Arc<dyn MetaDb>,
     library: Arc<Library>,
@@ -237,9 +87,13 @@ pub struct Scanner {
     grace: RwLock<Duration>,
     events: Option<EventBus>,
     chunks: Option<Arc<dyn ChunkStore>>,
-    /// When the last pass began, by both clocks.
-    last: Mutex<Option<(MonoTime, UnixNanos)>>,
-    pass: tokio::sync::Mutex<()>,
+    /// When the last pass over all of an origin began, by both clocks.
+    last: Mutex<HashMap<OriginId, (MonoTime, UnixNanos)>>,
+    passes: Mutex<HashMap<OriginId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Taken for writing while the whole tree is arranged anew.
+    arranging: tokio::sync::RwLock<()>,
+    turns: Arc<Turns>,
+    rivals: Rivals,
     progress: watch::Sender<ScanProgress>,
     refreshing: Mutex<HashMap<FileId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -271,7 +125,10 @@ impl Scanner {
             events: None,
             chunks: None,
             last: Mutex::default(),
-            pass: tokio::sync::Mutex::new(()),
+            passes: Mutex::default(),
+            arranging: tokio::sync::RwLock::default(),
+            turns: Arc::default(),
+            rivals: Rivals::default(),
             progress: watch::Sender::default(),
             refreshing: Mutex::default(),
         }
@@ -311,22 +168,26 @@ impl Scanner {
     }
 
     /// Arranges the tree anew when it was arranged by another template, and tells whether it was. No file is read;
-    /// ids and inode numbers stay. Interrupted, it begins again the next time.
+    /// ids and inode numbers stay. Interrupted, it begins again the next time. Waits for passes that are under way.
     ///
     /// Dropping the future lets the batch under way be finished.
     ///
     /// # Errors
     /// [`ScanError::Cancelled`], [`ScanError::Meta`] or [`ScanError::Library`].
     pub async fn arrange(&self, cancel: &CancellationToken) -> Result<bool, ScanError> {
-        let _pass = self.pass.lock().await;
+        if !rearrange::is_due(self).await? {
+            return Ok(false);
+        }
+        let _all = self.arranging.write().await;
         let done = rearrange::run(self, cancel).await;
-        self.progress.send_modify(|p| p.phase = ScanPhase::Idle);
+        self.progress.send_modify(|p| p.arranging = None);
         done
     }
 
     /// Brings the catalogue up to date with one origin. With `full`, music that seems unchanged is read again.
     ///
-    /// Waits for a pass that is under way. Dropping the future ends the pass; what was applied stays.
+    /// Waits for a pass over the same origin that is under way. Dropping the future ends the pass; what was applied
+    /// stays.
     ///
     /// # Errors
     /// See [`ScanError`]. A file that cannot be read or parsed is no error but a row with its reason.
@@ -354,7 +215,9 @@ impl Scanner {
         let options = PassOptions { paths, ..options.clone() };
         let found = self.origins.read().iter().find(|o| o.id() == origin).cloned();
         let origin = found.ok_or_else(|| ScanError::UnknownOrigin(origin.clone()))?;
-        let _pass = self.pass.lock().await;
+        let _one = self.alone(origin.id()).await;
+        let _beside = self.arranging.read().await;
+        let shown = Shown { scanner: self, origin: origin.id().clone() };
         let done = match pass::run(self, origin.clone(), &options, cancel).await {
             // What was listed before it went on was not listed now: only a whole listing tells what is gone.
             Ok(first) if first.goes_on => {
@@ -368,13 +231,17 @@ impl Scanner {
             }
             done => done,
         };
-        self.progress.send_modify(|p| {
-            (p.phase, p.origin) = (ScanPhase::Idle, None);
-            if let Ok(report) = &done {
-                p.last.insert(report.origin.clone(), report.clone());
-            }
-        });
+        drop(shown);
+        if let Ok(report) = &done {
+            self.progress.send_modify(|p| drop(p.last.insert(report.origin.clone(), report.clone())));
+        }
         done
+    }
+
+    /// Waits until nobody else changes much of an origin.
+    async fn alone(&self, origin: &OriginId) -> OwnedMutexGuard<()> {
+        let lock = self.passes.lock().entry(origin.clone()).or_default().clone();
+        lock.lock_owned().await
     }
 
     fn grace(&self) -> Duration {
@@ -382,9 +249,13 @@ impl Scanner {
     }
 
     /// Returns which unchanged files a pass that begins now reads.
-    fn what_to_reread(&self, options: &PassOptions) -> Reread {
+    fn what_to_reread(&self, origin: &OriginId, options: &PassOptions) -> Reread {
         let (now, unix) = (self.clock.now(), self.clock.unix());
-        let last = self.last.lock().replace((now, unix));
+        let last = match options.paths {
+            None => self.last.lock().insert(origin.clone(), (now, unix)),
+            // What a part was compared with, the rest was not.
+            Some(_) => self.last.lock().get(origin).copied(),
+        };
         if options.reread {
             return Reread::All;
         }
@@ -417,13 +288,21 @@ impl Scanner {
         }
     }
 
-    fn parts(&self) -> Parts {
+    fn parts(&self, lane: Lane) -> Parts {
         Parts {
             db: self.db.clone(),
             library: self.library.clone(),
             clock: self.clock.clone(),
             template: self.template.read().clone(),
+            turns: self.turns.clone(),
+            lane,
         }
+    }
+
+    /// Returns how preferred an origin is, the least number being the most.
+    fn rank(&self, origin: &OriginId) -> usize {
+        let origins = self.origins.read();
+        origins.iter().position(|known| known.id() == origin).unwrap_or(usize::MAX)
     }
 
     fn origin(&self, id: &OriginId) -> Option<Arc<dyn Origin>> {
@@ -458,6 +337,20 @@ struct Parts {
     library: Arc<Library>,
     clock: Arc<dyn Clock>,
     template: Arc<Template>,
+    turns: Arc<Turns>,
+    lane: Lane,
+}
+
+/// Shows a pass in the progress for as long as it is under way, even when its future is dropped.
+struct Shown<'a> {
+    scanner: &'a Scanner,
+    origin: OriginId,
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        self.scanner.progress.send_modify(|p| drop(p.passes.remove(&self.origin)));
+    }
 }
 
 /// Runs blocking work where blocking is allowed. A panic in it goes on in the caller; dropping the future lets it

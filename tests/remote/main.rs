@@ -14,6 +14,7 @@ mod refused;
 mod replaced;
 mod retag;
 mod served;
+mod side_by_side;
 
 use std::fs::File;
 use std::os::fd::AsFd;

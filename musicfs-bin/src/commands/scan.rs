@@ -87,9 +87,15 @@ async fn by_daemon(
     let order = ScanOrder { origins, full: args.full, confirm: args.confirm };
     let mut job = client.scan(&order).await.context("the daemon did not take the order")?;
     let mut progress = progress(cx);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     while !job.done {
         progress.show(&job.now);
-        cx.clock.sleep_until(cx.clock.now().plus(STEP)).await;
+        tokio::select! {
+            _ = interrupt.recv() => drop(client.cancel_scan(job.job).await),
+            _ = terminate.recv() => drop(client.cancel_scan(job.job).await),
+            () = cx.clock.sleep_until(cx.clock.now().plus(STEP)) => {}
+        }
         job = client.job(job.job).await.context("the daemon ended before the scan was done")?;
     }
     Ok(job.results)
@@ -147,7 +153,7 @@ fn chosen(cx: &Context, args: &ScanArgs, config: &Config, db: &dyn MetaDb) -> an
         chosen.extend(targets::find(config, None, db, &name_of(cx, name))?.map_err(Usage)?);
     }
     if args.only.is_empty() {
-        let whole = |origin: &NamedOrigin| Part { origin: origin.id().clone(), paths: None };
+        let whole = |origin: &NamedOrigin| Part::whole(origin.id().clone());
         chosen.extend(config.origins.iter().map(whole));
     }
     Ok(chosen)

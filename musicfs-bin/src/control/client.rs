@@ -133,6 +133,11 @@ impl Client {
         self.get(&format!("/v1/scan/progress?job={job}")).await
     }
 
+    /// Cancels an order to scan.
+    pub(crate) async fn cancel_scan(&self, job: u64) -> Result<ScanJob, ClientError> {
+        self.call(Method::DELETE, &format!("/v1/scan?job={job}"), None::<&()>).await
+    }
+
     /// Has origins asked how they are.
     pub(crate) async fn check_origins(&self, order: &CheckOrder) -> Result<Vec<OriginStatus>, ClientError> {
         self.call(Method::POST, "/v1/origins/check", Some(order)).await

@@ -26,6 +26,9 @@ impl Controlled for Fake {
     async fn job(&self, job: u64) -> Option<ScanJob> {
         (job == 7).then(|| ScanJob { job, done: true, ..ScanJob::default() })
     }
+    async fn cancel_scan(&self, job: u64) -> Option<ScanJob> {
+        self.job(job).await
+    }
     async fn trash(&self, order: TrashOrder) -> Result<Trash, String> {
         match order.action {
             TrashAction::List => Ok(Trash { waits: order.older_than_ms == Some(5), ..Trash::default() }),

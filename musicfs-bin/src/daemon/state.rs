@@ -385,6 +385,10 @@ impl Controlled for Daemon {
         self.scans.job(job)
     }
 
+    async fn cancel_scan(&self, job: u64) -> Option<ScanJob> {
+        self.scans.cancel(job).then(|| self.scans.job(job)).flatten()
+    }
+
     async fn trash(&self, order: TrashOrder) -> Result<Trash, String> {
         super::trash::carry_out(&self.engine.scanner, &self.config(), order, &*self.engine.clock).await
     }

@@ -114,7 +114,7 @@ impl Watches {
                 }
             }
             Watched::Paths(paths) => scans.changed(Part { origin: origin.clone(), paths: Some(paths) }),
-            Watched::Everything => scans.changed(Part { origin: origin.clone(), paths: None }),
+            Watched::Everything => scans.changed(Part::whole(origin.clone())),
         }
     }
 }

@@ -21,8 +21,10 @@ use super::delta::{Delta, DeltaDetector, Listed, Reread};
 use super::parse::{self, Done, Item};
 use super::proof;
 use super::record::{Record, Unfinished};
+use super::rivals::FirstPass;
+use super::turns::Lane;
 use super::writer::{BATCH, Writer};
-use super::{PassOptions, ScanError, ScanPhase, ScanReport, Scanner, blocking};
+use super::{PassOptions, PassProgress, ScanError, ScanPhase, ScanReport, Scanner, blocking};
 use crate::arrange::{self, FolderTrack};
 use crate::library::{Identity, Library};
 use listing::Listing;
@@ -38,7 +40,7 @@ const JOBS_PER_WORKER: usize = 8;
 /// Files of a query fetched at once.
 const PAGE: usize = 2_000;
 
-/// Runs a pass; the caller holds the scanner's pass lock.
+/// Runs a pass; the caller holds the origin's lock.
 pub(super) async fn run(
     scanner: &Scanner,
     origin: Arc<dyn Origin>,
@@ -48,7 +50,8 @@ pub(super) async fn run(
     let id = origin.id().clone();
     let started = scanner.clock.now();
     scanner.progress.send_modify(|p| {
-        (p.origin, p.phase, p.listed, p.parsed, p.to_parse) = (Some(id.clone()), ScanPhase::Loading, 0, 0, 0);
+        let loading = PassProgress { phase: ScanPhase::Loading, ..PassProgress::default() };
+        p.passes.insert(id.clone(), loading);
     });
     let begin = begin(scanner, origin, options);
     let begun = tokio::select! {
@@ -58,7 +61,7 @@ pub(super) async fn run(
     let mut report = match begun {
         Begun::Held(report) => report,
         Begun::Pass(mut pass) => {
-            scanner.progress.send_modify(|p| p.phase = ScanPhase::Scanning);
+            pass.show(|p| p.phase = ScanPhase::Scanning);
             let outcome = pass.go(cancel).await;
             // What was found is kept, however the pass ended.
             let flushed = pass.flush().await;
@@ -97,7 +100,7 @@ async fn begin<'a>(
 ) -> Result<Begun<'a>, ScanError> {
     let id = origin.id().clone();
     let storage = origin.health().await.map_err(ScanError::Origin)?.identity;
-    let reread = scanner.what_to_reread(options);
+    let reread = scanner.what_to_reread(&id, options);
     let (db, library, of, paths) =
         (scanner.db.clone(), scanner.library.clone(), id.clone(), options.paths.clone());
     let loaded = blocking(move || load(&*db, &library, &of, paths.as_deref(), reread)).await??;
@@ -123,9 +126,11 @@ async fn begin<'a>(
         None => Listing::whole(&*origin, resume),
     };
     // Loading is a handful of queries, but they block.
-    let parts = scanner.parts();
+    let lane = if options.paths.is_some() { Lane::Asked } else { Lane::Whole };
+    let parts = scanner.parts(lane);
     let writer = blocking(move || Writer::load(parts)).await??;
     let knows_nothing = detector.knows_nothing();
+    let first = (knows_nothing && options.paths.is_none()).then(|| scanner.rivals.begin(origin.id()));
     let expected = detector.expected();
     // What a pass that was killed had recorded of files that moved was not yet compared with those that are gone.
     let arrived = record.unfinished.as_ref().map_or_else(Vec::new, |pass| pass.arrived.clone());
@@ -135,6 +140,7 @@ async fn begin<'a>(
         options: options.clone(),
         detector,
         knows_nothing,
+        first,
         expected,
         writer: Some(writer),
         waiting_since: None,
@@ -225,6 +231,8 @@ struct Pass<'a> {
     detector: DeltaDetector,
     /// Nothing was known when it began, so that nothing can have moved.
     knows_nothing: bool,
+    /// It is the first one over its origin.
+    first: Option<FirstPass>,
     /// Files thought to be there when it began.
     expected: u64,
     /// Always there, except while it is at work on another thread.
@@ -293,6 +301,11 @@ impl Pass<'_> {
         self.conclude(cancel).await
     }
 
+    /// Shows how far it is.
+    fn show(&self, change: impl FnMut(&mut PassProgress)) {
+        self.scanner.progress.send_modify(|p| p.passes.get_mut(self.origin.id()).into_iter().for_each(change));
+    }
+
     /// Compares a page with what is known, and returns what is to be done.
     fn page(&mut self, page: ScanPage) -> Vec<Item> {
         let mut items: Vec<Item> = Vec::new();
@@ -335,8 +348,9 @@ impl Pass<'_> {
         }
         self.completed += usize::from(page.complete);
         self.report.listed = self.detector.listed();
-        self.scanner.progress.send_modify(|p| {
-            p.listed = self.report.listed;
+        let listed = self.report.listed;
+        self.show(|p| {
+            p.listed = listed;
             p.to_parse += to_parse;
         });
         items
@@ -380,7 +394,7 @@ impl Pass<'_> {
             self.write(move |writer| returned.into_iter().try_for_each(|id| writer.restore(id))).await?;
         }
         if parsed > 0 {
-            self.scanner.progress.send_modify(|p| p.parsed += parsed);
+            self.show(|p| p.parsed += parsed);
         }
         if self.writer()?.len() >= BATCH {
             return self.flush().await;

@@ -3,6 +3,7 @@
 use musicfs_core::{FileId, FileKind, FileMeta, FileState, OriginErrorKind, Refreshed};
 
 use super::parse::{self, Done};
+use super::turns::Lane;
 use super::writer::Writer;
 use super::{ScanError, Scanner, blocking};
 
@@ -19,7 +20,7 @@ pub(super) async fn run(scanner: &Scanner, id: FileId) -> Result<Refreshed, Scan
         Err(error) if error.kind == OriginErrorKind::NotFound => return Ok(Refreshed::Gone),
         Err(error) => return Err(ScanError::Origin(error)),
     };
-    let parts = scanner.parts();
+    let parts = scanner.parts(Lane::Asked);
     let mut row = if file.kind == FileKind::Sidecar {
         Box::new(FileMeta { version: entry.version, state: FileState::Present, ..file })
     } else {

@@ -1,9 +1,11 @@
 //! Missing files, as the user sees them: listed, shown again, or forgotten for good.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use musicfs_core::{FileId, FileMeta, FileQuery, FileState, MetaDb, Op, OriginId, OriginPath, UnixNanos};
 
+use super::turns::Lane;
 use super::writer::{BATCH, Writer};
 use super::{Parts, ScanError, Scanner, blocking};
 
@@ -47,7 +49,7 @@ impl Scanner {
     /// # Errors
     /// [`ScanError::Meta`].
     pub async fn trash(&self, filter: TrashFilter) -> Result<Vec<Trashed>, ScanError> {
-        let parts = self.parts();
+        let parts = self.parts(Lane::Asked);
         blocking(move || {
             let now = parts.clock.unix();
             find(&*parts.db, &filter, now)
@@ -58,7 +60,7 @@ impl Scanner {
     /// Shows the files that a filter takes in the tree again, as though they had gone just now, and returns them.
     /// Only what is cached whole can be shown; the others are shown when they are back.
     ///
-    /// Waits for a pass that is under way.
+    /// Waits for passes over the origins of these files that are under way.
     ///
     /// # Errors
     /// [`ScanError::Meta`] or [`ScanError::Library`].
@@ -80,7 +82,7 @@ impl Scanner {
 
     /// Forgets the files that a filter takes, and returns them. Should one come back, it is a new file.
     ///
-    /// Waits for a pass that is under way.
+    /// Waits for passes over the origins of these files that are under way.
     ///
     /// # Errors
     /// [`ScanError::Meta`] or [`ScanError::Library`].
@@ -94,16 +96,24 @@ impl Scanner {
         takes: fn(&Trashed) -> bool,
         change: fn(&mut Writer, &Trashed),
     ) -> Result<Vec<Trashed>, ScanError> {
-        let _pass = self.pass.lock().await;
-        let parts = self.parts();
-        blocking(move || {
-            let now = parts.clock.unix();
-            let mut found = find(&*parts.db, &filter, now)?;
-            found.retain(takes);
-            apply(parts, &found, change)?;
-            Ok(found)
-        })
-        .await?
+        let origins: BTreeSet<OriginId> =
+            self.trash(filter.clone()).await?.into_iter().map(|trashed| trashed.file.origin).collect();
+        let mut changed = Vec::new();
+        for origin in origins {
+            let _one = self.alone(&origin).await;
+            let _beside = self.arranging.read().await;
+            let parts = self.parts(Lane::Asked);
+            let filter = TrashFilter { origin: Some(origin), ..filter.clone() };
+            let found = blocking(move || {
+                let now = parts.clock.unix();
+                let mut found = find(&*parts.db, &filter, now)?;
+                found.retain(takes);
+                apply(parts, &found, change)?;
+                Ok::<_, ScanError>(found)
+            });
+            changed.extend(found.await??);
+        }
+        Ok(changed)
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use musicfs_core::{
     AlbumKey, Applied, Batch, Clock, FileId, FileKind, FileMeta, FilePage, FileQuery, FileState, MetaDb,
-    MetaError, Op, OriginId, OriginPath, Placement, Suffixed, Template, VirtualPath,
+    MetaError, Op, OriginId, OriginPath, Placement, ROOT_INODE, Suffixed, Template, VirtualPath,
 };
 
 use super::moves::Move;
+use super::turns::{Member, News};
 use super::{Parts, ScanError};
 use crate::arrange::{self, FolderTrack};
 use crate::library::{Identity, Library};
@@ -32,17 +33,23 @@ pub(super) struct Writer {
     numbers: HashMap<FileId, (VirtualPath, u32)>,
     /// Albums that are known to have several discs.
     multi_disc: HashSet<AlbumKey>,
-    /// Albums that turned out to have several discs since the last flush.
+    /// Albums that turned out to have several discs, or one, since the last flush.
     newly_multi: Vec<AlbumKey>,
     /// Files that were given a number by this writer for the first time.
     newly_numbered: Vec<Suffixed>,
     ops: Vec<Op>,
+    turns: Member,
+    has_turn: bool,
+    /// What others who write must know, as of the end of the turn.
+    news: Vec<News>,
 }
 
 impl Writer {
     /// Loads what placing files needs to know.
     pub(super) fn load(parts: Parts) -> Result<Self, ScanError> {
-        let Parts { db, library, clock, template } = parts;
+        let Parts { db, library, clock, template, turns, lane } = parts;
+        // Before anything is loaded: what is learnt twice does no harm.
+        let turns = turns.join(lane);
         Ok(Self {
             numbers: library.name_numbers()?,
             multi_disc: db.multi_disc_albums()?.into_iter().collect(),
@@ -53,7 +60,43 @@ impl Writer {
             newly_multi: Vec::new(),
             newly_numbered: Vec::new(),
             ops: Vec::new(),
+            turns,
+            has_turn: false,
+            news: Vec::new(),
         })
+    }
+
+    /// Does work that nobody else may write in the middle of. What is flushed there comes in one turn.
+    pub(super) fn in_turn<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, ScanError>,
+    ) -> Result<T, ScanError> {
+        if self.has_turn {
+            return work(self);
+        }
+        let (turn, news) = self.turns.take();
+        news.into_iter().for_each(|news| self.learn(news));
+        self.has_turn = true;
+        let done = work(self);
+        self.has_turn = false;
+        self.turns.end(turn, std::mem::take(&mut self.news));
+        done
+    }
+
+    /// Takes over what another writer found out.
+    fn learn(&mut self, news: News) {
+        match news {
+            News::Discs(key, several) => {
+                let changed =
+                    if several { self.multi_disc.insert(key) } else { self.multi_disc.remove(&key) };
+                if changed {
+                    // What this one has placed, or is about to, went by what it knew.
+                    self.newly_multi.push(key);
+                }
+            }
+            News::Number(Suffixed { id, path, n }) => drop(self.numbers.insert(id, (path, n))),
+            News::NoNumber(id) => drop(self.numbers.remove(&id)),
+        }
     }
 
     /// Returns the number of changes that wait.
@@ -80,6 +123,7 @@ impl Writer {
             && self.multi_disc.insert(key)
         {
             self.newly_multi.push(key);
+            self.news.push(News::Discs(key, true));
         }
     }
 
@@ -187,7 +231,7 @@ impl Writer {
         // After the batch: were it the other way round, a kill between would leave a row at a path not its own.
         self.library.move_identities(&identities)?;
         let new: Vec<FileId> = moves.iter().map(|m| m.new).collect();
-        new.iter().for_each(|id| drop(self.numbers.remove(id)));
+        new.iter().for_each(|id| self.forget_number(*id));
         self.newly_numbered.retain(|file| !new.contains(&file.id));
         Ok(self.library.forget_numbers(&new)?)
     }
@@ -215,41 +259,93 @@ impl Writer {
 
     /// Applies what waits, then shows the files again whose place depends on what has just been learnt.
     pub(super) fn flush(&mut self) -> Result<(), ScanError> {
-        self.apply()?;
-        while let Some(key) = self.newly_multi.pop() {
-            self.replace_album(key)?;
-            self.apply()?;
+        if self.ops.is_empty() && self.newly_multi.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.in_turn(|writer| {
+            writer.apply()?;
+            while let Some(key) = writer.newly_multi.pop() {
+                writer.replace_album(key)?;
+                writer.apply()?;
+            }
+            Ok(())
+        })
+    }
+
+    fn forget_number(&mut self, id: FileId) {
+        self.numbers.remove(&id);
+        self.news.push(News::NoNumber(id));
     }
 
     /// Shows the discs of albums again which no longer have several, as far as the catalogue knows.
     pub(super) fn forget_single_discs(&mut self) -> Result<(), ScanError> {
-        let now: HashSet<AlbumKey> = self.db.multi_disc_albums()?.into_iter().collect();
-        let single: Vec<AlbumKey> = self.multi_disc.difference(&now).copied().collect();
-        self.multi_disc = now;
-        for key in single {
-            self.replace_album(key)?;
+        self.in_turn(|writer| {
+            let now: HashSet<AlbumKey> = writer.db.multi_disc_albums()?.into_iter().collect();
+            let single: Vec<AlbumKey> = writer.multi_disc.difference(&now).copied().collect();
+            writer.multi_disc = now;
+            for key in single {
+                writer.replace_album(key)?;
+                writer.news.push(News::Discs(key, false));
+            }
+            writer.flush()
+        })
+    }
+
+    /// Gives the files that took a number in this pass their plain name where a file of one of these origins has it.
+    pub(super) fn take_names_of(&mut self, origins: &HashSet<OriginId>) -> Result<(), ScanError> {
+        if origins.is_empty() {
+            return Ok(());
         }
-        self.flush()
+        self.in_turn(|writer| {
+            let mut plain = Vec::new();
+            for file in writer.newly_numbered.clone() {
+                let Some(holder) = writer.shown_at(&file.path)? else { continue };
+                if !origins.contains(&holder.origin) {
+                    continue;
+                }
+                writer.forget_number(file.id);
+                writer.ops.extend([Op::Unplace(holder.id), Op::Unplace(file.id)]);
+                writer.place(file.id, file.path.clone());
+                writer.place(holder.id, file.path.clone());
+                writer.flush()?;
+                writer.newly_numbered.retain(|n| n.id != file.id && n.id != holder.id);
+                plain.push(Suffixed { n: 1, ..file });
+            }
+            Ok(writer.library.record_numbers(&plain)?)
+        })
+    }
+
+    /// Returns the file that is shown at a path.
+    fn shown_at(&self, path: &VirtualPath) -> Result<Option<FileMeta>, ScanError> {
+        let mut at = ROOT_INODE;
+        for name in path.names() {
+            let Some(node) = self.db.lookup(at, name.as_bytes())? else { return Ok(None) };
+            at = node.ino;
+        }
+        match at.file_id() {
+            Some(id) => Ok(self.db.file(id)?),
+            None => Ok(None),
+        }
     }
 
     /// Gives the files that took a number in this pass their plain name, where its holder turned out to be gone: a
     /// file that moved on its origin is not to stand in its own way.
     pub(super) fn settle_names(&mut self) -> Result<(), ScanError> {
-        let numbered = std::mem::take(&mut self.newly_numbered);
-        for file in &numbered {
-            self.numbers.remove(&file.id);
-            self.ops.push(Op::Unplace(file.id));
-        }
-        for file in &numbered {
-            self.place(file.id, file.path.clone());
-        }
-        self.flush()?;
-        let plain = numbered.into_iter().filter(|file| !self.numbers.contains_key(&file.id));
-        let plain: Vec<Suffixed> = plain.map(|file| Suffixed { n: 1, ..file }).collect();
-        self.newly_numbered.clear();
-        Ok(self.library.record_numbers(&plain)?)
+        self.in_turn(|writer| {
+            let numbered = std::mem::take(&mut writer.newly_numbered);
+            for file in &numbered {
+                writer.forget_number(file.id);
+                writer.ops.push(Op::Unplace(file.id));
+            }
+            for file in &numbered {
+                writer.place(file.id, file.path.clone());
+            }
+            writer.flush()?;
+            let plain = numbered.into_iter().filter(|file| !writer.numbers.contains_key(&file.id));
+            let plain: Vec<Suffixed> = plain.map(|file| Suffixed { n: 1, ..file }).collect();
+            writer.newly_numbered.clear();
+            Ok(writer.library.record_numbers(&plain)?)
+        })
     }
 
     fn replace_album(&mut self, key: AlbumKey) -> Result<(), ScanError> {
@@ -310,6 +406,7 @@ impl Writer {
             self.library.record_numbers(&suffixed)?;
             let had = |s: &&Suffixed| self.numbers.get(&s.id).is_some_and(|(path, _)| *path == s.path);
             self.newly_numbered.extend(suffixed.iter().filter(|s| !had(s)).cloned());
+            self.news.extend(suffixed.iter().cloned().map(News::Number));
             self.numbers.extend(suffixed.into_iter().map(|s| (s.id, (s.path, s.n))));
         }
         Ok(())

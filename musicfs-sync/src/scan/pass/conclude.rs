@@ -10,6 +10,7 @@ use super::{PAGE, Pass};
 use crate::scan::moves::{self, Move, Trace};
 use crate::scan::proof::{self, Evidence, Verdict};
 use crate::scan::record::Record;
+use crate::scan::rivals::FirstPass;
 use crate::scan::writer::Writer;
 use crate::scan::{ScanError, rearrange};
 
@@ -31,6 +32,7 @@ impl Pass<'_> {
         let folders = std::mem::take(&mut self.folders);
         let all = lost || self.record.unsettled;
         let (origin, grace) = (self.origin.id().clone(), self.scanner.grace());
+        let less_preferred = self.less_preferred();
         let cancel = cancel.clone();
         let whole = self
             .write(move |writer| {
@@ -42,6 +44,7 @@ impl Pass<'_> {
                 };
                 writer.flush()?;
                 writer.forget_single_discs()?;
+                writer.take_names_of(&less_preferred)?;
                 if lost {
                     writer.settle_names()?;
                 }
@@ -50,13 +53,21 @@ impl Pass<'_> {
                 }
                 if recover {
                     // What the pass before was about to do after its last batch is not known: all is placed anew.
-                    rearrange::place_all(writer, rearrange::Rows::Whole, &cancel, |_| {})?;
+                    rearrange::place_again(writer, &origin, &cancel)?;
                 }
                 Ok(whole)
             })
             .await?;
         self.report.unsettled = !whole;
         self.finish(whole).await
+    }
+
+    /// Returns the less preferred origins whose first passes ran beside this first one: had they come after it, as
+    /// they would one by one, its files would have the names.
+    fn less_preferred(&mut self) -> HashSet<OriginId> {
+        let rivals = self.first.take().map(FirstPass::end).unwrap_or_default();
+        let rank = self.scanner.rank(self.origin.id());
+        rivals.into_iter().filter(|rival| self.scanner.rank(rival) > rank).collect()
     }
 
     /// Writes what the next pass is to know, when it differs from what it would.
