@@ -42,7 +42,7 @@ use crate::fs::{Emitted, Listing, OpenError, Passthrough, Prepared, Xattr, Xattr
 use crate::invalidate::Invalidator;
 use crate::passthrough::Granted;
 use crate::stats::count;
-use crate::{Backends, FsError, MusicFs};
+use crate::{Attr, Backends, FsError, MusicFs};
 
 /// How long the kernel keeps what a search found: as long as it is taken to be so.
 const SEARCH_TTL: Duration = Duration::from_secs(1);
@@ -99,6 +99,12 @@ impl<B: Backends> Adapter<B> {
         self.shared.clone()
     }
 
+    /// Returns how long the kernel may keep attributes: not at all while handles of another size read by them. It then
+    /// asks before it takes the end of the new version for that of the old one.
+    fn ttl_of(&self, fs: &MusicFs<B>, attr: &Attr) -> Duration {
+        if fs.is_open_otherwise(attr) { Duration::ZERO } else { self.ttl }
+    }
+
     /// Answers at once. A panic drops the reply, which answers EIO.
     fn answer(&self, operation: &'static str, work: impl FnOnce(&MusicFs<B>)) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&self.shared.fs))) {
@@ -150,7 +156,13 @@ impl<B: Backends> Shared<B> {
     /// and the opener sent to look the path up again, which the kernel does by itself.
     async fn prepare(&self, ino: Ino) -> Result<Prepared, FsError> {
         let id = match self.fs.prepare_open(ino, self.passthrough).await {
-            Ok(prepared) => return Ok(prepared),
+            Ok(prepared) => {
+                // What is opened may be so new that the kernel still has the size of what was there before.
+                if self.invalidator.is_behind() {
+                    self.invalidator.catch_up(self.fs.backends.clock(), CATCH_UP_WITHIN).await;
+                }
+                return Ok(prepared);
+            }
             Err(OpenError::Failed(error)) => return Err(error),
             Err(OpenError::Outdated(id)) => id,
         };
@@ -257,7 +269,9 @@ impl<B: Backends> Filesystem for Adapter<B> {
                 let attr_ttl = if fs.is_search(attr.ino) { SEARCH_TTL } else { self.ttl };
                 reply.entry_with_ttls(&attr_ttl, &SEARCH_TTL, &attr.to_kernel(), GENERATION);
             }
-            Ok(attr) => reply.entry(&self.ttl, &attr.to_kernel(), GENERATION),
+            Ok(attr) => {
+                reply.entry_with_ttls(&self.ttl_of(fs, &attr), &self.ttl, &attr.to_kernel(), GENERATION)
+            }
             // What a search finds may change at any time, and nothing announces it.
             Err(FsError::NotFound) if fs.is_search(ino(parent)) => reply.error(Errno::ENOENT),
             // Cached as "there is none", which an error would not be.
@@ -268,10 +282,10 @@ impl<B: Backends> Filesystem for Adapter<B> {
 
     fn forget(&self, _: &Request, _: INodeNo, _: u64) {}
 
-    fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.answer("getattr", |fs| match fs.getattr(ino(number)) {
+    fn getattr(&self, _: &Request, number: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        self.answer("getattr", |fs| match fs.getattr_of(ino(number), handle.map(|handle| handle.0)) {
             Ok(attr) if fs.is_search(attr.ino) => reply.attr(&SEARCH_TTL, &attr.to_kernel()),
-            Ok(attr) => reply.attr(&self.ttl, &attr.to_kernel()),
+            Ok(attr) => reply.attr(&self.ttl_of(fs, &attr), &attr.to_kernel()),
             Err(error) => reply.error(errno(error)),
         });
     }
@@ -312,8 +326,8 @@ impl<B: Backends> Filesystem for Adapter<B> {
                 let name = OsStr::from_bytes(entry.name);
                 let number = INodeNo(entry.attr.ino.raw());
                 let attr = entry.attr.to_kernel();
-                let ttl = if searched { &SEARCH_TTL } else { &self.ttl };
-                emitted(reply.add(number, entry.next, name, ttl, &attr, GENERATION))
+                let ttl = if searched { SEARCH_TTL } else { self.ttl_of(fs, &entry.attr) };
+                emitted(reply.add(number, entry.next, name, &ttl, &attr, GENERATION))
             });
             match listed {
                 Ok(()) => reply.ok(),

@@ -21,6 +21,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -28,7 +29,7 @@ use std::time::Duration;
 use fuser::{INodeNo, Notifier};
 use futures::future::select;
 use musicfs_core::{Change, Changes, Clock, Ino, MetaDb, MetaError, Name, ROOT_INODE, Revision};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::adapter::Shared;
 use crate::error::chain;
@@ -56,15 +57,31 @@ enum Wake {
 #[derive(Clone)]
 pub(crate) struct Invalidator {
     wake: Sender<Wake>,
+    revisions: watch::Receiver<Revision>,
+    announced: Announced,
 }
 
+/// The revision up to which all is announced.
+#[derive(Clone)]
+pub(crate) struct Announced(Arc<AtomicU64>);
+
 /// The thread's end of [`Invalidator`], until it is started.
-pub(crate) struct Wakes(Receiver<Wake>);
+pub(crate) struct Wakes {
+    wakes: Receiver<Wake>,
+    announced: Announced,
+}
 
 impl Invalidator {
-    pub(crate) fn new() -> (Self, Wakes) {
+    /// Makes one that is told of `revisions`; what came up to `since` the kernel cannot have seen otherwise.
+    pub(crate) fn new(revisions: watch::Receiver<Revision>, since: Revision) -> (Self, Wakes) {
         let (wake, wakes) = channel();
-        (Self { wake }, Wakes(wakes))
+        let announced = Announced(Arc::new(AtomicU64::new(since.0)));
+        (Self { wake, revisions, announced: announced.clone() }, Wakes { wakes, announced })
+    }
+
+    /// Tells whether there are changes that are not announced yet.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.announced.0.load(Ordering::SeqCst) < self.revisions.borrow().0
     }
 
     /// Waits until all changes up to now are announced, within a limit.
@@ -82,8 +99,8 @@ impl Invalidator {
     }
 
     /// Waits for new revisions and wakes the thread, until the mount or the catalogue ends.
-    pub(crate) async fn watch(self, mut revisions: tokio::sync::watch::Receiver<Revision>) {
-        while revisions.changed().await.is_ok() {
+    pub(crate) async fn watch(mut self) {
+        while self.revisions.changed().await.is_ok() {
             if self.wake.send(Wake::Changed).is_err() {
                 return;
             }
@@ -212,7 +229,7 @@ pub(crate) fn start<B: Backends>(
     let shared = Arc::downgrade(shared);
     std::thread::Builder::new()
         .name(THREAD_NAME.into())
-        .spawn(move || Announcer { shared, kernel, since }.run(&wakes.0))
+        .spawn(move || Announcer { shared, kernel, since, announced: wakes.announced }.run(&wakes.wakes))
         .map(drop)
 }
 
@@ -221,6 +238,7 @@ struct Announcer<B: Backends, S> {
     shared: Weak<Shared<B>>,
     kernel: S,
     since: Revision,
+    announced: Announced,
 }
 
 impl<B: Backends, S: Sink> Announcer<B, S> {
@@ -280,6 +298,7 @@ impl<B: Backends, S: Sink> Announcer<B, S> {
             }
             let reached = upto == self.since;
             self.since = upto;
+            self.announced.0.store(upto.0, Ordering::SeqCst);
             if reached {
                 return Ok(());
             }

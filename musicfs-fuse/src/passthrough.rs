@@ -152,6 +152,11 @@ impl<T> OpenModes<T> {
         Granted::Cached { keep: state.remembered.replace(ino, version) }
     }
 
+    /// Tells whether handles are open through the page cache.
+    pub(crate) fn is_cached(&self, ino: Ino) -> bool {
+        self.state.lock().inodes.get(&ino).is_some_and(|modes| !modes.cached.is_empty())
+    }
+
     /// Counts a handle that goes around the cache whatever else is open as open.
     pub(crate) fn open_direct(&self, ino: Ino) {
         let mut state = self.state.lock();

@@ -10,6 +10,7 @@ pub mod home;
 pub mod listener;
 pub mod mount;
 pub mod replacing;
+pub mod request_log;
 pub mod run;
 pub mod windows;
 pub mod workspace;

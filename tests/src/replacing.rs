@@ -1,9 +1,9 @@
 //! A file that is replaced again and again while programs read it.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use musicfs_core::AudioMeta;
@@ -28,15 +28,6 @@ while True:
         pass
 ";
 
-/// What became of a handle whose file was replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Old {
-    /// It went on with the version that it had opened.
-    Served,
-    /// It was told that its version is gone.
-    Stale,
-}
-
 /// Makes versions of one track, each of its own length and content.
 pub fn versions(count: usize) -> Vec<Vec<u8>> {
     let audio = AudioMeta {
@@ -58,19 +49,18 @@ pub fn versions(count: usize) -> Vec<Vec<u8>> {
 
 /// Replaces the file that is shown at `path` with each version after the first, which is there, by `replace`, while
 /// programs read it and map it into memory. Whatever anybody reads must be a whole version, or fail with ESTALE; once a
-/// version is known, those who open the file read it. Returns what became of a handle that was open over each change.
+/// version is known, those who open the file read it.
 ///
 /// # Panics
 /// When somebody read anything else.
-pub fn read_while_replaced(path: &Path, versions: &[Vec<u8>], mut replace: impl FnMut(&[u8])) -> Vec<Old> {
+pub fn read_while_replaced(path: &Path, versions: &[Vec<u8>], mut replace: impl FnMut(&[u8])) {
     let ended = AtomicBool::new(false);
     let mapper = Mapper::start(path);
-    let olds = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let readers: Vec<_> = (0..READERS)
             .map(|_| scope.spawn(|| while_not(&ended, || usize::from(read_one(path, versions)))))
             .collect();
         let ended = SetAtEnd(&ended);
-        let mut olds = Vec::new();
         for pair in versions.windows(2) {
             let (old, new) = (&pair[0], &pair[1]);
             let open = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -78,15 +68,13 @@ pub fn read_while_replaced(path: &Path, versions: &[Vec<u8>], mut replace: impl 
             eventually_blocking("the new version", || fs::read(path).is_ok_and(|read| read == *new));
             let size = fs::metadata(path).map(|meta| meta.len()).ok();
             assert_eq!(size, Some(new.len() as u64), "the size is another's");
-            olds.push(read_old(open, old));
+            read_old(open, old);
         }
         drop(ended);
         let whole: usize = readers.into_iter().map(|reader| reader.join().unwrap_or(0)).sum();
         assert!(whole > 0, "nobody read a whole version");
-        olds
     });
     mapper.end(versions);
-    olds
 }
 
 /// Ends the readers, however the one who replaces ends.
@@ -126,21 +114,21 @@ fn describe(bytes: &[u8], versions: &[Vec<u8>]) -> String {
     format!("alike for so many of so many bytes: {each:?}")
 }
 
-fn read_old(mut open: File, old: &[u8]) -> Old {
+/// Reads a handle whose file was replaced.
+fn read_old(mut open: File, old: &[u8]) {
     let mut bytes = Vec::new();
     match open.read_to_end(&mut bytes) {
-        Ok(_) => {
-            assert!(bytes == *old, "{} bytes, not the {} of the version opened", bytes.len(), old.len());
-            Old::Served
-        }
-        Err(error) if error.kind() == ErrorKind::StaleNetworkFileHandle => Old::Stale,
-        Err(error) => panic!("the handle of a replaced file: {error}"),
+        Ok(_) => assert!(bytes == *old, "{} bytes, not the {} of the version opened", bytes.len(), old.len()),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::StaleNetworkFileHandle, "{error}"),
     }
 }
 
 /// A process that maps the file: where a page cannot be had it is ended by a signal, and begins again.
 struct Mapper {
     shell: Child,
+    said: BufReader<ChildStdout>,
+    /// What it mapped first, before anything was replaced.
+    first: String,
 }
 
 impl Mapper {
@@ -148,15 +136,18 @@ impl Mapper {
         let mut command = Command::new("setsid");
         command.args(["bash", "-c", "while true; do python3 -c \"$0\" \"$1\"; done", MAPPER]).arg(path);
         let shell = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        Self { shell: shell.unwrap_or_else(|error| panic!("{command:?}: {error}")) }
+        let mut shell = shell.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let said = BufReader::new(shell.stdout.take().unwrap_or_else(|| panic!("no output")));
+        let mut mapper = Self { shell, said, first: String::new() };
+        mapper.said.read_line(&mut mapper.first).unwrap_or_else(|error| panic!("{error}"));
+        mapper
     }
 
     /// Ends it and looks at what it saw.
     fn end(mut self, versions: &[Vec<u8>]) {
-        let mut said = self.shell.stdout.take().unwrap_or_else(|| panic!("no output"));
         self.kill();
-        let mut text = String::new();
-        said.read_to_string(&mut text).unwrap_or_else(|error| panic!("{error}"));
+        let mut text = std::mem::take(&mut self.first);
+        self.said.read_to_string(&mut text).unwrap_or_else(|error| panic!("{error}"));
         // What was being said when it ended may be cut.
         let (lines, _) = text.rsplit_once('\n').unwrap_or_default();
         assert!(!lines.is_empty(), "nothing was mapped");

@@ -154,6 +154,9 @@ impl<B: Backends> MusicFs<B> {
         count(&self.counters.reads);
         let asked = ByteRange::at(offset, u64::from(len));
         let range = asked.clamp_to(file.plan.size());
+        if file.outlived.load(Ordering::SeqCst) {
+            return Err(FsError::Stale);
+        }
         if range.len() < asked.len() && self.is_replaced(&file) {
             // A short answer would make the kernel cut the new version at the old one's end.
             return Err(FsError::Stale);
@@ -221,6 +224,27 @@ impl<B: Backends> MusicFs<B> {
         let file = self.files.of_inode(ino)?;
         let (size, mtime) = (file.plan.size(), file.mtime);
         Some(Attr { ino, kind: NodeKind::File, size, mtime, uid: self.options.uid, gid: self.options.gid })
+    }
+
+    /// As [`MusicFs::getattr`], asked for a handle.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] also for a handle through the cache on a version of another length: the kernel would read
+    /// it up to the length of the new one.
+    pub(crate) fn getattr_of(&self, ino: Ino, handle: Option<u64>) -> Result<Attr, FsError> {
+        let attr = self.getattr(ino)?;
+        if let Some(file) = handle.and_then(|handle| self.files.get(handle))
+            && matches!(file.mode, Mode::Cached(_))
+            && file.plan.size() != attr.size
+        {
+            return Err(FsError::Stale);
+        }
+        Ok(attr)
+    }
+
+    /// Tells whether handles are open through the kernel's cache that read another size than the kernel is told.
+    pub(crate) fn is_open_otherwise(&self, attr: &Attr) -> bool {
+        attr.kind == NodeKind::File && self.files.outlive(attr.ino, attr.size)
     }
 
     /// Tells whether the tree shows another size than the handle reads. A file that left the tree is not replaced,

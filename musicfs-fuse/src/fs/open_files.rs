@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fuser::BackingId;
 use musicfs_core::{FileMeta, Ino, OriginId, OriginPath, ReadPlan, UnixNanos};
@@ -26,12 +26,15 @@ pub(crate) struct OpenFile {
     pub(crate) path: OriginPath,
     pub(crate) mtime: UnixNanos,
     pub(crate) mode: Mode,
+    /// The kernel has been told of another size since, by which it reads this handle, too.
+    pub(crate) outlived: AtomicBool,
 }
 
 impl OpenFile {
     pub(crate) fn new(file: FileMeta, plan: ReadPlan, mode: Mode) -> Self {
         let mtime = file.version.mtime.unwrap_or(UnixNanos(0));
-        Self { ino: file.id.ino(), plan, origin: file.origin, path: file.path, mtime, mode }
+        let (ino, outlived) = (file.id.ino(), AtomicBool::new(false));
+        Self { ino, plan, origin: file.origin, path: file.path, mtime, mode, outlived }
     }
 }
 
@@ -91,6 +94,23 @@ impl OpenFiles {
     /// Returns some open handle of an inode, by a walk of all: for the rare file that is open and not in the tree.
     pub(crate) fn of_inode(&self, ino: Ino) -> Option<Arc<OpenFile>> {
         self.table.read().values().find(|file| file.ino == ino).cloned()
+    }
+
+    /// Notes that the kernel is told of a size, and tells whether handles of another are open through its cache.
+    pub(crate) fn outlive(&self, ino: Ino, size: u64) -> bool {
+        if !self.modes.is_cached(ino) {
+            return false;
+        }
+        let table = self.table.read();
+        let through_cache = |file: &&Arc<OpenFile>| matches!(file.mode, Mode::Cached(_));
+        let others = table.values().filter(|file| file.ino == ino).filter(through_cache);
+        others.fold(false, |any, file| {
+            let other = file.plan.size() != size;
+            if other {
+                file.outlived.store(true, Ordering::SeqCst);
+            }
+            any || other
+        })
     }
 
     pub(crate) fn handles(&self) -> usize {
