@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! * Nothing that changes while it watches is lost: what the kernel's queue could not hold, and whatever may have
-//!   changed before it began, is told as [`Watched::Everything`].
+//!   changed before it began, is told as [`Watched::Everything`]. Of what the queue could not hold, the folders in which
+//!   files came or went are told first.
 //! * What it cannot watch it says: [`WatchState::Partly`] when the system gives no more watches, [`WatchState::Lost`]
 //!   when the folder is gone. Whoever listens polls then. It tries again by itself, after 1, 5 and then every 30 s.
 //! * A folder that another storage was mounted over is noticed within half a minute.
@@ -32,6 +33,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
+use crate::scan::{MANY_PATHS, few_paths};
 use folders::Folders;
 use pending::Pending;
 
@@ -199,7 +201,7 @@ impl<'a> Watch<'a> {
             tokio::select! {
                 ready = queue.readable() => {
                     ready?.clear_ready();
-                    self.read().await?;
+                    self.read(tell).await?;
                     self.say(tell);
                 }
                 () = clock.sleep_until(due.unwrap_or_default()), if due.is_some() => {
@@ -228,7 +230,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    async fn read(&mut self) -> Result<(), Lost> {
+    async fn read(&mut self, tell: &impl Fn(Watched)) -> Result<(), Lost> {
         let seen = self.work(Folders::read).await??;
         let now = self.watcher.clock.now();
         for path in seen.paths {
@@ -236,8 +238,16 @@ impl<'a> Watch<'a> {
         }
         if seen.overflow {
             warn!(folder = %self.watcher.root.display(), "more changed at once than could be told; all is looked at");
-            // The folders that were made meanwhile are not watched yet.
-            self.work(Folders::walk).await?;
+            let changed = self.work(|folders| {
+                // The folders that were made meanwhile are not watched yet.
+                folders.walk();
+                folders.changed()
+            });
+            let changed = few_paths(changed.await?, MANY_PATHS);
+            // Where files came and went can be seen, and is told at once; where they were rewritten cannot.
+            if !changed.is_empty() && !changed.iter().any(OriginPath::is_root) {
+                tell(Watched::Paths(changed));
+            }
             self.pending.touch_everything(now);
         }
         if seen.gone { Err(Lost::Gone) } else { Ok(()) }

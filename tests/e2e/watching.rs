@@ -159,3 +159,35 @@ fn part_of_an_origin_is_scanned_when_it_is_named() {
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("'nowhere:x'"));
     mount.unmount();
 }
+
+/// Runs in namespaces of its own, where there are few watches: mounts, says how that is, and waits for a file that is
+/// added where nobody watches.
+const WITH_FEW_WATCHES: &str = r#"
+set -e
+echo 8 > /proc/sys/user/max_inotify_watches
+"$BINARY" mount --background --origin "$MUSIC" --rescan-interval 1s "$AT"
+trap '"$BINARY" umount "$AT" > /dev/null' EXIT
+until "$BINARY" status --json "$AT" | grep -q '"how": *"partly"'; do sleep 0.1; done
+"$BINARY" status "$AT"
+"$BINARY" doctor || true
+for folder in "$MUSIC"/*; do cp "$NEW/${folder##*/}.mp3" "$folder/new.mp3"; done
+until test "$(ls "$AT/Anna/News" | wc -l)" = 60; do sleep 0.1; done
+"#;
+
+#[test]
+fn folders_beyond_the_limit_of_watches_are_polled_and_that_is_said() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    let new = home.folder("new");
+    for n in 0..30 {
+        write_track(music.path(), format!("{n:02}/old.mp3"), &track(&format!("Old {n:02}"))).unwrap();
+        write_track(&new, format!("{n:02}.mp3"), &track(&format!("New {n:02}"))).unwrap();
+    }
+    let mut shell = home.prepare("unshare");
+    shell.args(["--user", "--mount", "--map-root-user", "bash", "-c", WITH_FEW_WATCHES]);
+    shell.env("BINARY", home.binary()).env("MUSIC", music.path()).env("AT", home.mountpoint());
+    shell.env("NEW", &new);
+    let said = musicfs_tests::run::succeed(shell);
+    assert!(said.contains("not all directories of"), "doctor does not say it: {said}");
+    assert!(said.contains("max_user_watches"), "nor what to do: {said}");
+    assert!(said.contains("polled"), "{said}");
+}

@@ -45,6 +45,8 @@ type Watch = i32;
 struct Folder {
     above: Watch,
     name: Box<[u8]>,
+    /// When its entries last changed, as of the last look: nanoseconds, 0 for unknown.
+    changed: i64,
 }
 
 /// What was read from the queue.
@@ -65,6 +67,8 @@ pub(super) struct Folders {
     root: PathBuf,
     /// The root's watch, device and inode.
     top: (Watch, u64, u64),
+    /// When the root's entries last changed.
+    top_changed: i64,
     folders: HashMap<Watch, Folder>,
     /// Some folder could not be watched.
     full: bool,
@@ -80,6 +84,7 @@ impl Folders {
             queue: Arc::new(queue),
             root,
             top: (top, is.dev(), is.ino()),
+            top_changed: changed(&is),
             folders: HashMap::new(),
             full: false,
         };
@@ -110,6 +115,38 @@ impl Folders {
         self.walk_below(self.top.0, OriginPath::root());
     }
 
+    /// Returns the folders whose entries changed since the last look, however that was noticed.
+    pub(super) fn changed(&mut self) -> Vec<OriginPath> {
+        let mut found = Vec::new();
+        let look = |path: &OriginPath, before: &mut i64| {
+            let now = std::fs::symlink_metadata(self.root.join(path.as_path())).map_or(0, |is| changed(&is));
+            std::mem::replace(before, now) != now
+        };
+        let mut top = self.top_changed;
+        if look(&OriginPath::root(), &mut top) {
+            found.push(OriginPath::root());
+        }
+        let watches: Vec<Watch> = self.folders.keys().copied().collect();
+        let mut times = Vec::with_capacity(watches.len());
+        for watch in watches {
+            let (Some(path), Some(folder)) = (self.path_of(watch), self.folders.get(&watch)) else {
+                continue;
+            };
+            let mut time = folder.changed;
+            if look(&path, &mut time) {
+                found.push(path);
+                times.push((watch, time));
+            }
+        }
+        self.top_changed = top;
+        for (watch, time) in times {
+            if let Some(folder) = self.folders.get_mut(&watch) {
+                folder.changed = time;
+            }
+        }
+        found
+    }
+
     /// Watches the folders below one that is watched.
     fn walk_below(&mut self, watch: Watch, path: OriginPath) {
         let mut todo = vec![(watch, path)];
@@ -138,10 +175,14 @@ impl Folders {
             return None;
         }
         let at = self.root.join(path.as_path());
-        match inotify::add_watch(&self.queue, at, MASK | WatchFlags::DONT_FOLLOW) {
+        match inotify::add_watch(&self.queue, &at, MASK | WatchFlags::DONT_FOLLOW) {
             Ok(watch) if watch == self.top.0 => None,
             Ok(watch) => {
-                self.folders.insert(watch, Folder { above, name: name.into() });
+                // One that is known keeps its time.
+                let before = self.folders.get(&watch).map(|folder| folder.changed);
+                let look = || std::fs::symlink_metadata(&at).map_or(0, |is| changed(&is));
+                let changed = before.unwrap_or_else(look);
+                self.folders.insert(watch, Folder { above, name: name.into(), changed });
                 Some(watch)
             }
             Err(Errno::NOSPC | Errno::NOMEM) => {
@@ -238,7 +279,7 @@ impl Folders {
                 // Another one stands where it was.
                 let name = at.file_name().unwrap_or(OsStr::new("")).as_bytes().into();
                 if let Some(above) = self.folders.get(&watch).map(|folder| folder.above) {
-                    self.folders.insert(found, Folder { above, name });
+                    self.folders.insert(found, Folder { above, name, changed: 0 });
                 }
             }
             _ => {}
@@ -263,4 +304,8 @@ impl Folders {
         }
         false
     }
+}
+
+fn changed(is: &std::fs::Metadata) -> i64 {
+    is.mtime().saturating_mul(1_000_000_000).saturating_add(is.mtime_nsec())
 }

@@ -180,19 +180,46 @@ async fn another_folder_in_the_place_of_the_root_is_noticed() {
     .await;
 }
 
+#[test]
+fn folders_in_which_files_came_or_went_are_known_without_being_told() {
+    let dir = TempDir::new().unwrap();
+    for folder in ["a/deep", "b", "c"] {
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    fs::write(dir.path().join("b/1.flac"), "1").unwrap();
+    fs::write(dir.path().join("c/1.flac"), "1").unwrap();
+    let mut folders = Folders::open(dir.path().to_owned()).unwrap();
+    let mut changed = || {
+        folders.walk();
+        let mut changed: Vec<_> = folders.changed().iter().map(ToString::to_string).collect();
+        changed.sort();
+        changed
+    };
+    assert_eq!(changed(), [""; 0]);
+    fs::write(dir.path().join("a/deep/2.flac"), "2").unwrap();
+    fs::remove_file(dir.path().join("b/1.flac")).unwrap();
+    fs::write(dir.path().join("c/1.flac"), "rewritten").unwrap();
+    assert_eq!(changed(), ["a/deep", "b"]);
+    assert_eq!(changed(), [""; 0]);
+    fs::create_dir(dir.path().join("new")).unwrap();
+    assert_eq!(changed(), [""]);
+    fs::write(dir.path().join("new/3.flac"), "3").unwrap();
+    assert_eq!(changed(), ["new"]);
+}
+
 #[tokio::test]
-async fn queue_that_overflows_makes_all_be_looked_at() {
+async fn queue_that_overflows_makes_all_be_looked_at_changed_folders_first() {
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let limit: usize = limit.trim().parse().unwrap();
-    let dir = TempDir::new().unwrap();
-    let root = dir.path().join("music");
-    fs::create_dir(&root).unwrap();
-    let mut folders = Folders::open(root.clone()).unwrap();
+    let watching = Watching::folders(&["a", "b", "c"]).await;
+    // On this one thread, so that nobody reads the queue meanwhile.
     for n in 0..=limit {
-        let name = root.join(if n % 2 == 0 { "a" } else { "b" });
-        fs::write(name, "").unwrap();
+        fs::write(watching.at(if n % 2 == 0 { "a/x.flac" } else { "b/y.flac" }), "").unwrap();
     }
-    let seen = folders.read().unwrap();
-    assert!(seen.overflow && !seen.gone);
-    assert!(!folders.read().unwrap().overflow);
+    eventually("all to be told", || watching.said.lock().contains(&Watched::Everything)).await;
+    let folders = ["a", "b"].map(|path| OriginPath::new(path).unwrap()).to_vec();
+    let said = watching.said.lock();
+    let at = |what: Watched| said.iter().position(|said| *said == what);
+    let (first, then) = (at(Watched::Paths(folders)), at(Watched::Everything));
+    assert!(first.is_some() && first < then, "{said:?}");
 }

@@ -88,8 +88,11 @@ impl Scans {
     async fn make(self: Arc<Self>, pass: Pass, cancel: CancellationToken) -> Outcome {
         let origin = &pass.part.origin;
         let began = self.clock.now();
-        let options =
-            PassOptions { paths: pass.part.paths.clone(), reread: pass.how.full, confirmed: pass.how.confirm };
+        let options = PassOptions {
+            paths: pass.part.paths.clone(),
+            reread: pass.how.full,
+            confirmed: pass.how.confirm,
+        };
         self.engine.events.publish(EventKind::SyncStarted { origin: origin.clone() });
         match self.engine.scanner.scan_with(origin, &options, &cancel).await {
             Ok(report) => (false, result_of(&report)),

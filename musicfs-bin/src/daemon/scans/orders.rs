@@ -123,10 +123,6 @@ impl Orders {
             let by_itself = all.get(&pass.order).is_some_and(|order| order.by_itself);
             match (&mut pass.part.paths, &part.paths) {
                 (None, _) => return,
-                (paths, None) if by_itself => {
-                    *paths = None;
-                    return;
-                }
                 (Some(mine), Some(more)) if by_itself => {
                     mine.extend(more.iter().cloned());
                     return;
@@ -173,7 +169,11 @@ impl Orders {
 
     /// Returns the passes that begin now; they are taken to run from then on, until [`Orders::ended`] or
     /// [`Orders::lost`] says otherwise. Those that are to give way to others are cancelled.
-    pub(super) fn begin(&mut self, now: MonoTime, cancel: &CancellationToken) -> Vec<(Pass, CancellationToken)> {
+    pub(super) fn begin(
+        &mut self,
+        now: MonoTime,
+        cancel: &CancellationToken,
+    ) -> Vec<(Pass, CancellationToken)> {
         self.add_due(now);
         if self.tidy {
             // It is done while nothing runs, and not after an hour.
@@ -212,7 +212,8 @@ impl Orders {
 
     /// Orders rescans that are due, of origins that are not being scanned, nor about to be.
     fn add_due(&mut self, now: MonoTime) {
-        let due: Vec<OriginId> = self.due.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        let due: Vec<OriginId> =
+            self.due.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
         for origin in due {
             self.due.remove(&origin);
             let waits = self.waiting.iter().any(|pass| pass.part == Part::whole(origin.clone()));
@@ -223,7 +224,12 @@ impl Orders {
     }
 
     /// Takes back a pass that ended, and says how it is to be taken.
-    pub(super) fn ended(&mut self, origin: &OriginId, was_cancelled: bool, now: MonoTime) -> Option<(Pass, Ended)> {
+    pub(super) fn ended(
+        &mut self,
+        origin: &OriginId,
+        was_cancelled: bool,
+        now: MonoTime,
+    ) -> Option<(Pass, Ended)> {
         let Running { mut pass, end, .. } = self.running.remove(origin)?;
         if pass.part.paths.is_none() {
             self.rest(origin, now);
@@ -298,8 +304,7 @@ impl Orders {
 
     /// Notes whether changes of an origin are seen as they happen.
     pub(super) fn set_watched(&mut self, origin: &OriginId, watched: bool, now: MonoTime) {
-        let changed =
-            if watched { self.watched.insert(origin.clone()) } else { self.watched.remove(origin) };
+        let changed = if watched { self.watched.insert(origin.clone()) } else { self.watched.remove(origin) };
         if changed && self.due.contains_key(origin) {
             self.rest(origin, now);
         }
@@ -308,8 +313,12 @@ impl Orders {
     /// Changes the time between rescans; zero for none.
     pub(super) fn set_interval(&mut self, interval: Duration, now: MonoTime) {
         self.interval = interval;
-        let known: BTreeSet<OriginId> =
-            self.results.keys().map(|id| OriginId::from(id.as_str())).chain(self.due.keys().cloned()).collect();
+        let known: BTreeSet<OriginId> = self
+            .results
+            .keys()
+            .map(|id| OriginId::from(id.as_str()))
+            .chain(self.due.keys().cloned())
+            .collect();
         known.iter().for_each(|origin| self.rest(origin, now));
     }
 

@@ -22,7 +22,9 @@ fn orders() -> Orders {
 fn begin(orders: &mut Orders, now: u64) -> Vec<String> {
     let begun = orders.begin(at(now), &CancellationToken::new());
     let name = |(pass, _): (Pass, _)| match pass.part.paths {
-        Some(paths) => format!("{}:{}", pass.part.origin, paths.iter().map(ToString::to_string).collect::<String>()),
+        Some(paths) => {
+            format!("{}:{}", pass.part.origin, paths.iter().map(ToString::to_string).collect::<String>())
+        }
         None => pass.part.origin.to_string(),
     };
     begun.into_iter().map(name).collect()
@@ -115,11 +117,14 @@ fn what_is_seen_to_change_joins_what_waits() {
     assert_eq!(orders.waiting[0].part.paths.as_ref().unwrap().len(), 2);
     // What somebody asked for stays as it was asked for.
     orders.add(vec![part("a", "z")], How::default());
-    orders.add_seen(whole("a"));
-    assert_eq!(orders.waiting.len(), 2);
-    assert!(orders.waiting[0].part.paths.is_none() && orders.waiting[1].part.paths.is_some());
     orders.add_seen(part("a", "w"));
-    assert_eq!(orders.waiting.len(), 2, "the whole covers it");
+    assert_eq!(orders.waiting[1].part, part("a", "z"));
+    // A part is looked at before the whole that covers it.
+    orders.add_seen(whole("a"));
+    orders.add_seen(whole("a"));
+    assert_eq!(orders.waiting.len(), 3);
+    end(&mut orders, "a", 1);
+    assert_eq!(begin(&mut orders, 1), ["a:xyw"]);
 }
 
 #[test]
