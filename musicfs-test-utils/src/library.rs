@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 
 use musicfs_core::{AudioMeta, UnixNanos};
 
-pub use bench::{bench_large, bench_library};
+pub use bench::{bench_large, bench_library, bench_library_of};
 pub use demo::{Written, demo_library, library_of_every_format};
 pub use flac::noise_flac;
 pub use noise::noise_track;

@@ -81,7 +81,7 @@ pub(crate) fn run(settings: &Settings, music: &Path, disk: &Disk, table: &mut Ta
 }
 
 /// Waits for the scan that a mount begins with and returns how long it took, in seconds.
-fn wait(mount: &Mount<'_>) -> f64 {
+pub(crate) fn wait(mount: &Mount<'_>) -> f64 {
     loop {
         let status = mount.status();
         let last = status["scan"]["last"].as_object().and_then(|last| last.values().next().cloned());

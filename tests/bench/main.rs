@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! make bench                                   everything
-//! make bench BENCH="--files 20000 --only walk" less of it: scan, walk, large, remote, catalogue, search, peers
+//! make bench BENCH="--files 20000 --only walk" less of it: scan, walk, large, remote, catalogue,
+//!                                              scale, search, peers
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
@@ -19,6 +20,7 @@ mod peers;
 mod plain;
 mod reading;
 mod remote;
+mod scale;
 mod search;
 mod table;
 
@@ -75,7 +77,7 @@ impl Settings {
 
 fn usage(arg: &str) -> ! {
     eprintln!(
-        "{arg}: usage: [--files N] [--tracks N] [--rounds N] [--only scan|walk|large|remote|catalogue|search|peers]"
+        "{arg}: usage: [--files N] [--tracks N] [--rounds N] [--only scan|walk|large|remote|catalogue|scale|search|peers]"
     );
     std::process::exit(2)
 }
@@ -101,6 +103,9 @@ fn main() {
     }
     if settings.runs("catalogue") {
         catalogue::run(&settings, &mut table);
+    }
+    if settings.runs("scale") {
+        scale::run(&settings, &mut table);
     }
     if settings.runs("search") {
         search::run(&settings, &mut table);

@@ -9,6 +9,7 @@ mod caching;
 mod failover;
 mod first_mount;
 mod health;
+mod listing;
 mod outage;
 mod refused;
 mod replaced;

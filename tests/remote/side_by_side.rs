@@ -1,12 +1,14 @@
 //! Scans of several origins at once, of which one takes long.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use musicfs_core::AudioMeta;
 use musicfs_test_utils::eventually_blocking;
 use musicfs_test_utils::fault_proxy::Toxic;
-use musicfs_test_utils::library::{Sample, Track, write_track};
+use musicfs_test_utils::library::{Sample, Track, noise_flac, write_track};
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
 use musicfs_tests::mount::Mount;
@@ -55,7 +57,8 @@ impl Both {
         let watched = |status: &serde_json::Value| status["origins"][1]["watch"]["how"] == "watching";
         eventually_blocking("the directory to be watched", || watched(&mount.status()));
         for n in 0..TRACKS {
-            write_track(&self.served.music(), format!("{n:03}.mp3"), &track("Far", &format!("{n:03}"))).unwrap();
+            write_track(&self.served.music(), format!("{n:03}.mp3"), &track("Far", &format!("{n:03}")))
+                .unwrap();
         }
         self.served.proxy().set([Toxic::Latency(DELAY)]);
         let mut scan = self.home.prepare(self.home.binary());
@@ -121,5 +124,32 @@ fn scan_that_is_interrupted_ends_and_keeps_what_it_found() {
     both.served.proxy().heal();
     both.home.succeed(["scan".into(), "--mount".into(), mount.at(), "nas".into()]);
     assert_eq!(shown(&mount, "Far"), TRACKS);
+    mount.unmount();
+}
+
+#[test]
+fn preferred_origin_keeps_its_names_however_slow_its_first_scan_is() {
+    let served = Served::empty(Kind::Sftp).behind_proxy();
+    served.add("song.flac", "Song", 100_000);
+    let disk = tempfile::tempdir().unwrap();
+    let song =
+        AudioMeta { artists: vec!["Noise".into()], title: Some("Song".into()), ..AudioMeta::default() };
+    fs::write(disk.path().join("song.flac"), noise_flac(&song, 300_000)).unwrap();
+    let home = Home::new();
+    let local = format!("[[origins]]\nid = \"disk\"\npath = \"{}\"\n", disk.path().display());
+    home.configure(&format!("{}{local}", served.table("nas", "")));
+    served.proxy().set([Toxic::Latency(DELAY / 2)]);
+    let mount = home.mount_configured();
+    let plain = mount.join("Noise/Unknown Album/Song.flac");
+    let of = |path: &Path| files::attribute(path, "user.musicfs.origin");
+    eventually_blocking("the fast one to be there first", || plain.exists());
+    assert_eq!(of(&plain).as_deref(), Some("disk"));
+    mount.wait_scanned();
+    let second = mount.join("Noise/Unknown Album/Song (2).flac");
+    eventually_blocking("both", || plain.exists() && second.exists());
+    let origins = || (of(&plain), of(&second));
+    eventually_blocking("the preferred to have the name", || {
+        origins() == (Some("nas".into()), Some("disk".into()))
+    });
     mount.unmount();
 }

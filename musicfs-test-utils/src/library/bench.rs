@@ -23,6 +23,14 @@ const SMALL: usize = 12 * 1024;
 /// # Errors
 /// [`TrackError`] when the disk refuses.
 pub fn bench_library(dir: &Path, count: usize) -> Result<(), TrackError> {
+    bench_library_of(dir, count, SMALL)
+}
+
+/// As [`bench_library`], with files of `size` bytes, or a little more where their tags need it.
+///
+/// # Errors
+/// [`TrackError`] when the disk refuses.
+pub fn bench_library_of(dir: &Path, count: usize, size: usize) -> Result<(), TrackError> {
     let Some(template) = Template::of(Sample::Flac.bytes()) else {
         return Err(TrackError::Tags { sample: Sample::Flac, reason: "the sample is not FLAC".to_owned() });
     };
@@ -36,8 +44,9 @@ pub fn bench_library(dir: &Path, count: usize) -> Result<(), TrackError> {
             .map(|first| {
                 let last = (first + share).min(albums);
                 scope.spawn(move || {
-                    let mut buffer = Vec::with_capacity(SMALL);
-                    (first..last).try_for_each(|album| write_album(dir, template, album, count, &mut buffer))
+                    let mut buffer = Vec::with_capacity(size);
+                    let mut write = |album| write_album(dir, template, (album, count), size, &mut buffer);
+                    (first..last).try_for_each(&mut write)
                 })
             })
             .collect();
@@ -51,8 +60,8 @@ pub fn bench_library(dir: &Path, count: usize) -> Result<(), TrackError> {
 fn write_album(
     dir: &Path,
     template: &Template,
-    album: usize,
-    count: usize,
+    (album, count): (usize, usize),
+    size: usize,
     buffer: &mut Vec<u8>,
 ) -> Result<(), TrackError> {
     let artist = format!("Artist {:05}", album / ARTIST + 1);
@@ -73,7 +82,7 @@ fn write_album(
             ("DATE", &year),
             ("GENRE", "Test Tone"),
         ];
-        template.write(buffer, items.into_iter(), SMALL);
+        template.write(buffer, items.into_iter(), size);
         let path = folder.join(format!("{number} {name}.flac"));
         fs::write(&path, &buffer).map_err(TrackError::io(&path))?;
     }
