@@ -4,6 +4,7 @@
 //! told at once, whichever source it comes from.
 
 pub(crate) mod cache;
+mod files;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use cache::CacheCommand;
+pub(crate) use files::{ExcludeArgs, TrashArgs, TrashCommand};
 
 use crate::config::{Flags, keys};
 use crate::output::ColorChoice;
@@ -63,6 +65,8 @@ pub(crate) enum Command {
     /// List, restore or forget files that are gone from their origins
     #[command(subcommand)]
     Trash(TrashCommand),
+    /// Leave files out of the tree, whatever is found, or show them again
+    Exclude(ExcludeArgs),
     /// Find tracks by their tags
     Search(SearchArgs),
     /// Tell what happens, as it happens
@@ -160,6 +164,9 @@ pub(crate) struct SettingArgs {
     /// How long a file that is gone from its origin, and cached, stays listed [default: 7d]
     #[arg(long, value_name = "TIME")]
     pub(crate) missing_grace: Option<OsString>,
+    /// Forget files that have been gone from their origin for this long, such as 365d; 0 for never [default: 0]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) missing_max_age: Option<OsString>,
     /// Threads that read tags; 0 for one per core [default: 0]
     #[arg(long, value_name = "N")]
     pub(crate) scan_workers: Option<OsString>,
@@ -192,6 +199,7 @@ impl SettingArgs {
             (keys::HEALTH_INTERVAL, &self.health_interval),
             (keys::RESCAN_INTERVAL, &self.rescan_interval),
             (keys::MISSING_GRACE, &self.missing_grace),
+            (keys::MISSING_MAX_AGE, &self.missing_max_age),
             (keys::SCAN_WORKERS, &self.scan_workers),
             (keys::LOG_LEVEL, &self.log_level),
             (keys::LOG_FORMAT, &self.log_format),
@@ -293,50 +301,6 @@ pub(crate) struct ScanArgs {
     /// or as ORIGIN:PATH; everything when nothing is named
     #[arg(value_name = "ORIGIN|PATH")]
     pub(crate) only: Vec<OsString>,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum TrashCommand {
-    /// List the files that are gone from their origins and remembered
-    List(TrashArgs),
-    /// List those that are cached in the tree again, for another time of grace
-    Restore(TrashArgs),
-    /// Forget them for good
-    Purge(PurgeArgs),
-}
-
-/// Which missing files are meant.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct TrashArgs {
-    #[command(flatten)]
-    pub(crate) settings: SettingArgs,
-    /// The trash of this mount
-    #[arg(long, value_name = "MOUNTPOINT")]
-    pub(crate) mount: Option<PathBuf>,
-    /// Files that were on this origin (its id, directory or address)
-    #[arg(long = "from", value_name = "ORIGIN")]
-    pub(crate) from: Option<String>,
-    /// The file that was at this path of its origin, or those below it
-    #[arg(long, value_name = "PATH")]
-    pub(crate) path: Option<OsString>,
-    /// Files that have been missing for this long or longer, such as 30d
-    #[arg(long, value_name = "TIME")]
-    pub(crate) older_than: Option<OsString>,
-    /// Files that have been missing for less than this
-    #[arg(long, value_name = "TIME")]
-    pub(crate) newer_than: Option<OsString>,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct PurgeArgs {
-    #[command(flatten)]
-    pub(crate) which: TrashArgs,
-    /// Forget all, when nothing else is named
-    #[arg(long)]
-    pub(crate) all: bool,
 }
 
 const SEARCH_HELP: &str = "\

@@ -4,9 +4,11 @@ mod cache;
 mod completions;
 mod config;
 mod events;
+mod exclude;
 mod explain;
 mod man;
 mod mounts;
+mod offline;
 mod origin;
 mod scan;
 mod search;
@@ -26,6 +28,7 @@ pub(crate) fn run(cx: &Context, command: &Command) -> anyhow::Result<Outcome> {
         Command::Status(args) => status::run(cx, args),
         Command::Scan(args) => scan::run(cx, args),
         Command::Trash(command) => trash::run(cx, command),
+        Command::Exclude(args) => exclude::run(cx, args),
         Command::Search(args) => search::run(cx, args),
         Command::Events(args) => events::run(cx, args),
         Command::Origin(command) => origin::run(cx, command),

@@ -175,6 +175,7 @@ pub(crate) struct Config {
     pub(crate) rescan_interval: Duration,
     pub(crate) watch: bool,
     pub(crate) missing_grace: Duration,
+    pub(crate) missing_max_age: Duration,
     sources: BTreeMap<&'static str, Source>,
 }
 
@@ -211,6 +212,7 @@ impl Config {
             rescan_interval: loader.value(keys::RESCAN_INTERVAL, RESCAN_INTERVAL),
             watch: loader.value(keys::WATCH, true),
             missing_grace: loader.value(keys::MISSING_GRACE, MISSING_GRACE),
+            missing_max_age: loader.value(keys::MISSING_MAX_AGE, Duration::ZERO),
             file: loader.path.clone(),
             sources: loader.sources,
         };

@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use crate::search::{Answer, SearchError};
 use api::cache::{CacheAnswer, CacheRequest};
 use api::{
-    CheckOrder, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder, Status, Stopping, Trash,
-    TrashOrder,
+    CheckOrder, ExcludeOrder, Exclusions, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder,
+    Status, Stopping, Trash, TrashOrder,
 };
 
 /// Longest path that a socket's address holds (`sun_path` without its final NUL).
@@ -55,6 +55,8 @@ pub(crate) trait Controlled: Send + Sync + 'static {
     async fn cancel_scan(&self, job: u64) -> Option<ScanJob>;
     /// Lists missing files, or does something with them.
     async fn trash(&self, order: TrashOrder) -> Result<Trash, String>;
+    /// Leaves files out of the tree, shows them again, or lists them.
+    async fn exclude(&self, order: ExcludeOrder) -> Result<Exclusions, String>;
     /// Explains what is at a path; `None` when nothing is there.
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String>;
     /// Finds at most `limit` tracks.
@@ -126,6 +128,7 @@ pub(crate) async fn serve(
         .route("/v1/scan/progress", get(progress))
         .route("/v1/origins/check", post(check_origins))
         .route("/v1/trash", post(trash))
+        .route("/v1/exclude", post(exclude))
         .route("/v1/explain", get(explain))
         .route("/v1/search", get(search))
         .route("/v1/events", get(events::stream))
@@ -174,6 +177,15 @@ async fn trash(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
     answer(async move {
         let order = order.map_err(|error| bad_request(format!("not an order about the trash: {error}")))?;
         daemon.trash(order).await.map_err(bad_request)
+    })
+    .await
+}
+
+async fn exclude(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
+    let order = if body.is_empty() { Ok(ExcludeOrder::default()) } else { serde_json::from_slice(&body) };
+    answer(async move {
+        let order = order.map_err(|error| bad_request(format!("not an order to exclude: {error}")))?;
+        daemon.exclude(order).await.map_err(bad_request)
     })
     .await
 }

@@ -264,6 +264,7 @@ fn state(state: FileState) -> &'static str {
         FileState::Pending => "pending",
         FileState::Present => "present",
         FileState::Missing => "missing",
+        FileState::Excluded => "excluded",
     }
 }
 

@@ -19,6 +19,7 @@ mod control;
 mod daemon;
 mod doctor;
 mod env;
+mod exclude;
 mod explain;
 mod limits;
 mod lock;

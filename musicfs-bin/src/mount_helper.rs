@@ -39,6 +39,7 @@ const WITH_VALUE: &[&str] = &[
     "health_interval",
     "rescan_interval",
     "missing_grace",
+    "missing_max_age",
     "scan_workers",
     "log_level",
     "log_format",

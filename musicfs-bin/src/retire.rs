@@ -12,7 +12,7 @@ const BATCH: usize = 2000;
 pub(crate) fn retire(db: &dyn MetaDb, origin: &OriginId, at: UnixNanos) -> Result<u64, MetaError> {
     let mut shown = Vec::new();
     db.known(origin, &mut |file| {
-        if file.state != FileState::Missing {
+        if !matches!(file.state, FileState::Missing | FileState::Excluded) {
             shown.push((file.id, file.state));
         }
     })?;

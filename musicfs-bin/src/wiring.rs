@@ -198,6 +198,7 @@ impl Engine {
                 template: config.template.clone(),
                 workers: config.scan_workers,
                 missing_grace: config.missing_grace,
+                missing_max_age: config.missing_max_age,
             },
         )
         .with_events(events.clone());

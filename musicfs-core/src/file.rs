@@ -96,6 +96,8 @@ pub enum FileState {
     Present,
     /// Proven to be gone from its origin; remembered.
     Missing,
+    /// Not to be seen, as the user has said; remembered.
+    Excluded,
 }
 
 /// One file on one origin, as the catalogue knows it.

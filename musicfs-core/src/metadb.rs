@@ -218,7 +218,7 @@ pub enum FileQuery {
     Under(OriginId, OriginPath),
     /// Those of one album that have a disc number, in all origins.
     DiscsOf(AlbumKey),
-    /// Those that could not be parsed.
+    /// Those that could not be parsed, but for what is excluded.
     Problems,
     /// Those gone from their origin.
     Missing,
@@ -244,7 +244,7 @@ pub struct Totals {
     pub bytes: u64,
     /// Music among them that was parsed.
     pub tracks: u64,
-    /// Files that could not be parsed.
+    /// Files that could not be parsed, but for what is excluded.
     pub problems: u64,
     /// Files gone from their origin.
     pub missing: u64,

@@ -23,10 +23,10 @@ mod watch;
 
 pub use database::{Database, DatabaseError};
 pub use file_events::{file_events, publish_file_events};
-pub use library::{Identity, Library, LibraryError, Restored};
+pub use library::{Exclusions, Identity, Library, LibraryError, Restored};
 pub use scan::{
-    Delta, DeltaDetector, Listed, PassOptions, PassProgress, Reread, ScanError, ScanPhase, ScanProgress, ScanReport,
-    Scanner, ScannerConfig, TrashFilter, Trashed, arranged_by,
+    Delta, DeltaDetector, Excluded, Listed, PassOptions, PassProgress, Reread, ScanError, ScanPhase,
+    ScanProgress, ScanReport, Scanner, ScannerConfig, TrashFilter, Trashed, arranged_by,
 };
 pub use search::{
     CatchUp, Caught, Opened, Search, SearchError, SearchIndex, SearchPhase, SearchStatus, TooLarge,

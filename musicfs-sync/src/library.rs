@@ -2,7 +2,7 @@
 //!
 //! **Purpose.** [`Library`] keeps what can be had from nowhere else: so far the ids of files whose path does not
 //! give it (they moved, or two paths hash alike), the numbers that files took because their names were taken, the
-//! origins that there ever were, and what is pinned. A scan may add to it; nothing in it is ever rebuilt, guessed
+//! origins that there ever were, what is pinned, and what is not to be seen. A scan may add to it; nothing in it is ever rebuilt, guessed
 //! or dropped.
 //!
 //! **Invariants.** Every change is on the disk when its call returns. At rest the library is one file (a rollback
@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 use musicfs_core::{Clock, FileId, OriginId, OriginPath, Pin, Suffixed, UnixNanos, VirtualPath};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
+
+pub use exclusions::Exclusions;
 
 use crate::DatabaseError;
 use crate::database::store::{self, Look, Schema};
@@ -297,6 +299,23 @@ impl Library {
         let mut changed = 0;
         for id in files {
             changed += tx.prepare_cached("DELETE FROM numbers WHERE id = ?1")?.execute([id.raw()])?;
+        }
+        if changed == 0 { Ok(()) } else { commit(tx) }
+    }
+
+    /// Forgets the ids and numbers of files that are forgotten for good.
+    ///
+    /// # Errors
+    /// As [`Library::identities`]; nothing is forgotten then.
+    pub fn forget_files(&self, files: &[FileId]) -> Result<()> {
+        let db = self.db.lock();
+        let tx = begin(&db)?;
+        let mut changed = 0;
+        for id in files {
+            for table in ["numbers", "identities"] {
+                let mut delete = tx.prepare_cached(&format!("DELETE FROM {table} WHERE id = ?1"))?;
+                changed += delete.execute([id.raw()])?;
+            }
         }
         if changed == 0 { Ok(()) } else { commit(tx) }
     }

@@ -10,7 +10,7 @@
 //! * Nothing is concluded to be gone but from a complete listing of a storage that proved to be the one it was,
 //!   nor from an empty one, nor below a folder that could not be listed, nor much at once (`proof.rs` decides).
 //! * A file that is found elsewhere, in the pass in which it went or in a later one, is the same file (`moves.rs`).
-//! * What is missing is remembered; it goes for good by the user's word alone.
+//! * What is missing is remembered; it goes for good by the user's word alone, given for each or as an age for all.
 //! * A pass writes what it observed and where files are shown; nothing of the user's.
 //! * Each batch says that a pass is under way. One that ended early deletes nothing; the next one reads what is left
 //!   to read and puts the tree in order (`record.rs`).
@@ -37,6 +37,7 @@ use tracing::warn;
 use crate::library::Library;
 
 mod delta;
+mod exclude;
 mod known;
 mod moves;
 mod parse;
@@ -53,10 +54,9 @@ mod turns;
 mod writer;
 
 pub use delta::{Delta, DeltaDetector, Listed, Reread};
+pub use exclude::Excluded;
 pub use rearrange::arranged_by;
-pub use report::{
-    PassOptions, PassProgress, ScanError, ScanPhase, ScanProgress, ScanReport, ScannerConfig,
-};
+pub use report::{PassOptions, PassProgress, ScanError, ScanPhase, ScanProgress, ScanReport, ScannerConfig};
 pub use trash::{TrashFilter, Trashed};
 
 use rivals::Rivals;
@@ -85,6 +85,7 @@ pub struct Scanner {
     template: RwLock<Arc<Template>>,
     workers: usize,
     grace: RwLock<Duration>,
+    max_age: RwLock<Duration>,
     events: Option<EventBus>,
     chunks: Option<Arc<dyn ChunkStore>>,
     /// When the last pass over all of an origin began, by both clocks.
@@ -122,6 +123,7 @@ impl Scanner {
             template: RwLock::new(Arc::new(config.template)),
             workers: if config.workers == 0 { cores() } else { config.workers },
             grace: RwLock::new(config.missing_grace),
+            max_age: RwLock::new(config.missing_max_age),
             events: None,
             chunks: None,
             last: Mutex::default(),
@@ -149,6 +151,11 @@ impl Scanner {
     /// Changes how long a missing file that is cached whole stays in the tree.
     pub fn set_missing_grace(&self, grace: Duration) {
         *self.grace.write() = grace;
+    }
+
+    /// Changes how long a missing file is remembered; zero for ever.
+    pub fn set_missing_max_age(&self, age: Duration) {
+        *self.max_age.write() = age;
     }
 
     /// Returns a receiver of the progress made.
@@ -349,7 +356,9 @@ struct Shown<'a> {
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        self.scanner.progress.send_modify(|p| drop(p.passes.remove(&self.origin)));
+        self.scanner.progress.send_modify(|p| {
+            p.passes.remove(&self.origin);
+        });
     }
 }
 

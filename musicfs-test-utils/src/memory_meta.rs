@@ -229,6 +229,10 @@ fn of_tree(change: TreeChange) -> Change {
     if added { Change::EntryAdded { parent, name, ino } } else { Change::EntryRemoved { parent, name, ino } }
 }
 
+fn is_problem(file: &FileMeta) -> bool {
+    file.kind == FileKind::Unparsed && file.state != FileState::Excluded
+}
+
 fn matches(state: &State, query: &FileQuery, file: &FileMeta) -> bool {
     match query {
         FileQuery::All => true,
@@ -238,7 +242,7 @@ fn matches(state: &State, query: &FileQuery, file: &FileMeta) -> bool {
         FileQuery::DiscsOf(album) => {
             file.album_key() == Some(*album) && file.audio.as_ref().is_some_and(|audio| audio.disc.is_some())
         }
-        FileQuery::Problems => file.kind == FileKind::Unparsed,
+        FileQuery::Problems => is_problem(file),
         FileQuery::Missing => file.state == FileState::Missing,
         FileQuery::Guessed => state.manifests.get(&file.id).is_some_and(|(_, m)| !m.guesses().is_empty()),
     }
@@ -331,7 +335,7 @@ impl MetaDb for MemoryMetaDb {
                 totals.bytes += file.version.size;
                 totals.tracks += u64::from(file.kind == FileKind::Audio);
             }
-            totals.problems += u64::from(file.kind == FileKind::Unparsed);
+            totals.problems += u64::from(is_problem(file));
             totals.missing += u64::from(file.state == FileState::Missing);
         }
         Ok(totals)

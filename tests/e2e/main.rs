@@ -7,6 +7,7 @@
 mod away;
 mod clients;
 mod events;
+mod exclude;
 mod hung;
 mod hung_fs;
 mod identity;
@@ -14,6 +15,7 @@ mod lifecycle;
 mod read_only;
 mod reading;
 mod replaced;
+mod scripts;
 mod search;
 mod search_heals;
 mod trash;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_core::{MetaDb, OriginErrorKind};
+use musicfs_core::{FileQuery, MetaDb, OriginErrorKind};
 use musicfs_sync::{PassOptions, TrashFilter};
 use musicfs_test_utils::eventually;
 
@@ -190,4 +190,58 @@ async fn thousand_random_sequences_end_in_exactly_what_the_origin_holds() {
     shelf.db.checkpoint().unwrap();
     let size = std::fs::metadata(shelf.dir.path().join("catalogue.db")).unwrap().len();
     assert!(size < 4 << 20, "the catalogue of {} files has {size} bytes", totals.files);
+}
+
+/// Times in a week that files come and go: every three hours.
+const WEEK: u32 = 7 * 8;
+/// Tracks that come each time, and go a few times later: fewer than a pass stops at.
+const EACH: u32 = 40;
+
+#[tokio::test]
+async fn week_of_churn_leaves_no_more_behind_than_a_day() {
+    let shelf = Shelf::new();
+    shelf.scanner.set_missing_max_age(Duration::from_secs(24 * 3600));
+    let name = |n: u32| format!("{}/{n:05}.mp3", n / EACH);
+    let mut sizes = Vec::new();
+    for time in 0..WEEK {
+        let first = time * EACH;
+        for n in first..first + EACH {
+            // Every fourth wants the same name as the one before.
+            shelf.origin.put(name(n), tagged(n, &format!("Title {}", n - u32::from(n % 4 == 3))));
+        }
+        shelf.scan().await;
+        // Of those of the time before some get other tags, and some move; older ones go.
+        for n in (first.saturating_sub(EACH)..first).step_by(2) {
+            let bytes = tagged(n, &format!("Other {n}"));
+            shelf.origin.put(name(n), bytes.clone());
+            if n % 8 == 0 {
+                shelf.origin.remove(name(n));
+                shelf.origin.put(format!("moved/{n}.mp3"), bytes);
+            }
+        }
+        for n in first.saturating_sub(3 * EACH)..first.saturating_sub(2 * EACH) {
+            for gone in [name(n), format!("moved/{n}.mp3")] {
+                shelf.origin.remove(gone);
+            }
+        }
+        shelf.clock.advance(Duration::from_secs(3 * 3600));
+        let report = shelf.scan().await;
+        assert!(report.held_back.is_none(), "{report:?}");
+        let rows = shelf.db.files(&FileQuery::All, None, usize::MAX).unwrap().files.len();
+        let library = shelf.library.identities().unwrap().len() + shelf.library.name_numbers().unwrap().len();
+        sizes.push((rows, library));
+    }
+    let most = |times: &[(usize, usize)]| {
+        (times.iter().map(|size| size.0).max().unwrap(), times.iter().map(|size| size.1).max().unwrap())
+    };
+    let (day, week) = (most(&sizes[..16]), most(&sizes));
+    // Files that moved at the edge of a day are counted twice for a moment.
+    let slack = EACH as usize;
+    assert!(
+        week.0 <= day.0 + slack && week.1 <= day.1 + slack,
+        "{day:?} after two days, {week:?} after a week"
+    );
+    assert!(week.0 <= 14 * EACH as usize, "{week:?}: what has been gone for a day is not forgotten");
+    let size = std::fs::metadata(shelf.dir.path().join("catalogue.db")).unwrap().len();
+    assert!(size < 8 << 20, "the catalogue has {size} bytes");
 }

@@ -44,7 +44,7 @@ impl Target {
     /// Visits its files, those that are gone from their origin left out. Blocks.
     pub(crate) fn for_each(&self, db: &dyn MetaDb, visit: &mut dyn FnMut(FileMeta)) -> Result<(), MetaError> {
         let mut visit = |file: FileMeta| {
-            if file.state != FileState::Missing {
+            if !matches!(file.state, FileState::Missing | FileState::Excluded) {
                 visit(file);
             }
         };

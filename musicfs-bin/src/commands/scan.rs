@@ -24,7 +24,7 @@ use crate::targets;
 use crate::wiring::{self, Engine};
 
 /// Time between two looks at how far the daemon is.
-const STEP: Duration = Duration::from_millis(200);
+pub(super) const STEP: Duration = Duration::from_millis(200);
 
 /// Scans.
 pub(crate) fn run(cx: &Context, args: &ScanArgs) -> anyhow::Result<Outcome> {

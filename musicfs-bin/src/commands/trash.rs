@@ -3,18 +3,17 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use musicfs_core::Clock;
 
+use super::offline::without_daemon;
 use super::scan;
 use crate::cli::{TrashArgs, TrashCommand};
-use crate::config::{Config, check, read_time};
+use crate::config::{Config, read_time};
 use crate::context::{Context, Outcome, Usage, small_runtime};
 use crate::control::api::{Trash, TrashAction, TrashOrder};
 use crate::daemon::{self, chain};
-use crate::lock::{CacheLock, Holder};
 use crate::output;
-use crate::wiring::{self, Engine};
 
 /// Lists, restores or purges.
 pub(crate) fn run(cx: &Context, command: &TrashCommand) -> anyhow::Result<Outcome> {
@@ -68,27 +67,14 @@ fn order(cx: &Context, action: TrashAction, args: &TrashArgs) -> anyhow::Result<
 
 fn by_this_process(cx: &Context, config: &Config, order: &TrashOrder) -> anyhow::Result<Trash> {
     let filter = daemon::filter_of(config, order).map_err(Usage)?;
-    crate::context::refuse(&check::own_directories(config))?;
-    let holder = Holder::this(None, cx.clock.unix().parts().0);
-    let _lock = CacheLock::acquire(&config.cache_dir, &holder)?;
-    let stores = wiring::open_stores(config, &cx.clock)?;
-    for notice in &stores.notices {
-        cx.output.warn(notice);
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    // The origins are not asked.
-    let (engine, _) = runtime.block_on(Engine::new(config, stores, Vec::new(), cx.clock.clone()));
-    let scanner = engine.scanner.clone();
-    let found = runtime.block_on(async {
-        match order.action {
-            TrashAction::List => scanner.trash(filter).await,
-            TrashAction::Restore => scanner.restore_trash(filter).await,
-            TrashAction::Purge => scanner.purge_trash(filter).await,
-        }
-    });
-    engine.db.checkpoint().context("the catalogue could not be closed in order")?;
-    runtime.shutdown_background();
-    found.map(|files| daemon::in_words(&files)).map_err(|error| anyhow!(chain(&error)))
+    without_daemon(cx, config, async |engine| {
+        let found = match order.action {
+            TrashAction::List => engine.scanner.trash(filter).await,
+            TrashAction::Restore => engine.scanner.restore_trash(filter).await,
+            TrashAction::Purge => engine.scanner.purge_trash(filter).await,
+        };
+        found.map(|files| daemon::in_words(&files)).map_err(|error| chain(&error))
+    })
 }
 
 fn print(cx: &Context, action: TrashAction, trash: &Trash) {

@@ -68,6 +68,7 @@ keys! {
     RESCAN_INTERVAL "rescan_interval" true "time between rescans of what is not watched; 0 for only at start and by `musicfs scan`",
     WATCH "watch" true "see changes in directories of this machine as they happen",
     MISSING_GRACE "missing_grace" true "how long a file that is gone from its origin, and cached whole, stays listed",
+    MISSING_MAX_AGE "missing_max_age" true "how long a file that is gone is remembered, such as 365d; 0 for ever",
 }
 
 /// Returns the key of this name.

@@ -51,6 +51,7 @@ impl Config {
             keys::RESCAN_INTERVAL => self.rescan_interval.show(),
             keys::WATCH => self.watch.show(),
             keys::MISSING_GRACE => self.missing_grace.show(),
+            keys::MISSING_MAX_AGE => self.missing_max_age.show(),
             _ => return None,
         })
     }

@@ -68,6 +68,7 @@ fn every_key_can_be_set_by_each_source() {
         (keys::RESCAN_INTERVAL, "\"0\"", "0s"),
         (keys::WATCH, "false", "false"),
         (keys::MISSING_GRACE, "\"1s\"", "1s"),
+        (keys::MISSING_MAX_AGE, "\"9d\"", "9d"),
     ];
     let by_default = Setup::new("").load(&[]).0;
     for key in keys::KEYS.iter().filter(|key| key.name != keys::ORIGINS) {

@@ -1,10 +1,14 @@
 //! What goes over the control socket, as JSON. Names of fields are stable: new ones are added, none is renamed.
 
 pub(crate) mod cache;
+mod files;
 mod scan;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use files::{
+    ExcludeAction, ExcludeOrder, Exclusion, Exclusions, Trash, TrashAction, TrashFile, TrashOrder,
+};
 pub(crate) use scan::{PassStatus, ScanJob, ScanOrder, ScanResult, ScanStatus};
 
 /// How a mount is, in one word.
@@ -203,59 +207,6 @@ pub(crate) struct Task {
     pub(crate) well: bool,
     pub(crate) critical: bool,
     pub(crate) restarts: u32,
-}
-
-/// `POST /v1/trash`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct TrashOrder {
-    pub(crate) action: TrashAction,
-    /// Files of this origin.
-    pub(crate) origin: Option<String>,
-    /// The file at this path of its origin, or those below it.
-    pub(crate) path: Option<String>,
-    /// Files that have been missing for this long or longer, in milliseconds.
-    pub(crate) older_than_ms: Option<u64>,
-    /// Files that have been missing for less than this, in milliseconds.
-    pub(crate) newer_than_ms: Option<u64>,
-}
-
-/// What to do with missing files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum TrashAction {
-    /// Nothing.
-    #[default]
-    List,
-    /// Show them again.
-    Restore,
-    /// Forget them.
-    Purge,
-}
-
-/// What became of a [`TrashOrder`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Trash {
-    /// The files that were meant.
-    pub(crate) files: Vec<TrashFile>,
-    /// A scan is under way; it will be done when that has ended.
-    pub(crate) waits: bool,
-}
-
-/// A file that is gone from its origin.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TrashFile {
-    pub(crate) id: String,
-    pub(crate) origin: String,
-    /// Its path on the origin.
-    pub(crate) path: String,
-    /// Where in the tree it is, while it is shown.
-    pub(crate) shown_at: Option<String>,
-    pub(crate) size: u64,
-    /// When it was found to be gone, in seconds since 1970.
-    pub(crate) missing_since: i64,
-    /// Whether all of it is cached, so that it can be played.
-    pub(crate) cached: bool,
 }
 
 /// `GET /v1/explain?path=…`

@@ -17,8 +17,8 @@ use tokio::net::UnixStream;
 
 use super::api::cache::{CacheJob, CacheOrder, CacheReport};
 use super::api::{
-    CheckOrder, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder, Status, Stopping, Trash,
-    TrashOrder,
+    CheckOrder, ExcludeOrder, Exclusions, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder,
+    Status, Stopping, Trash, TrashOrder,
 };
 use super::percent;
 use crate::search::Answer;
@@ -126,6 +126,11 @@ impl Client {
     /// Lists missing files, or has something done with them.
     pub(crate) async fn trash(&self, order: &TrashOrder) -> Result<Trash, ClientError> {
         self.call(Method::POST, "/v1/trash", Some(order)).await
+    }
+
+    /// Has files left out of the tree or shown again, or lists them.
+    pub(crate) async fn exclude(&self, order: &ExcludeOrder) -> Result<Exclusions, ClientError> {
+        self.call(Method::POST, "/v1/exclude", Some(order)).await
     }
 
     /// Asks how far an order is.

@@ -26,6 +26,10 @@ impl Controlled for Fake {
     async fn job(&self, job: u64) -> Option<ScanJob> {
         (job == 7).then(|| ScanJob { job, done: true, ..ScanJob::default() })
     }
+    async fn exclude(&self, order: ExcludeOrder) -> Result<Exclusions, String> {
+        let excluded = order.paths.into_iter().map(|path| Exclusion { path, ..Exclusion::default() });
+        Ok(Exclusions { excluded: excluded.collect(), ..Exclusions::default() })
+    }
     async fn cancel_scan(&self, job: u64) -> Option<ScanJob> {
         self.job(job).await
     }

@@ -85,6 +85,10 @@ impl Daemon {
                     self.engine.scanner.set_missing_grace(new.missing_grace);
                     applied.missing_grace = new.missing_grace;
                 }
+                keys::MISSING_MAX_AGE => {
+                    self.engine.scanner.set_missing_max_age(new.missing_max_age);
+                    applied.missing_max_age = new.missing_max_age;
+                }
                 keys::LOCAL_DEADLINE => applied.local_deadline = new.local_deadline,
                 keys::REMOTE_DEADLINE => applied.remote_deadline = new.remote_deadline,
                 keys::PREFETCH => {

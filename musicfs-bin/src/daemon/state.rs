@@ -25,8 +25,8 @@ use crate::config::{Config, Flags};
 use crate::control::Controlled;
 use crate::control::api::cache::{CacheAnswer, CacheRequest};
 use crate::control::api::{
-    CacheStatus, CheckOrder, Explanation, Health, MountPhase, OriginStatus, ProblemFile, ScanJob, ScanOrder,
-    Status, Stopping, Task, Totals, Trash, TrashOrder,
+    CacheStatus, CheckOrder, ExcludeOrder, Exclusions, Explanation, Health, MountPhase, OriginStatus,
+    ProblemFile, ScanJob, ScanOrder, Status, Stopping, Task, Totals, Trash, TrashOrder,
 };
 use crate::env::Env;
 use crate::log::LogControl;
@@ -391,6 +391,19 @@ impl Controlled for Daemon {
 
     async fn trash(&self, order: TrashOrder) -> Result<Trash, String> {
         super::trash::carry_out(&self.engine.scanner, &self.config(), order, &*self.engine.clock).await
+    }
+
+    async fn exclude(&self, order: ExcludeOrder) -> Result<Exclusions, String> {
+        let (config, db) = (self.config(), self.engine.db.clone());
+        let changed =
+            crate::exclude::carry_out(&self.engine.scanner, db, config, Some(&self.mountpoint), order)
+                .await?;
+        let crate::exclude::Changed { mut answer, shown_again } = changed;
+        if !shown_again.is_empty() {
+            // They may have changed meanwhile, or be new altogether.
+            answer.job = Some(self.scans.order_parts(Some(shown_again), false, false));
+        }
+        Ok(answer)
     }
 
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String> {

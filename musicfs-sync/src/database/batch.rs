@@ -394,7 +394,8 @@ fn count(totals: &mut Totals, row: Option<&FileRow>, with: fn(u64, u64) -> u64) 
         totals.bytes = with(totals.bytes, row.version.size);
         totals.tracks = with(totals.tracks, u64::from(row.kind == FileKind::Audio));
     }
-    totals.problems = with(totals.problems, u64::from(row.kind == FileKind::Unparsed));
+    let is_problem = row.kind == FileKind::Unparsed && row.state != FileState::Excluded;
+    totals.problems = with(totals.problems, u64::from(is_problem));
     totals.missing = with(totals.missing, u64::from(row.state == FileState::Missing));
 }
 

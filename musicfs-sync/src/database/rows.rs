@@ -123,6 +123,7 @@ pub(super) fn state_value(state: FileState) -> i64 {
         FileState::Pending => 0,
         FileState::Present => 1,
         FileState::Missing => 2,
+        FileState::Excluded => 3,
     }
 }
 
@@ -131,6 +132,7 @@ pub(super) fn state_of(value: i64) -> Result<FileState> {
         0 => Ok(FileState::Pending),
         1 => Ok(FileState::Present),
         2 => Ok(FileState::Missing),
+        3 => Ok(FileState::Excluded),
         _ => Err(damaged(format!("there is no state of a file {value}"))),
     }
 }
@@ -274,7 +276,7 @@ mod tests {
         for kind in [FileKind::Audio, FileKind::Sidecar, FileKind::Unparsed, FileKind::Other] {
             assert!(kind_of(kind_value(kind)).is_ok_and(|read| read == kind));
         }
-        for state in [FileState::Pending, FileState::Present, FileState::Missing] {
+        for state in [FileState::Pending, FileState::Present, FileState::Missing, FileState::Excluded] {
             assert!(state_of(state_value(state)).is_ok_and(|read| read == state));
         }
         for format in [Format::Flac, Format::WavPack, Format::Mp4] {

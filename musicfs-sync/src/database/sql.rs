@@ -277,7 +277,7 @@ pub(super) const FILES_UNDER: &str = page!(
      (path = ?4 OR (path >= ?5 AND path < ?6))) AND "
 );
 pub(super) const FILES_OF_ALBUM: &str = page!("f.album = ?3 AND f.disc IS NOT NULL AND ");
-pub(super) const FILES_UNPARSED: &str = page!("f.kind = 2 AND ");
+pub(super) const FILES_UNPARSED: &str = page!("f.kind = 2 AND f.state <> 3 AND ");
 pub(super) const FILES_MISSING: &str = page!("f.state = 2 AND ");
 pub(super) const FILES_GUESSED: &str = page!("f.id IN (SELECT id FROM manifests WHERE guessed > 0) AND ");
 pub(super) const KNOWN: &str = "SELECT id, size, mtime, etag, kind, state FROM files \

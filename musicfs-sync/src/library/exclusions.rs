@@ -1,10 +1,49 @@
 //! What the user does not want to see.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use musicfs_core::{OriginId, OriginPath};
 
 use super::{Library, Result, begin, commit, damaged};
+
+/// Files that the user does not want to see, and folders with all below.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exclusions(HashMap<OriginId, HashSet<OriginPath>>);
+
+impl Exclusions {
+    /// Tells whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the file or folder that a path is excluded by: itself, or one above it.
+    pub fn covering(&self, origin: &OriginId, path: &OriginPath) -> Option<OriginPath> {
+        let paths = self.0.get(origin)?;
+        let mut at = path.clone();
+        while !at.is_root() {
+            if paths.contains(&at) {
+                return Some(at);
+            }
+            at = at.parent();
+        }
+        None
+    }
+
+    /// Returns all, in order.
+    pub fn all(&self) -> Vec<(OriginId, OriginPath)> {
+        let of = |(origin, paths): (&OriginId, &HashSet<OriginPath>)| {
+            paths.iter().map(|path| (origin.clone(), path.clone())).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = self.0.iter().flat_map(of).collect();
+        all.sort();
+        all
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, origin: OriginId, path: OriginPath) {
+        self.0.entry(origin).or_default().insert(path);
+    }
+}
 
 impl Library {
     /// Remembers that a file or a folder of an origin is not to be shown, whatever a scan finds.
@@ -36,18 +75,19 @@ impl Library {
         Ok(removed > 0)
     }
 
-    /// Returns what is excluded of an origin.
+    /// Returns what is excluded.
     ///
     /// # Errors
     /// As [`Library::identities`].
-    pub fn excluded(&self, origin: &OriginId) -> Result<HashSet<OriginPath>> {
+    pub fn exclusions(&self) -> Result<Exclusions> {
         let db = self.db.lock();
-        let mut statement = db.prepare_cached("SELECT path FROM excluded WHERE origin = ?1")?;
-        let mut rows = statement.query([origin.as_str()])?;
-        let mut paths = HashSet::new();
+        let mut statement = db.prepare_cached("SELECT origin, path FROM excluded")?;
+        let mut rows = statement.query([])?;
+        let mut all = Exclusions::default();
         while let Some(row) = rows.next()? {
-            paths.insert(OriginPath::new(row.get::<_, Vec<u8>>(0)?).map_err(damaged)?);
+            let path = OriginPath::new(row.get::<_, Vec<u8>>(1)?).map_err(damaged)?;
+            all.insert(OriginId::from(row.get::<_, String>(0)?), path);
         }
-        Ok(paths)
+        Ok(all)
     }
 }

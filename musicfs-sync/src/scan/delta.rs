@@ -7,6 +7,7 @@ use musicfs_core::{
 };
 
 use super::known::KnownFiles;
+use crate::library::Exclusions;
 use crate::tags;
 
 /// What a listed file means for the catalogue.
@@ -67,7 +68,7 @@ pub struct DeltaDetector {
     identities: HashMap<OriginPath, FileId>,
     /// Ids that belong to the paths in `identities`, and to no other.
     taken: HashSet<FileId>,
-    excluded: HashSet<OriginPath>,
+    excluded: Exclusions,
     reread: Reread,
     listed: u64,
     unchanged: u64,
@@ -77,13 +78,13 @@ impl DeltaDetector {
     /// Makes a detector that knows nothing yet but the ids that do not follow from their paths.
     pub fn new(origin: OriginId, identities: HashMap<OriginPath, FileId>, reread: Reread) -> Self {
         let taken = identities.values().copied().collect();
-        let (known, excluded) = (KnownFiles::default(), HashSet::new());
+        let (known, excluded) = (KnownFiles::default(), Exclusions::default());
         Self { origin, known, identities, taken, excluded, reread, listed: 0, unchanged: 0 }
     }
 
-    /// Leaves out what the user does not want to see: files, and folders with all below.
-    pub fn exclude(&mut self, paths: HashSet<OriginPath>) {
-        self.excluded = paths;
+    /// Leaves out what the user does not want to see.
+    pub fn exclude(&mut self, excluded: Exclusions) {
+        self.excluded = excluded;
     }
 
     /// Records a file that the catalogue knows.
@@ -128,23 +129,9 @@ impl DeltaDetector {
         self.known.may_have(version)
     }
 
-    fn is_excluded(&self, path: &OriginPath) -> bool {
-        if self.excluded.is_empty() {
-            return false;
-        }
-        let mut at = path.clone();
-        while !at.is_root() {
-            if self.excluded.contains(&at) {
-                return true;
-            }
-            at = at.parent();
-        }
-        false
-    }
-
     /// Decides on one entry of a listing and takes note of it.
     pub fn detect_changes(&mut self, entry: &OriginEntry) -> Delta {
-        if tags::is_ignored(&entry.path) || self.is_excluded(&entry.path) {
+        if tags::is_ignored(&entry.path) || self.excluded.covering(&self.origin, &entry.path).is_some() {
             return Delta::Ignored;
         }
         let sidecar = tags::sidecar_kind(&entry.path).is_some();
@@ -297,7 +284,12 @@ mod tests {
     #[test]
     fn excluded_files_and_folders_are_not_invented() {
         let mut d = detector(&[], Reread::None);
-        d.exclude(["a/x.flac", "b"].map(|p| OriginPath::new(p).unwrap()).into());
+        let mut excluded = Exclusions::default();
+        for path in ["a/x.flac", "b"] {
+            excluded.insert("o".into(), OriginPath::new(path).unwrap());
+        }
+        excluded.insert("other".into(), OriginPath::new("a").unwrap());
+        d.exclude(excluded);
         for (path, ignored) in
             [("a/x.flac", true), ("a/y.flac", false), ("b/c/z.flac", true), ("b2/z.flac", false)]
         {

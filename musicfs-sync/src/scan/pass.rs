@@ -29,7 +29,8 @@ use crate::arrange::{self, FolderTrack};
 use crate::library::{Identity, Library};
 use listing::Listing;
 pub(super) use listing::few_paths;
-use sidecars::{Folders, Orphans};
+pub(super) use sidecars::Folders;
+use sidecars::Orphans;
 
 /// How long a parsed file may wait for its batch to fill: found files are to be seen within a second.
 const MAX_WAIT: Duration = Duration::from_millis(300);
@@ -53,7 +54,8 @@ pub(super) async fn run(
         let loading = PassProgress { phase: ScanPhase::Loading, ..PassProgress::default() };
         p.passes.insert(id.clone(), loading);
     });
-    let begin = begin(scanner, origin, options);
+    let first = options.paths.is_none().then(|| scanner.rivals.begin(&id));
+    let begin = begin(scanner, origin, options, first);
     let begun = tokio::select! {
         begun = begin => begun?,
         () = cancel.cancelled() => return Err(ScanError::Cancelled),
@@ -97,6 +99,7 @@ async fn begin<'a>(
     scanner: &'a Scanner,
     origin: Arc<dyn Origin>,
     options: &PassOptions,
+    first: Option<FirstPass>,
 ) -> Result<Begun<'a>, ScanError> {
     let id = origin.id().clone();
     let storage = origin.health().await.map_err(ScanError::Origin)?.identity;
@@ -130,7 +133,13 @@ async fn begin<'a>(
     let parts = scanner.parts(lane);
     let writer = blocking(move || Writer::load(parts)).await??;
     let knows_nothing = detector.knows_nothing();
-    let first = (knows_nothing && options.paths.is_none()).then(|| scanner.rivals.begin(origin.id()));
+    let first = first.and_then(|first| {
+        if knows_nothing {
+            return Some(first);
+        }
+        first.retract();
+        None
+    });
     let expected = detector.expected();
     // What a pass that was killed had recorded of files that moved was not yet compared with those that are gone.
     let arrived = record.unfinished.as_ref().map_or_else(Vec::new, |pass| pass.arrived.clone());
@@ -171,7 +180,7 @@ fn load(
     let ours = library.identities()?.into_iter().filter(|identity| identity.origin == *origin);
     let ours = ours.map(|identity| (identity.path, identity.id)).collect();
     let mut detector = DeltaDetector::new(origin.clone(), ours, reread);
-    detector.exclude(library.excluded(origin)?);
+    detector.exclude(library.exclusions()?);
     let Some(paths) = paths else {
         db.known(origin, &mut |file: KnownFile| detector.add_known(&file))?;
         return Ok((detector, Record::load(db, origin)?));
@@ -303,7 +312,9 @@ impl Pass<'_> {
 
     /// Shows how far it is.
     fn show(&self, change: impl FnMut(&mut PassProgress)) {
-        self.scanner.progress.send_modify(|p| p.passes.get_mut(self.origin.id()).into_iter().for_each(change));
+        self.scanner
+            .progress
+            .send_modify(|p| p.passes.get_mut(self.origin.id()).into_iter().for_each(change));
     }
 
     /// Compares a page with what is known, and returns what is to be done.

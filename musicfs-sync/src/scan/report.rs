@@ -20,11 +20,18 @@ pub struct ScannerConfig {
     pub workers: usize,
     /// How long a missing file that is cached whole stays in the tree.
     pub missing_grace: Duration,
+    /// How long a missing file is remembered; zero for ever.
+    pub missing_max_age: Duration,
 }
 
 impl Default for ScannerConfig {
     fn default() -> Self {
-        Self { template: Template::default(), workers: 0, missing_grace: GRACE }
+        Self {
+            template: Template::default(),
+            workers: 0,
+            missing_grace: GRACE,
+            missing_max_age: Duration::ZERO,
+        }
     }
 }
 

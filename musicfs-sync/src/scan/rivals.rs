@@ -23,7 +23,7 @@ pub(super) struct FirstPass {
 }
 
 impl Rivals {
-    /// Notes that the first pass over an origin begins.
+    /// Notes that a pass over an origin begins that may be the first.
     pub(super) fn begin(&self, origin: &OriginId) -> FirstPass {
         let mut all = self.0.lock();
         for others in all.values_mut() {
@@ -37,6 +37,13 @@ impl Rivals {
 }
 
 impl FirstPass {
+    /// It turned out not to be the first.
+    pub(super) fn retract(self) {
+        for others in self.all.lock().values_mut() {
+            others.remove(&self.origin);
+        }
+    }
+
     /// Ends it, and returns the origins whose first passes ran beside it.
     pub(super) fn end(self) -> HashSet<OriginId> {
         self.all.lock().remove(&self.origin).unwrap_or_default()
@@ -63,5 +70,8 @@ mod tests {
         let d = rivals.begin(&"d".into());
         assert_eq!(b.end(), HashSet::from(["a".into(), "c".into(), "d".into()]));
         assert_eq!(d.end(), HashSet::from(["b".into()]));
+        let (e, f) = (rivals.begin(&"e".into()), rivals.begin(&"f".into()));
+        e.retract();
+        assert_eq!(f.end(), HashSet::new());
     }
 }

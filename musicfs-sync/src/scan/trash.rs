@@ -7,7 +7,7 @@ use musicfs_core::{FileId, FileMeta, FileQuery, FileState, MetaDb, Op, OriginId,
 
 use super::turns::Lane;
 use super::writer::{BATCH, Writer};
-use super::{Parts, ScanError, Scanner, blocking};
+use super::{ScanError, Scanner, blocking};
 
 /// Which missing files are meant. What is not said does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,12 +69,18 @@ impl Scanner {
             filter,
             |found| found.cached,
             |writer, found| {
-                // Anew, so that it is hidden a whole time of grace from now.
-                writer.push(Op::SetState(found.file.id, FileState::Present));
-                writer.push(Op::SetState(found.file.id, FileState::Missing));
-                if let Some(path) = writer.wanted(&found.file) {
-                    writer.place(found.file.id, path);
+                for trashed in found {
+                    // Anew, so that it is hidden a whole time of grace from now.
+                    writer.push(Op::SetState(trashed.file.id, FileState::Present));
+                    writer.push(Op::SetState(trashed.file.id, FileState::Missing));
+                    if let Some(path) = writer.wanted(&trashed.file) {
+                        writer.place(trashed.file.id, path);
+                    }
+                    if writer.len() >= BATCH {
+                        writer.flush()?;
+                    }
                 }
+                writer.flush()
             },
         )
         .await
@@ -87,14 +93,22 @@ impl Scanner {
     /// # Errors
     /// [`ScanError::Meta`] or [`ScanError::Library`].
     pub async fn purge_trash(&self, filter: TrashFilter) -> Result<Vec<Trashed>, ScanError> {
-        self.change_trash(filter, |_| true, |writer, found| writer.push(Op::Forget(found.file.id))).await
+        self.change_trash(
+            filter,
+            |_| true,
+            |writer, found| {
+                let files: Vec<FileId> = found.iter().map(|trashed| trashed.file.id).collect();
+                writer.forget(&files)
+            },
+        )
+        .await
     }
 
     async fn change_trash(
         &self,
         filter: TrashFilter,
         takes: fn(&Trashed) -> bool,
-        change: fn(&mut Writer, &Trashed),
+        change: fn(&mut Writer, &[Trashed]) -> Result<(), ScanError>,
     ) -> Result<Vec<Trashed>, ScanError> {
         let origins: BTreeSet<OriginId> =
             self.trash(filter.clone()).await?.into_iter().map(|trashed| trashed.file.origin).collect();
@@ -108,7 +122,7 @@ impl Scanner {
                 let now = parts.clock.unix();
                 let mut found = find(&*parts.db, &filter, now)?;
                 found.retain(takes);
-                apply(parts, &found, change)?;
+                change(&mut Writer::load(parts)?, &found)?;
                 Ok::<_, ScanError>(found)
             });
             changed.extend(found.await??);
@@ -117,18 +131,7 @@ impl Scanner {
     }
 }
 
-fn apply(parts: Parts, found: &[Trashed], change: fn(&mut Writer, &Trashed)) -> Result<(), ScanError> {
-    let mut writer = Writer::load(parts)?;
-    for trashed in found {
-        change(&mut writer, trashed);
-        if writer.len() >= BATCH {
-            writer.flush()?;
-        }
-    }
-    writer.flush()
-}
-
-fn find(db: &dyn MetaDb, filter: &TrashFilter, now: UnixNanos) -> Result<Vec<Trashed>, ScanError> {
+pub(super) fn find(db: &dyn MetaDb, filter: &TrashFilter, now: UnixNanos) -> Result<Vec<Trashed>, ScanError> {
     let mut found = Vec::new();
     let mut after: Option<FileId> = None;
     loop {

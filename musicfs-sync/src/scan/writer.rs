@@ -1,15 +1,19 @@
 //! Applies what a pass found, batch by batch. Everything here blocks.
 
+mod keep_out;
+mod naming;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use musicfs_core::{
     AlbumKey, Applied, Batch, Clock, FileId, FileKind, FileMeta, FilePage, FileQuery, FileState, MetaDb,
-    MetaError, Op, OriginId, OriginPath, Placement, ROOT_INODE, Suffixed, Template, VirtualPath,
+    MetaError, Op, OriginId, OriginPath, Placement, Suffixed, Template, VirtualPath,
 };
 
 use super::moves::Move;
+use super::trash::{self, TrashFilter};
 use super::turns::{Member, News};
 use super::{Parts, ScanError};
 use crate::arrange::{self, FolderTrack};
@@ -83,22 +87,6 @@ impl Writer {
         done
     }
 
-    /// Takes over what another writer found out.
-    fn learn(&mut self, news: News) {
-        match news {
-            News::Discs(key, several) => {
-                let changed =
-                    if several { self.multi_disc.insert(key) } else { self.multi_disc.remove(&key) };
-                if changed {
-                    // What this one has placed, or is about to, went by what it knew.
-                    self.newly_multi.push(key);
-                }
-            }
-            News::Number(Suffixed { id, path, n }) => drop(self.numbers.insert(id, (path, n))),
-            News::NoNumber(id) => drop(self.numbers.remove(&id)),
-        }
-    }
-
     /// Returns the number of changes that wait.
     pub(super) fn len(&self) -> usize {
         self.ops.len()
@@ -115,16 +103,6 @@ impl Writer {
         let wanted = self.wanted(&file);
         self.ops.push(Op::PutFile(file));
         wanted
-    }
-
-    fn note_discs(&mut self, file: &FileMeta) {
-        if let Some(key) = file.album_key()
-            && file.audio.as_ref().and_then(|audio| audio.disc).is_some_and(|disc| disc > 1)
-            && self.multi_disc.insert(key)
-        {
-            self.newly_multi.push(key);
-            self.news.push(News::Discs(key, true));
-        }
     }
 
     /// Records a file and shows it where it wants to be; returns that place. Sidecars are placed by their folder.
@@ -213,6 +191,28 @@ impl Writer {
         }
     }
 
+    /// Forgets missing files that have been missing for so long; none when that is zero.
+    pub(super) fn forget_missing(&mut self, origin: &OriginId, age: Duration) -> Result<(), ScanError> {
+        if age.is_zero() {
+            return Ok(());
+        }
+        let filter =
+            TrashFilter { origin: Some(origin.clone()), older_than: Some(age), ..TrashFilter::default() };
+        let old = trash::find(&*self.db, &filter, self.clock.unix())?;
+        self.forget(&old.into_iter().map(|trashed| trashed.file.id).collect::<Vec<_>>())
+    }
+
+    /// Forgets files for good, with what the library has of them.
+    pub(super) fn forget(&mut self, files: &[FileId]) -> Result<(), ScanError> {
+        for some in files.chunks(BATCH) {
+            self.ops.extend(some.iter().map(|id| Op::Forget(*id)));
+            self.flush()?;
+            some.iter().for_each(|id| self.forget_number(*id));
+            self.library.forget_files(some)?;
+        }
+        Ok(())
+    }
+
     /// Lets former files go on as the new ones that they turned out to be.
     pub(super) fn follow(&mut self, origin: &OriginId, moves: &[Move]) -> Result<(), ScanError> {
         let mut identities = Vec::with_capacity(moves.len());
@@ -246,6 +246,11 @@ impl Writer {
         Ok(self.db.files(query, None, limit)?)
     }
 
+    /// Returns the library.
+    pub(super) fn library(&self) -> &Arc<Library> {
+        &self.library
+    }
+
     /// Returns the catalogue.
     pub(super) fn db(&self) -> &Arc<dyn MetaDb> {
         &self.db
@@ -270,98 +275,6 @@ impl Writer {
             }
             Ok(())
         })
-    }
-
-    fn forget_number(&mut self, id: FileId) {
-        self.numbers.remove(&id);
-        self.news.push(News::NoNumber(id));
-    }
-
-    /// Shows the discs of albums again which no longer have several, as far as the catalogue knows.
-    pub(super) fn forget_single_discs(&mut self) -> Result<(), ScanError> {
-        self.in_turn(|writer| {
-            let now: HashSet<AlbumKey> = writer.db.multi_disc_albums()?.into_iter().collect();
-            let single: Vec<AlbumKey> = writer.multi_disc.difference(&now).copied().collect();
-            writer.multi_disc = now;
-            for key in single {
-                writer.replace_album(key)?;
-                writer.news.push(News::Discs(key, false));
-            }
-            writer.flush()
-        })
-    }
-
-    /// Gives the files that took a number in this pass their plain name where a file of one of these origins has it.
-    pub(super) fn take_names_of(&mut self, origins: &HashSet<OriginId>) -> Result<(), ScanError> {
-        if origins.is_empty() {
-            return Ok(());
-        }
-        self.in_turn(|writer| {
-            let mut plain = Vec::new();
-            for file in writer.newly_numbered.clone() {
-                let Some(holder) = writer.shown_at(&file.path)? else { continue };
-                if !origins.contains(&holder.origin) {
-                    continue;
-                }
-                writer.forget_number(file.id);
-                writer.ops.extend([Op::Unplace(holder.id), Op::Unplace(file.id)]);
-                writer.place(file.id, file.path.clone());
-                writer.place(holder.id, file.path.clone());
-                writer.flush()?;
-                writer.newly_numbered.retain(|n| n.id != file.id && n.id != holder.id);
-                plain.push(Suffixed { n: 1, ..file });
-            }
-            Ok(writer.library.record_numbers(&plain)?)
-        })
-    }
-
-    /// Returns the file that is shown at a path.
-    fn shown_at(&self, path: &VirtualPath) -> Result<Option<FileMeta>, ScanError> {
-        let mut at = ROOT_INODE;
-        for name in path.names() {
-            let Some(node) = self.db.lookup(at, name.as_bytes())? else { return Ok(None) };
-            at = node.ino;
-        }
-        match at.file_id() {
-            Some(id) => Ok(self.db.file(id)?),
-            None => Ok(None),
-        }
-    }
-
-    /// Gives the files that took a number in this pass their plain name, where its holder turned out to be gone: a
-    /// file that moved on its origin is not to stand in its own way.
-    pub(super) fn settle_names(&mut self) -> Result<(), ScanError> {
-        self.in_turn(|writer| {
-            let numbered = std::mem::take(&mut writer.newly_numbered);
-            for file in &numbered {
-                writer.forget_number(file.id);
-                writer.ops.push(Op::Unplace(file.id));
-            }
-            for file in &numbered {
-                writer.place(file.id, file.path.clone());
-            }
-            writer.flush()?;
-            let plain = numbered.into_iter().filter(|file| !writer.numbers.contains_key(&file.id));
-            let plain: Vec<Suffixed> = plain.map(|file| Suffixed { n: 1, ..file }).collect();
-            writer.newly_numbered.clear();
-            Ok(writer.library.record_numbers(&plain)?)
-        })
-    }
-
-    fn replace_album(&mut self, key: AlbumKey) -> Result<(), ScanError> {
-        let mut after = None;
-        loop {
-            let page = self.db.files(&FileQuery::DiscsOf(key), after, BATCH)?;
-            for file in page.files.iter().filter(|file| file.state == FileState::Present) {
-                if let Some(path) = self.wanted(file) {
-                    self.place(file.id, path);
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
     }
 
     /// Returns the music and the sidecars of a folder that are there, with where the music wants to be shown.
@@ -392,6 +305,11 @@ impl Writer {
             return Ok(());
         }
         let mut batch = Batch { at: self.clock.unix(), ops: std::mem::take(&mut self.ops) };
+        // Looked up each time, as it may be changed while a pass is under way.
+        let excluded = self.library.exclusions()?;
+        if !excluded.is_empty() {
+            keep_out::keep_out(&mut batch.ops, &excluded, &*self.db)?;
+        }
         let Applied { suffixed, .. } = loop {
             match self.db.apply(&batch) {
                 Ok(applied) => break applied,

@@ -32,6 +32,7 @@ impl Pass<'_> {
         let folders = std::mem::take(&mut self.folders);
         let all = lost || self.record.unsettled;
         let (origin, grace) = (self.origin.id().clone(), self.scanner.grace());
+        let max_age = *self.scanner.max_age.read();
         let less_preferred = self.less_preferred();
         let cancel = cancel.clone();
         let whole = self
@@ -50,6 +51,7 @@ impl Pass<'_> {
                 }
                 if !partial {
                     writer.hide_missing(&origin, grace)?;
+                    writer.forget_missing(&origin, max_age)?;
                 }
                 if recover {
                     // What the pass before was about to do after its last batch is not known: all is placed anew.

@@ -16,28 +16,28 @@ const NEARBY: usize = 20_000;
 const FEW_TOPS: usize = 16;
 
 /// A folder with sidecars and without music.
-pub(super) struct Orphans {
-    pub(super) folder: OriginPath,
-    pub(super) sidecars: Vec<(FileId, OriginPath)>,
-    pub(super) changed: bool,
+pub(in crate::scan) struct Orphans {
+    pub(in crate::scan) folder: OriginPath,
+    pub(in crate::scan) sidecars: Vec<(FileId, OriginPath)>,
+    pub(in crate::scan) changed: bool,
 }
 
 /// What a pass gathered about folders.
 #[derive(Default)]
-pub(super) struct Folders {
+pub(in crate::scan) struct Folders {
     /// Those with music.
-    pub(super) music: MusicFolders,
+    pub(in crate::scan) music: MusicFolders,
     /// Those with sidecars only.
-    pub(super) orphans: Vec<Orphans>,
+    pub(in crate::scan) orphans: Vec<Orphans>,
     /// Those about which the catalogue must be asked.
-    pub(super) resettle: BTreeSet<OriginPath>,
+    pub(in crate::scan) resettle: BTreeSet<OriginPath>,
     /// Those whose music may have moved in the tree.
-    pub(super) touched: HashSet<OriginPath>,
+    pub(in crate::scan) touched: HashSet<OriginPath>,
 }
 
 impl Folders {
     /// Places the sidecars of folders that changed, and those elsewhere that go by them: all when `all` says so.
-    pub(super) fn settle(
+    pub(in crate::scan) fn settle(
         mut self,
         writer: &mut Writer,
         origin: &OriginId,
@@ -78,7 +78,11 @@ impl Folders {
 
     /// As [`Folders::settle`], after a pass that saw only some folders: what is around them is looked up. Tells
     /// whether all that may go by them was.
-    pub(super) fn settle_part(mut self, writer: &mut Writer, origin: &OriginId) -> Result<bool, ScanError> {
+    pub(in crate::scan) fn settle_part(
+        mut self,
+        writer: &mut Writer,
+        origin: &OriginId,
+    ) -> Result<bool, ScanError> {
         let folders = self.resettle.clone();
         self.ask(writer, origin)?;
         let tops: Vec<OriginPath> = folders.iter().map(OriginPath::parent).collect();

@@ -105,7 +105,7 @@ pub fn state_changes_alone(fixture: Fixture) {
     let a = file("a");
     fixture.show(1, &[&a]);
     let before = fixture.file(a.id).expect("the file");
-    for state in [FileState::Missing, FileState::Pending, FileState::Present] {
+    for state in [FileState::Missing, FileState::Excluded, FileState::Pending, FileState::Present] {
         fixture.apply(2, [Op::SetState(a.id, state)]);
         assert_eq!(fixture.file(a.id), Some(FileMeta { state, ..before.clone() }));
         assert!(fixture.at("a").is_some());

@@ -1,0 +1,31 @@
+//! Work on a library that is not mounted: by this process, which then holds the cache directory.
+
+use anyhow::{Context as _, anyhow};
+use musicfs_core::Clock;
+
+use crate::config::{Config, check};
+use crate::context::Context;
+use crate::lock::{CacheLock, Holder};
+use crate::wiring::{self, Engine};
+
+/// Opens the stores and works on them; no origin is asked. What failed is returned in words.
+pub(super) fn without_daemon<T>(
+    cx: &Context,
+    config: &Config,
+    work: impl AsyncFnOnce(&Engine) -> Result<T, String>,
+) -> anyhow::Result<T> {
+    crate::context::refuse(&check::own_directories(config))?;
+    let holder = Holder::this(None, cx.clock.unix().parts().0);
+    let _lock = CacheLock::acquire(&config.cache_dir, &holder)?;
+    let stores = wiring::open_stores(config, &cx.clock)?;
+    for notice in &stores.notices {
+        cx.output.warn(notice);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (engine, _) = runtime.block_on(Engine::new(config, stores, Vec::new(), cx.clock.clone()));
+    let done = runtime.block_on(work(&engine));
+    engine.db.checkpoint().context("the catalogue could not be closed in order")?;
+    engine.library.backup().context("the library could not be backed up")?;
+    runtime.shutdown_background();
+    done.map_err(|error| anyhow!(error))
+}

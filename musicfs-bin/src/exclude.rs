@@ -1,0 +1,124 @@
+//! What the user does not want to see: from names to files, and back to words.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use musicfs_core::{MetaDb, OriginId, OriginPath};
+use musicfs_sync::{Excluded, Scanner};
+
+use crate::config::Config;
+use crate::control::api::{ExcludeAction, ExcludeOrder, Exclusion, Exclusions};
+use crate::daemon::{Part, chain};
+use crate::targets;
+
+/// Paths by origin.
+type Paths = BTreeMap<OriginId, Vec<OriginPath>>;
+
+/// What was done.
+pub(crate) struct Changed {
+    /// In words.
+    pub(crate) answer: Exclusions,
+    /// What is shown again, for a scan to look at.
+    pub(crate) shown_again: Vec<Part>,
+}
+
+/// Does what an order says: all of it, or, when a name means nothing, none. No origin is asked.
+pub(crate) async fn carry_out(
+    scanner: &Scanner,
+    db: Arc<dyn MetaDb>,
+    config: Arc<Config>,
+    mountpoint: Option<&Path>,
+    order: ExcludeOrder,
+) -> Result<Changed, String> {
+    let excluded = scanner.excluded().await.map_err(|error| chain(&error))?;
+    let mountpoint = mountpoint.map(Path::to_owned);
+    let action = order.action;
+    let find = move || {
+        let mut paths = Paths::new();
+        for name in &order.paths {
+            let of_mount = mountpoint.as_deref().and_then(|at| Path::new(name).strip_prefix(at).ok());
+            let found = match (action, of_mount) {
+                (ExcludeAction::Remove, Some(path)) => excluded_at(&excluded, path),
+                _ => named(&config, mountpoint.as_deref(), &*db, name)?,
+            };
+            if found.is_empty() {
+                return Err(format!("nothing that is excluded would be at {name}"));
+            }
+            for (origin, path) in found {
+                if action == ExcludeAction::Remove {
+                    is_excluded(&excluded, &origin, &path)?;
+                }
+                paths.entry(origin).or_default().push(path);
+            }
+        }
+        Ok(paths)
+    };
+    let paths = tokio::task::spawn_blocking(find).await.map_err(|error| error.to_string())??;
+    let mut changed = 0;
+    let mut shown_again = Vec::new();
+    for (origin, paths) in paths {
+        let done = match action {
+            ExcludeAction::List => Ok(0),
+            ExcludeAction::Add => scanner.exclude(&origin, paths).await,
+            ExcludeAction::Remove => {
+                shown_again.push(Part { origin: origin.clone(), paths: Some(paths.clone()) });
+                scanner.include(&origin, paths).await
+            }
+        };
+        changed += done.map_err(|error| chain(&error))?;
+    }
+    let excluded = scanner.excluded().await.map_err(|error| chain(&error))?;
+    let answer = Exclusions { excluded: excluded.iter().map(in_words).collect(), changed, job: None };
+    Ok(Changed { answer, shown_again })
+}
+
+/// Finds what a name means: files and directories, but no whole origin.
+fn named(
+    config: &Config,
+    mountpoint: Option<&Path>,
+    db: &dyn MetaDb,
+    name: &str,
+) -> Result<Vec<(OriginId, OriginPath)>, String> {
+    let parts = targets::find(config, mountpoint, db, name).map_err(|error| chain(&error))??;
+    let mut found = Vec::new();
+    for Part { origin, paths } in parts {
+        let paths = paths.ok_or_else(|| {
+            format!("'{name}' is all of {origin}; to do without an origin, take it out of the configuration")
+        })?;
+        found.extend(paths.into_iter().map(|path| (origin.clone(), path)));
+    }
+    if found.is_empty() { Err(format!("no file is at {name}")) } else { Ok(found) }
+}
+
+/// Returns what is excluded and would be at a path of the tree, or below it.
+fn excluded_at(excluded: &[Excluded], path: &Path) -> Vec<(OriginId, OriginPath)> {
+    let wanted: Vec<&[u8]> = path.components().map(|name| name.as_os_str().as_encoded_bytes()).collect();
+    let is_there = |one: &&Excluded| {
+        one.within.as_ref().is_some_and(|names| {
+            names.len() >= wanted.len()
+                && names.iter().zip(&wanted).all(|(name, want)| name.as_bytes() == *want)
+        })
+    };
+    excluded.iter().filter(is_there).map(|one| (one.origin.clone(), one.path.clone())).collect()
+}
+
+fn is_excluded(excluded: &[Excluded], origin: &OriginId, path: &OriginPath) -> Result<(), String> {
+    let of_origin = || excluded.iter().filter(|one| one.origin == *origin);
+    if of_origin().any(|one| one.path == *path) {
+        return Ok(());
+    }
+    Err(match of_origin().find(|one| path.is_within(&one.path)) {
+        Some(above) => format!("{origin}:{path} is excluded with {origin}:{}; remove that", above.path),
+        None => format!("{origin}:{path} is not excluded"),
+    })
+}
+
+fn in_words(excluded: &Excluded) -> Exclusion {
+    Exclusion {
+        origin: excluded.origin.to_string(),
+        path: excluded.path.to_string(),
+        files: excluded.files,
+        would_be: excluded.would_be.as_ref().map(ToString::to_string),
+    }
+}

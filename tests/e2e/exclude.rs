@@ -1,0 +1,166 @@
+//! Files that the user does not want to see.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use musicfs_test_utils::eventually_blocking;
+use musicfs_test_utils::library::{Sample, Track, write_track};
+use musicfs_tests::files;
+use musicfs_tests::home::Home;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn write(dir: &Path, folder: &str, n: u32, title: &str) {
+    let album = format!("Album {folder}");
+    let track = Track::new(Sample::Flac).artist("Anna").album(album).title(title).track(n, 3);
+    write_track(dir, format!("{folder}/{n}.flac"), &track).unwrap();
+}
+
+/// Two albums of three tracks, the first with a cover.
+fn music() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["a", "b"] {
+        (1..=3).for_each(|n| write(dir.path(), folder, n, &format!("Track {n}")));
+    }
+    fs::write(dir.path().join("a/cover.jpg"), "picture").unwrap();
+    dir
+}
+
+fn excluded(home: &Home, args: &[&str]) -> Vec<String> {
+    let mut all = vec!["exclude", "--list", "--json"];
+    all.extend(args);
+    let answer: Value = serde_json::from_str(&home.succeed(all)).unwrap();
+    let name = |one: &Value| format!("{} {}", one["path"].as_str().unwrap(), one["files"]);
+    answer["excluded"].as_array().unwrap().iter().map(name).collect()
+}
+
+fn refused(home: &Home, args: &[&str]) -> String {
+    let output = home.run(args);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The kernel is told a moment after the catalogue.
+fn is_gone(path: &Path) {
+    eventually_blocking(&format!("{} to be gone", path.display()), || !path.exists());
+}
+
+#[test]
+fn excluded_file_is_invented_by_no_scan_and_comes_back_as_itself() {
+    let (music, home) = (music(), Home::new());
+    let mount = home.mount(music.path());
+    let shown = mount.join("Anna/Album a/01 - Track 1.flac");
+    let inode = fs::metadata(&shown).unwrap().ino();
+    home.succeed(["exclude".as_ref(), shown.as_os_str()]);
+    let gone = |mount: &musicfs_tests::mount::Mount<'_>| {
+        is_gone(&mount.join("Anna/Album a/01 - Track 1.flac"));
+        let all = files::files(&mount.at());
+        assert_eq!(all.len(), 6, "{all:?}");
+        let found = home.succeed(["search", "--json", "title:track"]);
+        let found: Value = serde_json::from_str(&found).unwrap();
+        assert_eq!(found["results"].as_array().map(Vec::len), Some(5), "{found}");
+        assert_eq!(mount.status()["totals"]["missing"], 0);
+    };
+    gone(&mount);
+    assert_eq!(excluded(&home, &[]), ["a/1.flac 1"]);
+    // It is listed, changes, and is there all the time.
+    mount.rescan(&["--full"]);
+    gone(&mount);
+    write(music.path(), "a", 1, "Changed");
+    let report = mount.rescan(&[]);
+    assert_eq!(
+        (&report["listed"], &report["missing"], &report["changed"]),
+        (&6.into(), &0.into(), &0.into())
+    );
+    gone(&mount);
+    mount.unmount();
+    // Through a restart, and a catalogue that is made anew.
+    let mount = home.mount(music.path());
+    gone(&mount);
+    mount.unmount();
+    fs::remove_dir_all(home.folder("cache")).unwrap();
+    let mount = home.mount(music.path());
+    gone(&mount);
+    let origin = mount.status()["origins"][0]["id"].as_str().unwrap().to_owned();
+    home.succeed(["exclude", "--remove", &format!("{origin}:a/1.flac")]);
+    let back = mount.join("Anna/Album a/01 - Changed.flac");
+    assert_eq!(fs::metadata(&back).unwrap().ino(), inode, "it is the same file, as it is now");
+    assert_eq!(files::files(&mount.at()).len(), 7);
+    assert_eq!(excluded(&home, &[]), [""; 0]);
+    mount.unmount();
+}
+
+#[test]
+fn excluded_directory_takes_all_below_it_now_and_later() {
+    let (music, home) = (music(), Home::new());
+    let mount = home.mount(music.path());
+    let folder = music.path().join("a");
+    let inode = fs::metadata(mount.join("Anna/Album a/02 - Track 2.flac")).unwrap().ino();
+    home.succeed(["exclude".as_ref(), folder.as_os_str()]);
+    // The cover goes with the tracks.
+    is_gone(&mount.join("Anna/Album a"));
+    write(music.path(), "a", 4, "Track 4");
+    write(music.path(), "ab", 1, "Not below it");
+    assert_eq!(mount.rescan(&[])["added"], 1);
+    assert!(!mount.join("Anna/Album a").exists() && mount.join("Anna/Album ab").exists());
+    assert_eq!(excluded(&home, &[]), ["a 4"]);
+
+    let one = folder.join("2.flac");
+    let why = refused(&home, &["exclude", "--remove", one.to_str().unwrap()]);
+    assert!(why.contains(":a; remove that"), "{why}");
+    let why = refused(&home, &["exclude", "--remove", music.path().join("b").to_str().unwrap()]);
+    assert!(why.contains(":b is not excluded"), "{why}");
+    let why = refused(&home, &["exclude", "nowhere:x"]);
+    assert!(why.contains("'nowhere:x'"), "{why}");
+    let why = refused(&home, &["exclude", music.path().to_str().unwrap()]);
+    assert!(why.contains("take it out of the configuration"), "{why}");
+    let missing = mount.join("Anna/Nothing");
+    let why = refused(&home, &["exclude", "--remove", missing.to_str().unwrap()]);
+    assert!(why.contains("nothing that is excluded would be at"), "{why}");
+    assert_eq!(home.run(["exclude"]).status.code(), Some(2));
+
+    // By where it would be in the mount.
+    let would_be = mount.join("Anna/Album a");
+    home.succeed(["exclude".as_ref(), "--remove".as_ref(), would_be.as_os_str()]);
+    assert_eq!(files::files(&would_be).len(), 5, "four tracks and the cover");
+    assert_eq!(fs::metadata(would_be.join("02 - Track 2.flac")).unwrap().ino(), inode);
+    mount.unmount();
+    // Without a mount as well.
+    let origin = music.path().to_str().unwrap();
+    home.succeed(["exclude", "--origin", origin, folder.to_str().unwrap()]);
+    assert_eq!(excluded(&home, &["--origin", origin]), ["a 5"]);
+    let mount = home.mount(music.path());
+    assert!(!mount.join("Anna/Album a").exists() && mount.join("Anna/Album b").exists());
+    mount.unmount();
+}
+
+#[test]
+fn one_of_two_copies_is_excluded_and_the_other_stays() {
+    let home = Home::new();
+    let dir = tempfile::tempdir().unwrap();
+    for origin in ["x", "y"] {
+        write(&dir.path().join(origin), "a", 1, "Same");
+    }
+    let table =
+        |id: &str| format!("[[origins]]\nid = \"{id}\"\npath = \"{}\"\n", dir.path().join(id).display());
+    home.configure(&format!("{}{}", table("x"), table("y")));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    let shown = mount.join("Anna/Album a/01 - Same.flac");
+    let copies = || files::attribute(&shown, "user.musicfs.copies");
+    assert_eq!(files::files(&mount.at()).len(), 1, "{:?}", copies());
+    home.succeed(["exclude", "x:a/1.flac"]);
+    let origin = |is: &str| {
+        eventually_blocking("the other copy", || {
+            shown.exists() && files::attribute(&shown, "user.musicfs.origin").as_deref() == Some(is)
+        });
+    };
+    origin("y");
+    home.succeed(["exclude", "y:a"]);
+    is_gone(&shown);
+    home.succeed(["exclude", "--remove", "x:a/1.flac", "y:a"]);
+    origin("x");
+    assert_eq!(files::files(&mount.at()).len(), 1);
+    mount.unmount();
+}
