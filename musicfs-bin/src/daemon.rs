@@ -13,6 +13,7 @@ mod origins;
 mod reload;
 mod scans;
 mod state;
+mod status;
 mod stop;
 mod tasks;
 mod trash;

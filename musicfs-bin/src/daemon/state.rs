@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use musicfs_core::{
-    Clock, FileMeta, FileQuery, MetaDb, MetaError, MonoTime, OriginId, ROOT_INODE, TaskSupervisor,
-};
+use musicfs_core::{Clock, MetaDb, MetaError, MonoTime, OriginId, ROOT_INODE, TaskSupervisor};
 use musicfs_fuse::{MountHandles, MountState, Os, Session, mount_state};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -19,24 +17,21 @@ use tokio_util::sync::CancellationToken;
 use super::FS_NAME;
 use super::origins;
 use super::scans::{Part, Scans, chain};
+use super::status::problems;
 use super::watches::Watches;
 use crate::cache::jobs::CacheJobs;
 use crate::config::{Config, Flags};
 use crate::control::Controlled;
 use crate::control::api::cache::{CacheAnswer, CacheRequest};
 use crate::control::api::{
-    CacheStatus, CheckOrder, ExcludeOrder, Exclusions, Explanation, Health, MountPhase, OriginStatus,
-    ProblemFile, ScanJob, ScanOrder, Status, Stopping, Task, Totals, Trash, TrashOrder,
+    CheckOrder, ExcludeOrder, Exclusions, Explanation, Health, MountPhase, OriginStatus, ScanJob, ScanOrder,
+    Status, Stopping, Totals, Trash, TrashOrder,
 };
 use crate::env::Env;
 use crate::log::LogControl;
 use crate::search::{Answer, SearchError};
 use crate::wiring::Engine;
 
-/// Problems that a status names when not all are asked for.
-const FEW_PROBLEMS: usize = 10;
-/// Problems fetched at once.
-const PAGE: usize = 1000;
 /// Wait for the catalogue to answer one lookup; it takes microseconds when all is well.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
 
@@ -148,65 +143,6 @@ impl Daemon {
         format!("{} at {}; {scan}", self.phase().as_str(), self.mountpoint.display())
     }
 
-    fn origin_statuses(&self) -> Vec<OriginStatus> {
-        let config = self.config();
-        let (health, now) = (self.engine.monitor.snapshot(), self.engine.clock.now());
-        let status = |origin: &crate::config::NamedOrigin| {
-            let condition = health.condition(origin.id()).cloned().unwrap_or_default();
-            let (state, reason) = origins::state_of(&condition, self.scans.last_error(origin.id()));
-            let done = self.engine.metrics(origin.id()).map(|metrics| metrics.snapshot());
-            OriginStatus {
-                id: origin.id().to_string(),
-                path: origin.place(),
-                priority: origin.spec.priority,
-                state,
-                reason,
-                bytes: done.as_ref().map_or(0, |done| done.bytes),
-                reads: done.as_ref().map_or(0, |done| done.reads),
-                errors: done.as_ref().map_or(0, |done| done.errors.iter().map(|(_, n)| n).sum()),
-                latency_us: done.and_then(|done| done.average_us),
-                failures: condition.failures,
-                checked_s: condition.checked.map(|at| now.since(at).as_secs()),
-                watch: self.watches.state(origin.id()),
-            }
-        };
-        config.origins.iter().map(status).collect()
-    }
-
-    fn cache_status(&self) -> Option<CacheStatus> {
-        let cache = self.engine.cache.as_ref()?;
-        let (kept, done) = (cache.keeper.stats(), cache.reader.stats());
-        Some(CacheStatus {
-            size: kept.bytes,
-            max_size: kept.max_bytes,
-            room: kept.room,
-            level: kept.level.as_str().to_owned(),
-            pinned: kept.pinned_bytes,
-            evicted: kept.evicted_bytes,
-            prefetch: self.config().prefetch,
-            prefetched: done.prefetched,
-            from_cache: done.from_cache,
-            from_origins: done.from_origins,
-            fetched: done.fetched,
-            proven: done.proven,
-            mismatched: done.mismatched,
-            repaired: done.repaired,
-            not_stored: done.not_stored,
-            passing_through: done.passing_through,
-        })
-    }
-
-    fn tasks(&self) -> Vec<Task> {
-        let task = |task: musicfs_core::TaskReport| Task {
-            name: task.name,
-            status: task.status.to_string(),
-            well: task.status.is_well(),
-            critical: task.critical,
-            restarts: task.restarts,
-        };
-        self.supervisor.report().into_iter().map(task).collect()
-    }
-
     /// Finds what a request to scan names.
     async fn scan_targets(&self, names: Vec<String>) -> Result<Vec<Part>, String> {
         let (config, db) = (self.config(), self.engine.db.clone());
@@ -240,30 +176,6 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| chain(&error)),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-fn problems(db: &dyn MetaDb, all: bool) -> Result<Vec<ProblemFile>, MetaError> {
-    let limit = if all { usize::MAX } else { FEW_PROBLEMS };
-    let mut found: Vec<ProblemFile> = Vec::new();
-    let mut after = None;
-    while found.len() < limit {
-        let page = db.files(&FileQuery::Problems, after, PAGE.min(limit - found.len()))?;
-        found.extend(page.files.iter().map(problem));
-        match page.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
-    }
-    Ok(found)
-}
-
-fn problem(file: &FileMeta) -> ProblemFile {
-    ProblemFile {
-        origin: file.origin.to_string(),
-        path: file.path.to_string(),
-        shown_at: file.shown_at.as_ref().map(ToString::to_string),
-        reason: file.problem.clone().unwrap_or_default(),
     }
 }
 

@@ -1,0 +1,154 @@
+//! The beginning of a pass: the origin shows that it is itself, and what is known is loaded.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use musicfs_core::{FileMeta, FileQuery, KnownFile, MetaDb, Origin, OriginId, OriginPath};
+use tracing::warn;
+
+use super::listing::Listing;
+use super::sidecars::Folders;
+use super::{OpenFolder, PAGE, Pass};
+use crate::library::Library;
+use crate::scan::delta::{DeltaDetector, Reread};
+use crate::scan::proof;
+use crate::scan::record::{Record, Unfinished};
+use crate::scan::rivals::FirstPass;
+use crate::scan::turns::Lane;
+use crate::scan::writer::Writer;
+use crate::scan::{PassOptions, ScanError, ScanReport, Scanner, blocking};
+
+pub(super) enum Begun<'a> {
+    Pass(Box<Pass<'a>>),
+    /// It must not even begin.
+    Held(ScanReport),
+}
+
+/// Has the origin show that it is itself, and loads what is known.
+pub(super) async fn begin<'a>(
+    scanner: &'a Scanner,
+    origin: Arc<dyn Origin>,
+    options: &PassOptions,
+    first: Option<FirstPass>,
+) -> Result<Begun<'a>, ScanError> {
+    let id = origin.id().clone();
+    let storage = origin.health().await.map_err(ScanError::Origin)?.identity;
+    let reread = scanner.what_to_reread(&id, options);
+    let (db, library, of, paths) =
+        (scanner.db.clone(), scanner.library.clone(), id.clone(), options.paths.clone());
+    let loaded = blocking(move || load(&*db, &library, &of, paths.as_deref(), reread)).await??;
+    let (mut detector, record) = loaded;
+    let mut report = ScanReport::new(id);
+    let exchanged = matches!((&record.identity, &storage), (Some(was), Some(is)) if was != is);
+    if exchanged && !options.confirmed && (options.paths.is_some() || !detector.knows_nothing()) {
+        let same = options.paths.is_none() && holds_the_same(&*origin, &detector).await?;
+        if !same {
+            let origin = &report.origin;
+            warn!(%origin, "another storage is in the origin's place; nothing is changed");
+            report.held_back = Some("another storage is in its place; all files are kept".to_owned());
+            report.needs_confirmation = true;
+            return Ok(Begun::Held(report));
+        }
+    }
+    let resume = record.unfinished.as_ref().and_then(Unfinished::goes_on_at);
+    let resume = resume.filter(|_| options.reread && options.paths.is_none());
+    report.resumed = record.unfinished.is_some();
+    report.goes_on = resume.is_some();
+    let listing = match &options.paths {
+        Some(paths) => Listing::of(&origin, paths.clone()),
+        None => Listing::whole(&*origin, resume),
+    };
+    // Loading is a handful of queries, but they block.
+    let lane = if options.paths.is_some() { Lane::Asked } else { Lane::Whole };
+    let parts = scanner.parts(lane);
+    let writer = blocking(move || Writer::load(parts)).await??;
+    let knows_nothing = detector.knows_nothing();
+    let first = first.and_then(|first| {
+        if knows_nothing {
+            return Some(first);
+        }
+        first.retract();
+        None
+    });
+    let expected = detector.expected();
+    // What a pass that was killed had recorded of files that moved was not yet compared with those that are gone.
+    let arrived = record.unfinished.as_ref().map_or_else(Vec::new, |pass| pass.arrived.clone());
+    Ok(Begun::Pass(Box::new(Pass {
+        scanner,
+        origin,
+        options: options.clone(),
+        detector,
+        knows_nothing,
+        first,
+        expected,
+        writer: Some(writer),
+        waiting_since: None,
+        listing: Some(listing),
+        completed: 0,
+        cursor: None,
+        storage,
+        record,
+        marked: None,
+        unlisted: Vec::new(),
+        open: OpenFolder::default(),
+        folders: Folders::default(),
+        arrived,
+        held: Vec::new(),
+        exceptions: Vec::new(),
+        report,
+    })))
+}
+
+/// Loads what a pass needs to know: one query, or one for each path.
+fn load(
+    db: &dyn MetaDb,
+    library: &Library,
+    origin: &OriginId,
+    paths: Option<&[OriginPath]>,
+    reread: Reread,
+) -> Result<(DeltaDetector, Record), ScanError> {
+    let ours = library.identities()?.into_iter().filter(|identity| identity.origin == *origin);
+    let ours = ours.map(|identity| (identity.path, identity.id)).collect();
+    let mut detector = DeltaDetector::new(origin.clone(), ours, reread);
+    detector.exclude(library.exclusions()?);
+    let Some(paths) = paths else {
+        db.known(origin, &mut |file: KnownFile| detector.add_known(&file))?;
+        return Ok((detector, Record::load(db, origin)?));
+    };
+    let known = |file: &FileMeta| KnownFile {
+        id: file.id,
+        version: file.version.clone(),
+        kind: file.kind,
+        state: file.state,
+    };
+    for path in paths {
+        let at = db.file(detector.id_of(path))?;
+        if let Some(file) = at.filter(|file| file.origin == *origin && file.path == *path) {
+            detector.add_known(&known(&file));
+        }
+        let query = FileQuery::Under(origin.clone(), path.clone());
+        let mut after = None;
+        loop {
+            let page = db.files(&query, after, PAGE)?;
+            page.files.iter().for_each(|file| detector.add_known(&known(file)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok((detector, Record::load(db, origin)?))
+}
+
+/// Lists an origin to see whether it holds what is known, without a change.
+async fn holds_the_same(origin: &dyn Origin, detector: &DeltaDetector) -> Result<bool, ScanError> {
+    let mut probe = detector.clone();
+    let mut pages = Listing::whole(origin, None).pages;
+    while let Some(page) = pages.next().await {
+        for entry in &page.map_err(ScanError::Origin)?.entries {
+            probe.detect_changes(entry);
+        }
+    }
+    let (expected, found) = (probe.expected(), probe.unchanged());
+    Ok(proof::is_same_library(expected, found))
+}
