@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! make bench                                   everything
-//! make bench BENCH="--files 20000 --only walk" less of it: scan, walk, large, remote, catalogue,
-//!                                              scale, search, peers
+//! make bench BENCH="--files 20000 --only walk" less of it: scan, walk, large, remote, catalogue, scale,
+//!                                              listing, churn, search, peers
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
@@ -77,7 +77,8 @@ impl Settings {
 
 fn usage(arg: &str) -> ! {
     eprintln!(
-        "{arg}: usage: [--files N] [--tracks N] [--rounds N] [--only scan|walk|large|remote|catalogue|scale|search|peers]"
+        "{arg}: usage: [--files N] [--tracks N] [--rounds N] \
+         [--only scan|walk|large|remote|catalogue|scale|listing|churn|search|peers]"
     );
     std::process::exit(2)
 }
@@ -106,6 +107,12 @@ fn main() {
     }
     if settings.runs("scale") {
         scale::run(&settings, &mut table);
+    }
+    if settings.runs("listing") {
+        scale::listing(&settings, &mut table);
+    }
+    if settings.runs("churn") {
+        scale::churn(&settings, &mut table);
     }
     if settings.runs("search") {
         search::run(&settings, &mut table);
