@@ -57,9 +57,11 @@ fn excluded_file_is_invented_by_no_scan_and_comes_back_as_itself() {
         is_gone(&mount.join("Anna/Album a/01 - Track 1.flac"));
         let all = files::files(&mount.at());
         assert_eq!(all.len(), 6, "{all:?}");
-        let found = home.succeed(["search", "--json", "title:track"]);
-        let found: Value = serde_json::from_str(&found).unwrap();
-        assert_eq!(found["results"].as_array().map(Vec::len), Some(5), "{found}");
+        eventually_blocking("all that is left to be found", || {
+            let found = home.run(["search", "--json", "title:track"]);
+            let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+            found["complete"] == true && found["results"].as_array().map(Vec::len) == Some(5)
+        });
         assert_eq!(mount.status()["totals"]["missing"], 0);
     };
     gone(&mount);

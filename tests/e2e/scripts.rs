@@ -1,5 +1,7 @@
 //! What scripts do: ask over the control socket with what every machine has.
 
+use std::path::Path;
+
 use musicfs_test_utils::eventually_blocking;
 use musicfs_test_utils::library::{Sample, Track, write_track};
 use musicfs_tests::home::Home;
@@ -16,7 +18,10 @@ fn script_has_a_directory_scanned_with_curl_and_waits_for_it() {
     write("first");
     let mount = home.mount(music.path());
     let mounts: Value = serde_json::from_str(&home.succeed(["mounts", "--json"])).unwrap();
-    let socket = mounts["mounts"][0]["control_socket"].as_str().unwrap();
+    // Others' mounts on this machine are among them.
+    let ours = |one: &&Value| one["mountpoint"].as_str().map(Path::new) == Some(&mount.at());
+    let ours = mounts["mounts"].as_array().unwrap().iter().find(ours).unwrap();
+    let socket = ours["control_socket"].as_str().unwrap();
     let curl = |args: &[&str]| -> Value {
         let mut curl = home.prepare("curl");
         curl.args(["--silent", "--show-error", "--unix-socket", socket]).args(args);
