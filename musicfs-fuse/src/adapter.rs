@@ -32,7 +32,7 @@ use fuser::{
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use futures::FutureExt;
-use musicfs_core::{Ino, Refreshed};
+use musicfs_core::{Ino, MetaDb, Refreshed};
 use nix::libc;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
@@ -158,7 +158,8 @@ impl<B: Backends> Shared<B> {
         let id = match self.fs.prepare_open(ino, self.passthrough).await {
             Ok(prepared) => {
                 // What is opened may be so new that the kernel still has the size of what was there before.
-                if self.invalidator.is_behind() {
+                let reached = self.fs.backends.meta().revision().map_err(|e| self.fs.failed("open", &e))?;
+                if self.invalidator.is_behind(reached) {
                     self.invalidator.catch_up(self.fs.backends.clock(), CATCH_UP_WITHIN).await;
                 }
                 return Ok(prepared);

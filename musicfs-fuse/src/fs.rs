@@ -306,7 +306,7 @@ impl<B: Backends> MusicFs<B> {
     }
 
     /// Logs a failure of the catalogue, and sorts it.
-    fn failed(&self, operation: &'static str, error: &MetaError) -> FsError {
+    pub(crate) fn failed(&self, operation: &'static str, error: &MetaError) -> FsError {
         count(&self.counters.errors);
         tracing::error!(operation, error = chain(error), "the catalogue failed");
         FsError::from(error)

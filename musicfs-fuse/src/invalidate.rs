@@ -79,9 +79,9 @@ impl Invalidator {
         (Self { wake, revisions, announced: announced.clone() }, Wakes { wakes, announced })
     }
 
-    /// Tells whether there are changes that are not announced yet.
-    pub(crate) fn is_behind(&self) -> bool {
-        self.announced.0.load(Ordering::SeqCst) < self.revisions.borrow().0
+    /// Tells whether changes up to a revision are not all announced yet.
+    pub(crate) fn is_behind(&self, revision: Revision) -> bool {
+        self.announced.0.load(Ordering::SeqCst) < revision.0
     }
 
     /// Waits until all changes up to now are announced, within a limit.
