@@ -203,7 +203,10 @@ impl Engine {
         )
         .with_events(events.clone());
         let scanner = match &cache {
-            Some(cache) => scanner.with_chunks(Arc::new(cache.store.clone())),
+            Some(cache) => {
+                let scanner = scanner.with_chunks(Arc::new(cache.store.clone()));
+                scanner.with_seen_keeper(Arc::new(cache.reader.clone()))
+            }
             None => scanner,
         };
         let engine = Self {

@@ -15,6 +15,10 @@ const HEAD: u64 = 512 << 10;
 /// How much of the audio belongs to the tail: tags at the end are found from there.
 const TAIL: u64 = 64 << 10;
 
+/// How much of a file's beginning is worth reading when it is read for its tags: what the kernel asks for when somebody
+/// reads the first 64 KiB, or less.
+pub(crate) const SEEN_HEAD: u64 = 128 << 10;
+
 /// Where a file's head ends and its tail begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Edges {
@@ -36,6 +40,12 @@ impl Edges {
     pub(crate) fn fences(&self) -> Vec<u64> {
         let audio = self.audio.iter().flat_map(|audio| [audio.start(), audio.end()]);
         audio.chain([self.head_end, self.tail_start]).collect()
+    }
+
+    /// Returns the parts of a range that are of the head or the tail.
+    pub(crate) fn within(&self, range: ByteRange) -> impl Iterator<Item = ByteRange> {
+        let edges = [ByteRange::new(0, self.head_end), ByteRange::new(self.tail_start, u64::MAX)];
+        edges.into_iter().filter_map(move |edge| edge.intersect(&range))
     }
 
     /// Tells what part of the file a chunk is.

@@ -41,6 +41,12 @@ const CHUNKS_AT_ONCE: u64 = 4;
 /// 10,000 files are some 6 GB at the most.
 const EDGE_SHARE: u64 = 40;
 
+/// Up to here, in percent of the room, heads and tails are taken that nobody asked for: they are to leave as much to
+/// those that somebody did.
+const UNASKED_SHARE: u64 = 20;
+/// The same, in chunks: what is known of each is in memory, some 80 bytes.
+const UNASKED_CHUNKS: u64 = 200_000;
+
 /// Decides what stays in a [`CasStore`]. Clones are the same keeper.
 #[derive(Clone)]
 pub struct CacheKeeper {
@@ -164,6 +170,18 @@ impl CacheKeeper {
     pub fn level(&self) -> CacheLevel {
         let taken = self.inner.store.files.index.lock().taken();
         CacheLevel::of(taken, self.room(taken))
+    }
+
+    /// Tells whether there is room for heads and tails of files that nobody asked for. Nothing is evicted for them.
+    pub(crate) fn takes_unasked(&self) -> bool {
+        let (sums, taken) = {
+            let index = self.inner.store.files.index.lock();
+            (index.sums(), index.taken())
+        };
+        let room = self.room(taken);
+        CacheLevel::of(taken, room) < CacheLevel::Evicting
+            && sums.edges.chunks < UNASKED_CHUNKS
+            && sums.edges.bytes <= (room / 100).saturating_mul(UNASKED_SHARE)
     }
 
     /// Returns how the cache is.

@@ -15,7 +15,7 @@
 //!   fetched, and thereby compared.
 //!
 //! What is fetched is in `reader/flights.rs`, what is fetched though nobody asked in `reader/prefetch.rs`, what is
-//! compared in `reader/guesses.rs`.
+//! compared in `reader/guesses.rs`, what others read of files, and is kept as well, in `reader/seen.rs`.
 //!
 //! Locks: `files`, and each file's state, held for a few lines, the second inside the first never, neither across
 //! an await. A file's `saving` is held while its manifest is written, so that none overtakes another.
@@ -23,6 +23,7 @@
 mod flights;
 mod guesses;
 mod prefetch;
+mod seen;
 mod stats;
 mod table;
 

@@ -22,6 +22,7 @@
 //! also when its caller is gone. The index has a lock of its own that is held for a look-up, never over I/O.
 
 pub(crate) mod files;
+mod together;
 
 use std::io;
 use std::path::PathBuf;

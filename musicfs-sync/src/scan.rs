@@ -27,7 +27,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use musicfs_core::{
     ChunkStore, Clock, EventBus, EventKind, FileId, FileMeta, MetaDb, MonoTime, Op, Origin, OriginId,
-    OriginPath, Refreshed, Refresher, Template, UnixNanos,
+    OriginPath, Refreshed, Refresher, SeenKeeper, Template, UnixNanos,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedMutexGuard, watch};
@@ -88,6 +88,7 @@ pub struct Scanner {
     max_age: RwLock<Duration>,
     events: Option<EventBus>,
     chunks: Option<Arc<dyn ChunkStore>>,
+    seen: Option<Arc<dyn SeenKeeper>>,
     /// When the last pass over all of an origin began, by both clocks.
     last: Mutex<HashMap<OriginId, (MonoTime, UnixNanos)>>,
     passes: Mutex<HashMap<OriginId, Arc<tokio::sync::Mutex<()>>>>,
@@ -126,6 +127,7 @@ impl Scanner {
             max_age: RwLock::new(config.missing_max_age),
             events: None,
             chunks: None,
+            seen: None,
             last: Mutex::default(),
             passes: Mutex::default(),
             arranging: tokio::sync::RwLock::default(),
@@ -145,6 +147,12 @@ impl Scanner {
     /// Keeps what is cached in `chunks` of the audio of files whose tags change.
     pub fn with_chunks(mut self, chunks: Arc<dyn ChunkStore>) -> Self {
         self.chunks = Some(chunks);
+        self
+    }
+
+    /// Hands what is read of files on servers to `keeper`.
+    pub fn with_seen_keeper(mut self, keeper: Arc<dyn SeenKeeper>) -> Self {
+        self.seen = Some(keeper);
         self
     }
 

@@ -6,7 +6,7 @@
 //!
 //! # What is read
 //! The head, and where a format keeps tags or the length at the end, that too; both in pieces of 64 KiB from an
-//! origin. Pictures are located ([`PictureRef`](musicfs_core::PictureRef)) and passed over. lofty is used where it
+//! origin, or with more of the head where that is kept for others. Pictures are located ([`PictureRef`](musicfs_core::PictureRef)) and passed over. lofty is used where it
 //! reads no more than that: for the streams of MPEG-4, Monkey's Audio and Musepack. Tags, FLAC, Ogg, WavPack,
 //! frames of MPEG audio and chunked files are read by own code, which stays within bounds that lofty does not
 //! keep; each module says which.
@@ -57,6 +57,7 @@ pub use names::{SidecarKind, is_ignored, looks_like_music, sidecar_kind};
 use fields::Fields;
 use recognise::{Leading, recognise};
 use trailing::Trailing;
+pub(crate) use window::Parts;
 use window::{Stop, Window};
 
 /// Most times that an origin is asked for more of one file.
@@ -162,29 +163,44 @@ pub async fn parse_origin(
     path: &OriginPath,
     version: &FileVersion,
 ) -> Result<ParsedAudio, ParseFailure> {
-    parse_window(origin, path, version, Window::remote(version.size)).await
+    let window = Window::remote(version.size);
+    Ok(parse_window(origin, path, version, window, 0).await?.0)
 }
 
-/// As [`parse_origin`], for a file that is known: its tags are likely to be all that changed, so that less of it is
+/// As [`parse_origin`], with at least `head` bytes of the beginning; returns as well what was read.
+pub(crate) async fn parse_new(
+    origin: &dyn Origin,
+    path: &OriginPath,
+    version: &FileVersion,
+    head: u64,
+) -> Result<(ParsedAudio, Parts), ParseFailure> {
+    let (parsed, window) = parse_window(origin, path, version, Window::remote(version.size), head).await?;
+    Ok((parsed, window.into_parts()))
+}
+
+/// As [`parse_new`], for a file that is known: its tags are likely to be all that changed, so that less of it is
 /// asked for at first.
 pub(crate) async fn parse_changed(
     origin: &dyn Origin,
     path: &OriginPath,
     version: &FileVersion,
-) -> Result<ParsedAudio, ParseFailure> {
-    parse_window(origin, path, version, Window::remote_frugal(version.size)).await
+) -> Result<(ParsedAudio, Parts), ParseFailure> {
+    let window = Window::remote_frugal(version.size);
+    let (parsed, window) = parse_window(origin, path, version, window, 0).await?;
+    Ok((parsed, window.into_parts()))
 }
 
 async fn parse_window(
     origin: &dyn Origin,
     path: &OriginPath,
     version: &FileVersion,
-    mut window: Window<'_>,
-) -> Result<ParsedAudio, ParseFailure> {
-    prefetch(origin, path, version, &mut window).await?;
+    mut window: Window<'static>,
+    head: u64,
+) -> Result<(ParsedAudio, Window<'static>), ParseFailure> {
+    prefetch(origin, path, version, &mut window, head).await?;
     for _ in 0..MAX_FETCHES {
         match run(&mut window) {
-            Ok(parsed) => return Ok(parsed),
+            Ok(parsed) => return Ok((parsed, window)),
             Err(Stop::Failed(error)) => return Err(error.into()),
             Err(Stop::Missing(range)) => {
                 let bytes = fetch(origin, path, version, range).await?;
@@ -201,9 +217,10 @@ async fn prefetch(
     path: &OriginPath,
     version: &FileVersion,
     window: &mut Window<'_>,
+    head: u64,
 ) -> Result<(), OriginError> {
     let block = window.block();
-    let head = ByteRange::at(0, block).clamp_to(version.size);
+    let head = ByteRange::at(0, head.max(block)).clamp_to(version.size);
     let tail = ByteRange::new(version.size.saturating_sub(block).max(head.end()), version.size);
     if head.is_empty() {
         return Ok(());

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod guesses;
+mod seen;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

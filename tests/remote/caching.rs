@@ -1,6 +1,7 @@
 //! What the cache keeps, fetches ahead and lets go, by itself and by order.
 
 mod commands;
+mod heads;
 mod limits;
 mod prefetch;
 mod scanner;

@@ -185,7 +185,7 @@ fn library_whose_servers_are_all_away_from_the_start_is_listed_and_plays_what_is
     let mount = home.mount_configured();
     assert_eq!(files::files(&mount.at()), listed);
     let cached_word = |path: &PathBuf| files::attribute(path, "user.musicfs.cached").unwrap();
-    assert_eq!([&cached, &partly, &never].map(cached_word), ["full", "partial", "none"]);
+    assert_eq!([&cached, &partly, &never].map(cached_word), ["full", "partial", "partial"]);
     assert!(fs::read(&cached).unwrap() == whole);
     let file = File::open(&partly).unwrap();
     let mut bytes = vec![0; 128 << 10];

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures::future::join_all;
 use musicfs_core::{
-    Batch, ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, EventKind, Op, ReadPlan,
+    Batch, ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, EventKind, FileId, FileVersion, Op,
+    ReadPlan,
 };
 use tokio::sync::watch;
 use tracing::{error, warn};
@@ -57,10 +58,10 @@ impl Inner {
     ) {
         for launch in launches {
             // Counted from now, so that whoever waits for the end waits for this one.
-            file.in_flight.send_modify(|count| *count += 1);
+            let landing = Landing::new(file);
             let (inner, file, plan) = (self.clone(), file.clone(), plan.clone());
             tokio::spawn(async move {
-                let _done = Landing(&file);
+                let _done = landing;
                 let _reading = (asked == Asked::Reader).then(|| Counted::new(&inner.reading));
                 inner.fly(&file, &plan, launch, asked).await;
             });
@@ -149,7 +150,7 @@ impl Inner {
         Err(None)
     }
 
-    fn took_in(&self, file: &Tracked, hash: &ChunkHash, range: ByteRange) {
+    pub(super) fn took_in(&self, file: &Tracked, hash: &ChunkHash, range: ByteRange) {
         if let Some(keeper) = self.keeper.get() {
             let pinned = file.meta.as_ref().is_some_and(|meta| keeper.is_pinned(meta));
             keeper.stored(hash, file.edges.class(range), pinned);
@@ -161,7 +162,7 @@ impl Inner {
         let _turn = file.saving.lock().await;
         let unsaved = file.lock().take_unsaved(enough);
         if let Some(manifest) = unsaved {
-            self.save(plan, manifest).await;
+            self.save(vec![(plan.file(), plan.version().clone(), manifest)]).await;
         }
     }
 
@@ -169,23 +170,25 @@ impl Inner {
     pub(super) async fn save_anyhow(&self, file: &Shared, plan: &ReadPlan) {
         let _turn = file.saving.lock().await;
         let manifest = file.lock().manifest().clone();
-        self.save(plan, manifest).await;
+        self.save(vec![(plan.file(), plan.version().clone(), manifest)]).await;
     }
 
-    async fn save(&self, plan: &ReadPlan, manifest: ChunkManifest) {
+    /// Records manifests, all at once.
+    pub(super) async fn save(&self, manifests: Vec<(FileId, FileVersion, ChunkManifest)>) {
         let (db, at) = (self.db.clone(), self.clock.unix());
-        let (id, version) = (plan.file(), plan.version().clone());
         let saved = blocking(move || {
-            // What is cached of a newer version is not to be lost for the sake of one that is gone.
-            if db.file(id)?.is_none_or(|file| !file.version.is_same(&version)) {
-                return Ok(());
+            let mut ops = Vec::with_capacity(manifests.len());
+            for (id, version, manifest) in manifests {
+                // What is cached of a newer version is not to be lost for the sake of one that is gone.
+                if db.file(id)?.is_some_and(|file| file.version.is_same(&version)) {
+                    ops.push(Op::PutManifest { id, version, manifest });
+                }
             }
-            let op = Op::PutManifest { id, version, manifest };
-            db.apply(&Batch { at, ops: vec![op] }).map(drop)
+            if ops.is_empty() { Ok(()) } else { db.apply(&Batch { at, ops }).map(drop) }
         })
         .await;
         if let Err(error) = saved {
-            warn!(file = %plan.file(), error = &error as &dyn std::error::Error, "what is cached could not be recorded");
+            warn!(error = &error as &dyn std::error::Error, "what is cached could not be recorded");
         }
     }
 
@@ -220,10 +223,17 @@ impl Inner {
     }
 }
 
-/// Takes note that a fetch is over.
-struct Landing<'a>(&'a Tracked);
+/// A fetch under way; takes note that it is over.
+pub(super) struct Landing(Shared);
 
-impl Drop for Landing<'_> {
+impl Landing {
+    pub(super) fn new(file: &Shared) -> Self {
+        file.in_flight.send_modify(|count| *count += 1);
+        Self(file.clone())
+    }
+}
+
+impl Drop for Landing {
     fn drop(&mut self) {
         self.0.in_flight.send_modify(|count| *count -= 1);
     }

@@ -61,7 +61,7 @@ enum Found {
 }
 
 /// Room kept for a chunk, given back when dropped.
-struct Reserved<'a> {
+pub(super) struct Reserved<'a> {
     files: &'a Files,
     len: u64,
 }
@@ -113,7 +113,7 @@ impl Files {
         }
     }
 
-    fn turn_of(&self, hash: &ChunkHash) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn turn_of(&self, hash: &ChunkHash) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(&self.turns[usize::from(hash.as_bytes()[0]) % self.turns.len()])
     }
 
@@ -166,13 +166,7 @@ impl Files {
             }
             None => {}
         }
-        if !self.index.lock().reserve(len, self.max_size) {
-            return Err(ChunkError::Full { needed: len });
-        }
-        let _reserved = Reserved { files: self, len };
-        if !self.space.take(len, &*self.clock) {
-            return Err(ChunkError::Full { needed: len });
-        }
+        let _reserved = self.reserve(len)?;
         fail::fail_point!("cas-put-before-write", |_| Err(failed(io::ErrorKind::StorageFull.into(), len)));
         let written = self.write(&hash, &path, bytes);
         if let Err(error) = written {
@@ -186,6 +180,18 @@ impl Files {
         let entry = Entry { used: self.now(), len: Entry::new(len, 0).len, ..before.unwrap_or_default() };
         self.index.lock().insert(hash, entry);
         Ok(())
+    }
+
+    /// Keeps room for a chunk that is about to be written, within all limits.
+    pub(super) fn reserve(&self, len: u64) -> Result<Reserved<'_>, ChunkError> {
+        if !self.index.lock().reserve(len, self.max_size) {
+            return Err(ChunkError::Full { needed: len });
+        }
+        let reserved = Reserved { files: self, len };
+        if !self.space.take(len, &*self.clock) {
+            return Err(ChunkError::Full { needed: len });
+        }
+        Ok(reserved)
     }
 
     fn write(&self, hash: &ChunkHash, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -204,7 +210,7 @@ impl Files {
     }
 
     /// Returns a path for a temporary file that no other has.
-    fn temporary(&self, hash: &ChunkHash) -> PathBuf {
+    pub(super) fn temporary(&self, hash: &ChunkHash) -> PathBuf {
         let n = self.temporaries.fetch_add(1, Ordering::Relaxed);
         self.layout.temporary(&format!("{hash}.{}.{n}", std::process::id()))
     }
@@ -363,7 +369,7 @@ impl Files {
     }
 }
 
-fn failed(error: io::Error, needed: u64) -> ChunkError {
+pub(super) fn failed(error: io::Error, needed: u64) -> ChunkError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ChunkError::Full { needed },
         _ => ChunkError::Io(error),

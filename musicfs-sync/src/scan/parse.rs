@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::delta::Listed;
 use super::{ScanError, blocking};
-use crate::tags::{self, ParseFailure, ParsedAudio};
+use crate::tags::{self, ParseFailure, ParsedAudio, Parts};
 
 /// Something that a pass has to do, in listing order.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub(super) enum Item {
 /// An item after reading.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// To be recorded.
-    File(Box<FileMeta>, Listed),
+    /// To be recorded, and what was read of it.
+    File(Box<FileMeta>, Listed, Parts),
     /// Gone between listing and reading, or known and not readable for now: what is known of it stays.
     Nothing,
     /// See [`Item::KnownSidecar`].
@@ -50,10 +50,12 @@ pub(super) enum Done {
 }
 
 /// Reads the items of a chunk, keeping their order. On files of this machine the chunk is one blocking job, which
-/// starts at once; else the reads of the chunk run side by side while the future is polled.
+/// starts at once; else the reads of the chunk run side by side while the future is polled, and what is read comes back
+/// with the files, at least `head` bytes of the beginnings of new ones, unless it is `None`.
 pub(super) fn chunk(
     origin: &Arc<dyn Origin>,
     items: Vec<Item>,
+    head: Option<u64>,
 ) -> BoxFuture<'static, Result<Vec<Done>, ScanError>> {
     let origin = origin.clone();
     if !items.iter().any(|item| matches!(item, Item::Read(..))) {
@@ -81,11 +83,13 @@ pub(super) fn chunk(
             match without_reading(&*origin, item) {
                 Ok(done) => done,
                 Err((id, listed, entry)) => {
+                    let (path, version) = (&entry.path, &entry.version);
                     let read = match listed {
-                        Listed::New => tags::parse_origin(&*origin, &entry.path, &entry.version).await,
-                        Listed::Changed => tags::parse_changed(&*origin, &entry.path, &entry.version).await,
+                        Listed::New => tags::parse_new(&*origin, path, version, head.unwrap_or(0)).await,
+                        Listed::Changed => tags::parse_changed(&*origin, path, version).await,
                     };
-                    let read = read.map(|parsed| (entry.version.clone(), parsed));
+                    let parts = |parts| if head.is_some() { parts } else { Parts::default() };
+                    let read = read.map(|(parsed, read)| (version.clone(), parsed, parts(read)));
                     record(&*origin, id, listed, entry, read)
                 }
             }
@@ -107,17 +111,17 @@ pub(super) async fn one(origin: Arc<dyn Origin>, id: FileId, entry: OriginEntry)
         .await;
     }
     let read = tags::parse_changed(&*origin, &entry.path, &entry.version).await;
-    let read = read.map(|parsed| (entry.version.clone(), parsed));
+    let read = read.map(|(parsed, parts)| (entry.version.clone(), parsed, parts));
     Ok(record(&*origin, id, Listed::Changed, entry, read))
 }
 
-type Read = Result<(FileVersion, ParsedAudio), ParseFailure>;
+type Read = Result<(FileVersion, ParsedAudio, Parts), ParseFailure>;
 
 fn read_local(origin: &dyn Origin, local: &dyn LocalAccess, entry: &OriginEntry) -> Read {
     let file = local.open(&entry.path).map_err(ParseFailure::Origin)?;
     let version = local.version(&file).map_err(ParseFailure::Origin)?;
     match tags::parse_file(&file, version.size) {
-        Ok(parsed) => Ok((version, parsed)),
+        Ok(parsed) => Ok((version, parsed, Parts::default())),
         Err(reason) if reason.is_about_content() => Err(ParseFailure::Unparsable(reason)),
         // The disk failed, not the file: it is to be read again, whether or not it changes.
         Err(reason) => {
@@ -136,7 +140,7 @@ fn without_reading(origin: &dyn Origin, item: Item) -> Result<Done, (FileId, Lis
     match item {
         Item::Read(id, listed, entry) => Err((id, listed, entry)),
         Item::Sidecar(id, listed, entry) => {
-            Ok(Done::File(Box::new(row(origin, id, entry, FileKind::Sidecar)), listed))
+            Ok(Done::File(Box::new(row(origin, id, entry, FileKind::Sidecar)), listed, Parts::default()))
         }
         Item::KnownSidecar(id, path) => Ok(Done::KnownSidecar(id, path)),
         Item::KnownMusicIn(folder) => Ok(Done::KnownMusicIn(folder)),
@@ -146,8 +150,10 @@ fn without_reading(origin: &dyn Origin, item: Item) -> Result<Done, (FileId, Lis
 }
 
 fn record(origin: &dyn Origin, id: FileId, listed: Listed, entry: OriginEntry, read: Read) -> Done {
+    let mut seen = Parts::default();
     let row = match read {
-        Ok((version, parsed)) => {
+        Ok((version, parsed, parts)) => {
+            seen = parts;
             let mut row = row(origin, id, entry, FileKind::Audio);
             row.version = version;
             row.format = Some(parsed.format);
@@ -174,7 +180,7 @@ fn record(origin: &dyn Origin, id: FileId, listed: Listed, entry: OriginEntry, r
             row
         }
     };
-    Done::File(Box::new(row), listed)
+    Done::File(Box::new(row), listed, seen)
 }
 
 fn row(origin: &dyn Origin, id: FileId, entry: OriginEntry, kind: FileKind) -> FileMeta {

@@ -3,6 +3,7 @@
 mod begin;
 mod conclude;
 mod listing;
+mod seen;
 mod sidecars;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::library::Identity;
 use begin::{Begun, begin};
 use listing::Listing;
 pub(super) use listing::few_paths;
+use seen::Seen;
 pub(super) use sidecars::Folders;
 use sidecars::Orphans;
 
@@ -64,6 +66,7 @@ pub(super) async fn run(
             let outcome = pass.go(cancel).await;
             // What was found is kept, however the pass ended.
             let flushed = pass.flush().await;
+            pass.seen.kept().await;
             match outcome {
                 Ok(()) => flushed.map(|()| pass.report)?,
                 Err(error) => return Err(error),
@@ -129,6 +132,8 @@ struct Pass<'a> {
     held: Vec<FileId>,
     /// Ids that do not follow from their paths, to be remembered.
     exceptions: Vec<Identity>,
+    /// What was read of files, for who keeps it.
+    seen: Seen,
     report: ScanReport,
 }
 
@@ -148,7 +153,7 @@ impl Pass<'_> {
             while jobs.len() < width && !queue.is_empty() {
                 let rest = queue.split_off(queue.len().min(chunk));
                 let items = std::mem::replace(&mut queue, rest);
-                jobs.push_back(parse::chunk(&self.origin, items));
+                jobs.push_back(parse::chunk(&self.origin, items, self.seen.head(&*self.origin)));
             }
             if !listing && jobs.is_empty() {
                 break;
@@ -250,12 +255,13 @@ impl Pass<'_> {
                         FileKind::Unparsed | FileKind::Other => {}
                     }
                 }
-                Done::File(file, listed) => {
+                Done::File(file, listed, parts) => {
                     parsed += u64::from(file.kind != FileKind::Sidecar);
                     let cached = match listed {
                         Listed::Changed => self.scanner.still_cached(&*self.origin, &file).await?,
                         Listed::New => None,
                     };
+                    self.seen.take(&file, parts);
                     self.take_file(file, listed)?;
                     if let Some(op) = cached {
                         self.writer()?.push(op);
@@ -269,7 +275,7 @@ impl Pass<'_> {
         if parsed > 0 {
             self.show(|p| p.parsed += parsed);
         }
-        if self.writer()?.len() >= BATCH {
+        if self.writer()?.len() >= BATCH || self.seen.is_due() {
             return self.flush().await;
         }
         if self.waiting_since.is_none() && self.writer()?.len() > 0 {
@@ -366,7 +372,9 @@ impl Pass<'_> {
             fail::fail_point!("delta-sync-after-batch", |_| Err(ScanError::Cancelled));
             Ok(())
         })
-        .await
+        .await?;
+        self.seen.keep().await;
+        Ok(())
     }
 
     /// Has the next batch say that this pass is under way, and how far it is.

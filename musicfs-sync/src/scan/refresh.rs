@@ -25,7 +25,7 @@ pub(super) async fn run(scanner: &Scanner, id: FileId) -> Result<Refreshed, Scan
         Box::new(FileMeta { version: entry.version, state: FileState::Present, ..file })
     } else {
         match parse::one(origin.clone(), id, entry).await? {
-            Done::File(row, _) => row,
+            Done::File(row, ..) => row,
             _ => return Ok(Refreshed::Unknown),
         }
     };

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
+use bytes::Bytes;
 use musicfs_core::ByteRange;
 
 use super::ParseError;
@@ -74,6 +75,9 @@ impl Stretch {
     }
 }
 
+/// Stretches of a file with their offsets.
+pub(crate) type Parts = Vec<(u64, Bytes)>;
+
 /// See the module.
 pub(super) struct Window<'f> {
     len: u64,
@@ -124,6 +128,16 @@ impl<'f> Window<'f> {
     /// Returns how many bytes may still be fetched.
     pub(super) fn left(&self) -> u64 {
         MAX_FETCHED.saturating_sub(self.fetched)
+    }
+
+    /// Returns what is held.
+    pub(super) fn into_parts(mut self) -> Parts {
+        let held = std::mem::take(&mut self.held);
+        let part = |mut stretch: Stretch| {
+            stretch.data.truncate(stretch.filled);
+            (stretch.start, Bytes::from(stretch.data))
+        };
+        held.into_iter().map(part).collect()
     }
 
     /// Returns up to where the bytes from `at` on are held; `at` where they are not.

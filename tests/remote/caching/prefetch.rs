@@ -26,9 +26,11 @@ fn track_that_is_played_brings_the_next_of_its_album_and_no_more() {
     assert_plays(&mount, &album[0].0, &album[0].1[..2 << 20]);
     wait_cached(&mount.join(&album[0].0), "full");
     wait_cached(&mount.join(&album[1].0), "full");
-    assert!(number(&mount, "prefetched") >= TRACK as u64);
-    assert_eq!(state(&mount, &album[2].0).as_deref(), Some("none"), "the one after the next was fetched");
-    assert_eq!(state(&mount, &other[0].0).as_deref(), Some("none"), "another album was fetched");
+    let prefetched = number(&mount, "prefetched");
+    assert!((TRACK as u64 / 2..2 * TRACK as u64).contains(&prefetched), "{prefetched}");
+    // The scan for tags has left their heads.
+    assert_eq!(state(&mount, &album[2].0).as_deref(), Some("partial"), "the one after the next was fetched");
+    assert_eq!(state(&mount, &other[0].0).as_deref(), Some("partial"), "another album was fetched");
     served.kill();
     for (path, bytes) in &album[..2] {
         assert_plays(&mount, path, bytes);
@@ -63,7 +65,7 @@ fn seek_drops_what_was_being_fetched_ahead() {
         same == 20
     });
     assert_eq!(state(&mount, &album[0].0).as_deref(), Some("partial"), "all was fetched: {}", cache(&mount));
-    assert_eq!(state(&mount, &album[1].0).as_deref(), Some("none"), "the next was fetched");
+    assert_eq!(state(&mount, &album[1].0).as_deref(), Some("partial"), "the next was fetched");
     mount.unmount();
 }
 
@@ -81,8 +83,8 @@ fn nothing_is_fetched_ahead_when_that_is_switched_off_while_mounted() {
     assert_plays(&mount, &album[0].0, &album[0].1);
     assert_plays(&mount, &album[2].0, &album[2].1[..2 << 20]);
     wait_cached(&mount.join(&album[0].0), "full");
-    assert_eq!(state(&mount, &album[1].0).as_deref(), Some("none"));
-    assert_eq!(state(&mount, &album[3].0).as_deref(), Some("none"));
+    assert_ne!(state(&mount, &album[1].0).as_deref(), Some("full"));
+    assert_ne!(state(&mount, &album[3].0).as_deref(), Some("full"));
     assert_eq!(number(&mount, "prefetched"), 0);
     home.configure(&table);
     mount.signal(Signal::SIGHUP);

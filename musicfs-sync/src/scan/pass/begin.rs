@@ -7,6 +7,7 @@ use musicfs_core::{FileMeta, FileQuery, KnownFile, MetaDb, Origin, OriginId, Ori
 use tracing::warn;
 
 use super::listing::Listing;
+use super::seen::Seen;
 use super::sidecars::Folders;
 use super::{OpenFolder, PAGE, Pass};
 use crate::library::Library;
@@ -95,6 +96,7 @@ pub(super) async fn begin<'a>(
         arrived,
         held: Vec::new(),
         exceptions: Vec::new(),
+        seen: Seen::new(scanner.seen.clone()),
         report,
     })))
 }
