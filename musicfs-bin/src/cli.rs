@@ -149,6 +149,9 @@ pub(crate) struct SettingArgs {
     /// Longest wait for a read over a network [default: 30s]
     #[arg(long, value_name = "TIME")]
     pub(crate) remote_deadline: Option<OsString>,
+    /// How long an origin that was lost must answer before it is preferred to copies again [default: 5m]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) failback_delay: Option<OsString>,
     /// Longest wait for open requests when stopping [default: 10s]
     #[arg(long, value_name = "TIME")]
     pub(crate) drain_limit: Option<OsString>,
@@ -195,6 +198,7 @@ impl SettingArgs {
             (keys::RECHECK_AFTER, &self.recheck_after),
             (keys::LOCAL_DEADLINE, &self.local_deadline),
             (keys::REMOTE_DEADLINE, &self.remote_deadline),
+            (keys::FAILBACK_DELAY, &self.failback_delay),
             (keys::DRAIN_LIMIT, &self.drain_limit),
             (keys::HEALTH_INTERVAL, &self.health_interval),
             (keys::RESCAN_INTERVAL, &self.rescan_interval),

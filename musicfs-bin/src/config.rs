@@ -167,6 +167,8 @@ pub(crate) struct Config {
     pub(crate) recheck_after: Duration,
     pub(crate) local_deadline: Duration,
     pub(crate) remote_deadline: Duration,
+    /// How long an origin that was lost must answer before it is preferred again.
+    pub(crate) failback_delay: Duration,
     pub(crate) drain_limit: Duration,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
@@ -204,6 +206,7 @@ impl Config {
             recheck_after: loader.value(keys::RECHECK_AFTER, RECHECK_AFTER),
             local_deadline: loader.positive(keys::LOCAL_DEADLINE, LOCAL_DEADLINE),
             remote_deadline: loader.positive(keys::REMOTE_DEADLINE, REMOTE_DEADLINE),
+            failback_delay: loader.value(keys::FAILBACK_DELAY, musicfs_origins::FAILBACK_DELAY),
             drain_limit: loader.value(keys::DRAIN_LIMIT, DRAIN_LIMIT),
             log_level: loader.value(keys::LOG_LEVEL, LogLevel::default()),
             log_format: loader.value(keys::LOG_FORMAT, LogFormat::default()),

@@ -35,6 +35,7 @@ const WITH_VALUE: &[&str] = &[
     "recheck_after",
     "local_deadline",
     "remote_deadline",
+    "failback_delay",
     "drain_limit",
     "health_interval",
     "rescan_interval",

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use musicfs_core::{Batch, Clock, ContentReader, EventBus, EventKind, MetaDb, Op, OriginId, SystemClock};
 use musicfs_fuse::{FsOptions, MusicFs, Parts};
 use musicfs_origins::{
-    BuiltOrigin, FailoverReader, HealthMonitor, OriginMetrics, OriginReader, OriginRegistry, ReadLimits,
-    Router,
+    BuiltOrigin, CircuitReader, FailoverReader, HealthMonitor, OriginMetrics, OriginReader, OriginRegistry,
+    ReadLimits, Router,
 };
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig, Search};
 use parking_lot::Mutex;
@@ -119,6 +119,8 @@ pub(crate) struct Engine {
     pub(crate) monitor: Arc<HealthMonitor>,
     /// What each origin has done.
     metrics: Mutex<HashMap<OriginId, Arc<OriginMetrics>>>,
+    /// Which origins are preferred.
+    pub(crate) router: Arc<Router>,
     /// What reads straight from origins.
     pub(crate) direct: Arc<OriginReader>,
     /// What reads files, or copies of them.
@@ -156,12 +158,15 @@ impl Engine {
         }
         let shared: Arc<dyn Clock> = clock.clone();
         let direct = Arc::new(OriginReader::new(registry.clone(), shared.clone(), limits(config)));
+        let router = Arc::new(Router::new(registry.clone(), Some(monitor.clone()), shared.clone()));
+        router.set_failback_delay(config.failback_delay);
+        let guarded: Arc<dyn ContentReader> = Arc::new(CircuitReader::new(direct.clone(), router.clone()));
         let db: Arc<dyn MetaDb> = stores.db.clone();
         let events = EventBus::new(clock.clone());
         let known = registry.clone();
         let health = monitor.clone();
         let parts = cache::Parts {
-            source: direct.clone(),
+            source: guarded.clone(),
             db: db.clone(),
             clock: shared.clone(),
             events: Some(events.clone()),
@@ -178,12 +183,12 @@ impl Engine {
         };
         let one_copy: Arc<dyn ContentReader> = match &cache {
             Some(cache) => Arc::new(cache.reader.clone()),
-            None => direct.clone(),
+            None => guarded,
         };
         let failover = Arc::new(FailoverReader::new(
             one_copy,
             db.clone(),
-            Router::new(registry.clone(), Some(monitor.clone()), shared.clone()),
+            router.clone(),
             shared.clone(),
             events.clone(),
             config.remote_deadline,
@@ -215,6 +220,7 @@ impl Engine {
             registry,
             monitor,
             metrics: Mutex::new(metrics),
+            router,
             direct,
             reader: failover.clone(),
             failover,

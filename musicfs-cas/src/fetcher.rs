@@ -82,6 +82,7 @@ pub(crate) fn same_error(error: &ReadError) -> ReadError {
         ReadError::TimedOut { origin, after } => {
             ReadError::TimedOut { origin: origin.clone(), after: *after }
         }
+        ReadError::LeftAlone { origin } => ReadError::LeftAlone { origin: origin.clone() },
         ReadError::UnknownOrigin(origin) => ReadError::UnknownOrigin(origin.clone()),
         ReadError::Catalogue(e) => ReadError::Catalogue(musicfs_core::MetaError::Corrupt(e.to_string())),
     }

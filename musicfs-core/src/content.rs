@@ -162,6 +162,12 @@ pub enum ReadError {
         /// The deadline.
         after: Duration,
     },
+    /// The origin has not answered others, and is left alone until it does or it is time to try again.
+    #[error("{origin} does not answer, and is not asked until a check finds it well")]
+    LeftAlone {
+        /// The origin.
+        origin: OriginId,
+    },
     /// The origin failed in another way.
     #[error("the origin cannot deliver the file")]
     Unavailable(#[source] OriginError),

@@ -82,7 +82,7 @@ impl From<&ReadError> for FsError {
             ReadError::Changed(_) | ReadError::Gone(_) => Self::Stale,
             ReadError::Denied(_) => Self::Denied,
             ReadError::TimedOut { .. } => Self::TimedOut,
-            ReadError::Unavailable(_) | ReadError::UnknownOrigin(_) => Self::Io,
+            ReadError::Unavailable(_) | ReadError::LeftAlone { .. } | ReadError::UnknownOrigin(_) => Self::Io,
             ReadError::Catalogue(error) => Self::from(error),
         }
     }

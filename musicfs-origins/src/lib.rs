@@ -51,7 +51,9 @@ mod spec;
 #[cfg(feature = "wire")]
 mod wire;
 
-pub use failover::{FailoverExecutor, FailoverReader, Rank, RetryConfig, Router};
+pub use failover::{
+    CircuitReader, FAILBACK_DELAY, FailoverExecutor, FailoverReader, Rank, RetryConfig, Router,
+};
 pub use health::{Condition, Health, HealthMonitor, HealthSnapshot, Outlook};
 pub use layers::{
     Jitter, LayerConfig, Layered, Limit, Limits, Metrics, MetricsSnapshot, OriginMetrics, Progress, Retry,

@@ -26,13 +26,13 @@ fn cache(mount: &Mount<'_>) -> Value {
 }
 
 /// Returns a number that `status` says of the cache.
-fn number(mount: &Mount<'_>, key: &str) -> u64 {
+pub(crate) fn number(mount: &Mount<'_>, key: &str) -> u64 {
     let cache = cache(mount);
     cache[key].as_u64().unwrap_or_else(|| panic!("no {key} in {cache}"))
 }
 
 /// Returns how many times, and for how many bytes, the one origin was asked.
-fn asked(mount: &Mount<'_>) -> (u64, u64) {
+pub(crate) fn asked(mount: &Mount<'_>) -> (u64, u64) {
     let origin = mount.status()["origins"][0].clone();
     (origin["reads"].as_u64().unwrap(), origin["bytes"].as_u64().unwrap())
 }

@@ -17,7 +17,8 @@ use crate::{read_afresh, wait_cached};
 const LARGE: usize = 24 << 20;
 /// Slower than what reads ahead, so that the file is never whole before its server goes.
 const SLOW: Toxic = Toxic::Bandwidth(4 << 20);
-const KEYS: &str = "rescan_interval = \"0\"\nhealth_interval = \"1s\"\nremote_deadline = \"60s\"\n";
+const KEYS: &str =
+    "rescan_interval = \"0\"\nhealth_interval = \"1s\"\nremote_deadline = \"60s\"\nfailback_delay = \"0\"\n";
 
 /// Two places with the same track, the first of them preferred and slow.
 struct Pair {

@@ -12,7 +12,7 @@ use crate::served::{Kind, Served};
 /// Only what is asked for scans, and checks come quickly.
 const KEYS: &str = "rescan_interval = \"0\"\nhealth_interval = \"1s\"\nremote_deadline = \"4s\"\n";
 
-fn state_of(mount: &Mount<'_>, origin: &str) -> String {
+pub(crate) fn state_of(mount: &Mount<'_>, origin: &str) -> String {
     let status = mount.status();
     let all = status["origins"].as_array().unwrap();
     let found = all.iter().find(|one| one["id"] == origin).unwrap();

@@ -10,6 +10,7 @@ mod failover;
 mod first_mount;
 mod health;
 mod listing;
+mod left_alone;
 mod outage;
 mod refused;
 mod replaced;

@@ -60,6 +60,7 @@ keys! {
     RECHECK_AFTER "recheck_after" true "when audio that stayed cached over a change of tags is compared with its origin; 0 for only when it is read",
     LOCAL_DEADLINE "local_deadline" true "longest wait for a read from a disk of this machine",
     REMOTE_DEADLINE "remote_deadline" true "longest wait for a read over a network",
+    FAILBACK_DELAY "failback_delay" true "how long an origin that was lost must answer before it is preferred to copies again",
     DRAIN_LIMIT "drain_limit" true "longest wait for open requests when stopping",
     LOG_LEVEL "log_level" true "error, warn, info, debug, trace, or directives such as info,musicfs_fuse=debug",
     LOG_FORMAT "log_format" false "text or json",

@@ -43,6 +43,7 @@ impl Config {
             keys::RECHECK_AFTER => self.recheck_after.show(),
             keys::LOCAL_DEADLINE => self.local_deadline.show(),
             keys::REMOTE_DEADLINE => self.remote_deadline.show(),
+            keys::FAILBACK_DELAY => self.failback_delay.show(),
             keys::DRAIN_LIMIT => self.drain_limit.show(),
             keys::LOG_LEVEL => self.log_level.show(),
             keys::LOG_FORMAT => self.log_format.show(),

@@ -60,6 +60,7 @@ fn every_key_can_be_set_by_each_source() {
         (keys::RECHECK_AFTER, "\"1h\"", "1h"),
         (keys::LOCAL_DEADLINE, "\"1s\"", "1s"),
         (keys::REMOTE_DEADLINE, "\"1s\"", "1s"),
+        (keys::FAILBACK_DELAY, "\"1s\"", "1s"),
         (keys::DRAIN_LIMIT, "\"1s\"", "1s"),
         (keys::LOG_LEVEL, "\"debug\"", "debug"),
         (keys::LOG_FORMAT, "\"json\"", "json"),

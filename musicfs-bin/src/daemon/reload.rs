@@ -91,6 +91,10 @@ impl Daemon {
                 }
                 keys::LOCAL_DEADLINE => applied.local_deadline = new.local_deadline,
                 keys::REMOTE_DEADLINE => applied.remote_deadline = new.remote_deadline,
+                keys::FAILBACK_DELAY => {
+                    self.engine.router.set_failback_delay(new.failback_delay);
+                    applied.failback_delay = new.failback_delay;
+                }
                 keys::PREFETCH => {
                     if let Some(cache) = &self.engine.cache {
                         cache.reader.set_prefetch(new.prefetch);

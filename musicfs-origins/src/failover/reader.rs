@@ -41,7 +41,7 @@ struct Mark {
 pub struct FailoverReader {
     inner: Arc<dyn ContentReader>,
     db: Arc<dyn MetaDb>,
-    router: Router,
+    router: Arc<Router>,
     clock: Arc<dyn Clock>,
     events: EventBus,
     deadline: RwLock<Duration>,
@@ -61,13 +61,14 @@ impl FailoverReader {
     pub fn new(
         inner: Arc<dyn ContentReader>,
         db: Arc<dyn MetaDb>,
-        router: Router,
+        router: impl Into<Arc<Router>>,
         clock: Arc<dyn Clock>,
         events: EventBus,
         deadline: Duration,
     ) -> Self {
         let (marks, told) = (Mutex::default(), Mutex::default());
-        Self { inner, db, router, clock, events, deadline: RwLock::new(deadline), marks, told }
+        let (router, deadline) = (router.into(), RwLock::new(deadline));
+        Self { inner, db, router, clock, events, deadline, marks, told }
     }
 
     /// Changes the deadline of reads that begin from now on.
@@ -76,9 +77,8 @@ impl FailoverReader {
     }
 
     /// Takes note that an origin answers again, and returns the files that copies were read for meanwhile: they are
-    /// read from their own origin when they are next opened, and are worth a look.
+    /// worth a look. They are read from their own origin again when they are next opened and the router prefers it.
     pub fn returned(&self, origin: &OriginId) -> Vec<FileId> {
-        self.told.lock().remove(origin);
         let mut marks = self.marks.lock();
         let files: Vec<FileId> =
             marks.iter().filter(|(_, m)| m.origin == *origin).map(|(id, _)| *id).collect();
@@ -137,6 +137,7 @@ impl FailoverReader {
     fn mark(&self, of: FileId, origin: &OriginId, copy: &FileMeta) {
         if of == copy.id {
             self.marks.lock().remove(&of);
+            self.told.lock().remove(origin);
             return;
         }
         let by = (copy.origin.clone(), copy.path.clone());

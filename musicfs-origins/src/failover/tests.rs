@@ -204,9 +204,93 @@ fn rank_goes_by_health_then_priority_then_latency() {
         |health, ms| Condition { health, latency: Some(Duration::from_millis(ms)), ..Condition::default() };
     let (well, far) = (with(Health::Healthy, 1), with(Health::Healthy, 500));
     let (slow, lost) = (with(Health::Degraded, 1), with(Health::Unhealthy, 1));
-    let of = |condition: &Condition, priority| rank(Some(condition), false, Some(priority));
+    let of = |condition: &Condition, priority| rank(Some(condition), Standing::Trusted, Some(priority));
     assert!(of(&well, 2) < of(&slow, 1) && of(&slow, 2) < of(&lost, 1));
     assert!(of(&far, 1) < of(&well, 2) && of(&well, 1) < of(&far, 1));
-    assert!(rank(Some(&well), true, Some(1)) > of(&slow, 9));
-    assert_eq!(rank(None, false, Some(1)), rank(Some(&Condition::default()), false, Some(1)));
+    assert!(rank(Some(&well), Standing::LeftAlone, Some(1)) > of(&slow, 9));
+    let trusted = |condition| rank(condition, Standing::Trusted, Some(1));
+    assert_eq!(trusted(None), trusted(Some(&Condition::default())));
+    let back = rank(Some(&well), Standing::Recovering, Some(1));
+    assert!(of(&far, 9) < back && back < of(&slow, 1));
+}
+
+#[tokio::test]
+async fn origin_that_was_lost_is_preferred_again_when_it_was_well_for_a_while_and_at_once_when_alone() {
+    let clock = Arc::new(ManualClock::new());
+    let (registry, monitor) =
+        (Arc::new(OriginRegistry::new()), HealthMonitor::with_clock(Duration::from_secs(30), clock.clone()));
+    let monitor = Arc::new(monitor);
+    let origins = ["first", "second"].map(|id| Arc::new(holding(id, b"music")));
+    for (n, origin) in (1..).zip(&origins) {
+        registry.register(origin.clone(), n);
+        monitor.add_origin(origin.clone());
+    }
+    let router = Router::new(registry.clone(), Some(monitor.clone()), clock.clone());
+    router.set_failback_delay(Duration::from_secs(60));
+    let best = || router.order()[0].to_string();
+    monitor.check_all().await;
+    assert_eq!(best(), "first");
+    origins[0].take_down(OriginErrorKind::Unavailable);
+    monitor.check_all().await;
+    assert_eq!(best(), "second");
+    origins[0].bring_up();
+    monitor.check_all().await;
+    clock.advance(Duration::from_secs(59));
+    monitor.check_all().await;
+    assert_eq!(best(), "second", "it was not well for long enough");
+    // A copy that is lost is worse than one that is not trusted yet.
+    origins[1].take_down(OriginErrorKind::Unavailable);
+    monitor.check_all().await;
+    assert_eq!(best(), "first");
+    origins[1].bring_up();
+    monitor.check_all().await;
+    assert_eq!(best(), "first", "neither is trusted: the order is that of their priorities");
+    clock.advance(Duration::from_secs(61));
+    assert_eq!(best(), "first");
+    router.set_failback_delay(Duration::ZERO);
+    assert_eq!(best(), "first");
+}
+
+#[tokio::test]
+async fn origin_whose_calls_and_checks_fail_is_left_alone_but_for_a_probe_until_a_check_finds_it_well() {
+    let clock = Arc::new(ManualClock::new());
+    let (registry, monitor) =
+        (Arc::new(OriginRegistry::new()), HealthMonitor::with_clock(Duration::from_secs(30), clock.clone()));
+    let monitor = Arc::new(monitor);
+    let memory = Arc::new(holding("sole", b"music"));
+    let origin = Arc::new(FaultyOrigin::new(memory.clone(), FailMode::Healthy));
+    registry.register(origin.clone(), 1);
+    monitor.add_origin(origin.clone());
+    let version = memory.stat(&path()).await.unwrap().version;
+    let mut file = musicfs_test_utils::make_file_meta(1, "a.flac", version.size);
+    (file.origin, file.version) = ("sole".into(), version);
+    let plan = musicfs_core::ReadPlan::verbatim(&file);
+    let router = Arc::new(Router::new(registry.clone(), Some(monitor.clone()), clock.clone()));
+    let direct = Arc::new(OriginReader::new(registry, clock.clone(), ReadLimits::default()));
+    let reader = CircuitReader::new(direct, router.clone());
+    let read = async || {
+        let read = reader.read(&plan, ByteRange::new(0, 5)).await;
+        if let Err(error) = &read
+            && is_of_origin(error)
+        {
+            router.failed(&"sole".into());
+        }
+        read
+    };
+    assert!(read().await.is_ok());
+    memory.take_down(OriginErrorKind::Unavailable);
+    assert!(matches!(read().await, Err(ReadError::Unavailable(_))));
+    assert!(matches!(read().await, Err(ReadError::Unavailable(_))), "no check has failed yet");
+    monitor.check_all().await;
+    let asked = origin.stats();
+    for _ in 0..20 {
+        assert!(matches!(read().await, Err(ReadError::LeftAlone { .. })));
+    }
+    assert_eq!(origin.stats(), asked, "it was asked all the same");
+    clock.advance(Duration::from_secs(10));
+    assert!(matches!(read().await, Err(ReadError::Unavailable(_))), "this one was the probe");
+    assert!(matches!(read().await, Err(ReadError::LeftAlone { .. })));
+    memory.bring_up();
+    monitor.check_all().await;
+    assert_eq!(read().await.unwrap(), &b"music"[..]);
 }

@@ -64,6 +64,8 @@ pub struct Condition {
     pub checked: Option<MonoTime>,
     /// What identifies the storage behind the origin, as it said last.
     pub identity: Option<String>,
+    /// Since when it answers again, after it was unhealthy; `None` when it never was, or is now.
+    pub recovered: Option<MonoTime>,
 }
 
 /// What came of one check.
@@ -96,7 +98,8 @@ impl Condition {
                     before.map_or(took, |before| (before * (LATENCY_WEIGHT - 1) + took) / LATENCY_WEIGHT);
                 let health = if latency > SLOW { Health::Degraded } else { Health::Healthy };
                 let (latency, checked) = (Some(latency), Some(now));
-                Self { health, failures: 0, latency, error: None, reason: None, checked, identity }
+                let recovered = if self.health == Health::Unhealthy { Some(now) } else { self.recovered };
+                Self { health, failures: 0, latency, error: None, reason: None, checked, identity, recovered }
             }
             Answer::Failed { kind, reason } => {
                 let failures = self.failures.saturating_add(1);
@@ -108,7 +111,8 @@ impl Condition {
                     _ => Health::Degraded,
                 };
                 let (error, reason, checked) = (Some(kind), Some(reason), Some(now));
-                Self { health, failures, error, reason, checked, ..self.clone() }
+                let recovered = self.recovered.filter(|_| health != Health::Unhealthy);
+                Self { health, failures, error, reason, checked, recovered, ..self.clone() }
             }
         }
     }
@@ -239,6 +243,17 @@ mod tests {
         assert_eq!(health(&[down(), down(), down()], true), Health::Unhealthy);
         assert_eq!(health(&[down(), down(), down(), well(1)], true), Health::Healthy);
         assert_eq!(health(&[down(), down(), well(1), down()], true), Health::Degraded);
+    }
+
+    #[test]
+    fn origin_that_was_unhealthy_is_known_to_have_recovered_until_it_is_lost_again() {
+        let down = || failed(OriginErrorKind::Unavailable);
+        let recovered = |answers: &[Answer]| after(answers, false).recovered.is_some();
+        assert!(!recovered(&[well(1), well(1)]) && !recovered(&[down()]));
+        assert!(recovered(&[down(), well(1)]) && recovered(&[down(), well(1), well(2000), well(1)]));
+        assert!(!recovered(&[down(), well(1), down()]));
+        let blip = [well(1), down(), well(1)];
+        assert_eq!(after(&blip, true).recovered, None, "it was not given up");
     }
 
     #[test]
