@@ -251,19 +251,20 @@ impl CachedFile {
         self.cut()
     }
 
-    /// Takes bytes that came without being asked for, where there are none; returns which, and the chunks that can be
-    /// cut now.
+    /// Takes bytes that came without being asked for, where there are none, not even by guess; returns which, and the
+    /// chunks that can be cut now.
     pub(crate) fn offer(&mut self, at: u64, bytes: &Bytes) -> (Vec<ByteRange>, Vec<Cut>) {
         let gaps = self.gaps(ByteRange::at(at, bytes.len() as u64).clamp_to(self.size));
+        let free: Vec<_> = gaps.into_iter().flat_map(|gap| self.pieces(gap, gap, Guesses::Serve)).collect();
         let mut cuts = Vec::new();
-        for gap in &gaps {
-            let from = (gap.start() - at) as usize;
-            let part = bytes.slice(from..from + gap.len() as usize);
-            let Launch { range, outcome } = self.launch(*gap, None);
+        for piece in &free {
+            let from = (piece.start() - at) as usize;
+            let part = bytes.slice(from..from + piece.len() as usize);
+            let Launch { range, outcome } = self.launch(*piece, None);
             outcome.send_replace(Some(Ok(part.clone())));
             cuts.extend(self.arrived(range, part));
         }
-        (gaps, cuts)
+        (free, cuts)
     }
 
     /// Forgets a fetch that failed, and returns the chunks that need not wait for it any longer.
