@@ -1,4 +1,5 @@
-//! What the protocols that are spoken directly (SFTP, SMB, NFS) have in common.
+//! What origins behind a network have in common; all but `failure.rs` and `walk.rs` is for the protocols that are
+//! spoken directly (SFTP, SMB, NFS).
 //!
 //! * `failure.rs`: what went wrong below an origin, before it is known of which file.
 //! * `dial.rs`: names and TCP connections.
@@ -12,19 +13,27 @@
 //!   one stalled connection is not used for ever.
 //! * What is held in memory is bounded: calls in flight per connection, length of a frame, folders fetched ahead.
 
+#[cfg(feature = "direct")]
 mod dial;
 mod failure;
+#[cfg(feature = "direct")]
 mod mux;
+#[cfg(feature = "direct")]
 mod pool;
 mod walk;
 
+#[cfg(feature = "direct")]
 pub(crate) use dial::{Names, connect, within};
 pub(crate) use failure::Failure;
+#[cfg(feature = "direct")]
 pub(crate) use mux::{Answer, Frames, Incoming, Mux, Shared, Sink};
+#[cfg(feature = "direct")]
 pub(crate) use pool::{Dial, Link, Pool};
 pub(crate) use walk::{Folders, Listed, ListedFile, ListedFolder, scan};
 
 /// How long a connection may stay silent while an answer is awaited.
+#[cfg(feature = "direct")]
 pub(crate) const SILENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long connecting, with all handshakes, may take.
+#[cfg(feature = "direct")]
 pub(crate) const CONNECT: std::time::Duration = std::time::Duration::from_secs(10);

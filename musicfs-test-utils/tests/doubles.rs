@@ -51,8 +51,11 @@ chunk_store_conformance!(healthy_faulty_cas_store, {
 });
 chunk_store_conformance!(healthy_faulty_cas_store_on_disk, {
     let dir = tempfile::tempdir().expect("a folder");
-    let store = CasStore::open(CasConfig::new(dir.path())).await.expect("a store");
-    chunk_store::Fixture::new(FaultyCasStore::new(store)).keeping(dir)
+    let config = CasConfig::new(dir.path()).with_max_size(chunk_store::ROOM);
+    let store = CasStore::open(config).await.expect("a store");
+    let damaged = store.clone();
+    let damage = move |hash: &_| std::fs::write(damaged.chunk_path(hash), "other bytes").expect("a write");
+    chunk_store::Fixture::new(FaultyCasStore::new(store)).limited().damaged_by(damage).keeping(dir)
 });
 chunk_store_conformance!(shared_chunk_store, {
     let store = memory_chunks();

@@ -14,8 +14,8 @@ use tracing::{error, info, warn};
 use super::caching::CACHE_TASK;
 use super::state::Daemon;
 use super::tasks::{
-    CONTROL_TASK, EVENTS_TASK, ORIGIN_NEWS_TASK, ORIGINS_TASK, PROGRESS_TASK, SCAN_TASK, SEARCH_TASK,
-    WATCHDOG_TASK,
+    CONTROL_TASK, EVENTS_TASK, ORIGIN_NEWS_TASK, ORIGINS_TASK, PROGRESS_TASK, REFRESH_TASK, SCAN_TASK,
+    SEARCH_TASK, WATCHDOG_TASK,
 };
 use super::{EndSignals, chain};
 use crate::context::Outcome;
@@ -68,6 +68,10 @@ impl Daemon {
             WATCHDOG_TASK,
         ] {
             self.supervisor.stop(task, clock.now().plus(TASK_LIMIT)).await;
+        }
+        for origin in self.engine.origin_ids() {
+            let task = format!("{REFRESH_TASK}-{origin}");
+            self.supervisor.stop(&task, clock.now().plus(TASK_LIMIT)).await;
         }
         let drain = self.config().drain_limit;
         let mut outcome = Outcome::Done;

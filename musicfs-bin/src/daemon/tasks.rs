@@ -25,6 +25,8 @@ pub(super) const EVENTS_TASK: &str = "events";
 /// Keeps the search index up to date.
 pub(super) const SEARCH_TASK: &str = "search";
 pub(super) const PROGRESS_TASK: &str = "progress";
+/// Looks at the files of an origin that is back for which copies were read; its name goes on with the origin's.
+pub(super) const REFRESH_TASK: &str = "refresh";
 
 impl Daemon {
     pub(super) fn spawn_control(self: &Arc<Self>, listener: tokio::net::UnixListener) {
@@ -66,7 +68,8 @@ impl Daemon {
                     let engine = daemon.engine.clone();
                     let stood_in = engine.failover.returned(id);
                     // What copies were read for may have changed; the scan may be long in coming to it.
-                    tokio::spawn(async move {
+                    // Each origin has its own: one that hangs again holds up no other.
+                    daemon.supervisor.spawn_supervised(&format!("{REFRESH_TASK}-{id}"), async move {
                         for file in stood_in {
                             engine.scanner.refresh(file).await;
                         }

@@ -131,7 +131,12 @@ impl DiskIndex {
             }
             match count {
                 Some(count) if count == entries.len() as u64 => Ok((Self { db, count }, entries)),
-                None if !was_there && entries.is_empty() => Ok((Self { db, count: 0 }, entries)),
+                None if !was_there && entries.is_empty() => {
+                    // One that is empty without saying so is damaged.
+                    db.insert(COUNT, &0u64.to_le_bytes()).map_err(of_sled)?;
+                    db.flush().map_err(of_sled)?;
+                    Ok((Self { db, count: 0 }, entries))
+                }
                 count => {
                     let found = entries.len();
                     let said = count.map_or("no number".to_owned(), |count| count.to_string());

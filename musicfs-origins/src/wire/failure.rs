@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+#[cfg(feature = "direct")]
 use std::io;
 use std::sync::Arc;
 
@@ -42,6 +43,25 @@ impl Failure {
         Self { lost: true, ..Self::new(kind, cause) }
     }
 
+    /// Returns the kind.
+    pub(crate) fn kind(&self) -> OriginErrorKind {
+        self.kind
+    }
+
+    /// Tells whether the connection is gone, so that another may do better.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Says at which origin and path it happened.
+    pub(crate) fn at(self, origin: &OriginId, path: &OriginPath) -> OriginError {
+        OriginError::new(origin, path, self.kind).with_source(self.cause)
+    }
+}
+
+/// Failures of connections of our own.
+#[cfg(feature = "direct")]
+impl Failure {
     /// Sorts an error of a connection.
     pub(crate) fn of_io(error: io::Error) -> Self {
         let kind = match error.kind() {
@@ -65,21 +85,6 @@ impl Failure {
     /// Marks that there is no connection.
     pub(crate) fn unconnected(self) -> Self {
         Self { lost: true, ..self }
-    }
-
-    /// Returns the kind.
-    pub(crate) fn kind(&self) -> OriginErrorKind {
-        self.kind
-    }
-
-    /// Tells whether the connection is gone, so that another may do better.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lost
-    }
-
-    /// Says at which origin and path it happened.
-    pub(crate) fn at(self, origin: &OriginId, path: &OriginPath) -> OriginError {
-        OriginError::new(origin, path, self.kind).with_source(self.cause)
     }
 }
 
