@@ -80,7 +80,9 @@ pub(crate) fn open(folder: &Path, visit: &mut dyn FnMut(ChunkHash, Entry)) -> Op
     match opened {
         Ok((disk, entries)) => {
             entries.into_iter().for_each(|(hash, entry)| visit(hash, entry));
-            Opened { disk: Some(disk), trusted: was_there }
+            // An empty one may be what is left of another; that there are no chunks is quickly found from the files.
+            let trusted = was_there && disk.count > 0;
+            Opened { disk: Some(disk), trusted }
         }
         Err(DiskIndexError::Damaged(reason)) => {
             tracing::warn!(%reason, "the chunk index is damaged; it is being made anew from the chunk files");
@@ -132,7 +134,7 @@ impl DiskIndex {
             match count {
                 Some(count) if count == entries.len() as u64 => Ok((Self { db, count }, entries)),
                 None if !was_there && entries.is_empty() => {
-                    // One that is empty without saying so is damaged.
+                    // One that says nothing of how many entries it has is damaged.
                     db.insert(COUNT, &0u64.to_le_bytes()).map_err(of_sled)?;
                     db.flush().map_err(of_sled)?;
                     Ok((Self { db, count: 0 }, entries))
