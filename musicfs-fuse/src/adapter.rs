@@ -146,24 +146,31 @@ impl<B: Backends> Shared<B> {
     }
 
     async fn open(&self, ino: Ino, reply: ReplyOpen) {
-        match self.prepare(ino).await {
+        let prepared = match self.prepare(ino).await {
+            Ok(prepared) => self.announced().await.map(|()| prepared),
+            Err(error) => Err(error),
+        };
+        match prepared {
             Ok(prepared) => self.finish(prepared, reply),
             Err(error) => reply.error(errno(error)),
         }
+    }
+
+    /// Waits until the kernel knows what the catalogue does: what is opened may be so new that the kernel still has
+    /// the size of what was there before.
+    async fn announced(&self) -> Result<(), FsError> {
+        let reached = self.fs.backends.meta().revision().map_err(|e| self.fs.failed("open", &e))?;
+        if self.invalidator.is_behind(reached) {
+            self.invalidator.catch_up(self.fs.backends.clock(), CATCH_UP_WITHIN).await;
+        }
+        Ok(())
     }
 
     /// Prepares a file. When the catalogue turns out to be out of date, it is brought up to date, the kernel told,
     /// and the opener sent to look the path up again, which the kernel does by itself.
     async fn prepare(&self, ino: Ino) -> Result<Prepared, FsError> {
         let id = match self.fs.prepare_open(ino, self.passthrough).await {
-            Ok(prepared) => {
-                // What is opened may be so new that the kernel still has the size of what was there before.
-                let reached = self.fs.backends.meta().revision().map_err(|e| self.fs.failed("open", &e))?;
-                if self.invalidator.is_behind(reached) {
-                    self.invalidator.catch_up(self.fs.backends.clock(), CATCH_UP_WITHIN).await;
-                }
-                return Ok(prepared);
-            }
+            Ok(prepared) => return Ok(prepared),
             Err(OpenError::Failed(error)) => return Err(error),
             Err(OpenError::Outdated(id)) => id,
         };
