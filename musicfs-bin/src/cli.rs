@@ -292,6 +292,9 @@ pub(crate) struct ScanArgs {
     /// Read all files again, also those that seem unchanged
     #[arg(long)]
     pub(crate) full: bool,
+    /// Compare what is known of files, and what is cached of them, with what they hold, whatever their sizes and times say
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) verify: bool,
     /// Accept what an origin lists now, however much of it is gone, and whatever disk it is on
     #[arg(long, requires = "only")]
     pub(crate) confirm: bool,

@@ -35,6 +35,7 @@ mod progress;
 mod retire;
 mod search;
 mod targets;
+mod verify;
 mod wiring;
 
 use std::ffi::OsString;

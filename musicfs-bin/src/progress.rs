@@ -32,7 +32,7 @@ impl Progress {
 
     /// Shows what the scanner does now.
     pub(crate) fn show(&mut self, scan: &ScanStatus) {
-        if scan.phase == "idle" {
+        if scan.phase == "idle" && scan.verifying.is_none() {
             self.clear();
         } else if self.terminal {
             self.show_bar(scan);
@@ -120,6 +120,14 @@ impl Drop for Progress {
 
 /// Says in a line what the scanner does.
 pub(crate) fn describe(scan: &ScanStatus) -> String {
+    if let Some(now) = &scan.verifying {
+        let (files, bytes) = (output::count(now.files), output::size(now.bytes));
+        let differing = output::count(now.differing);
+        return format!(
+            "comparing {}: {files} files and {bytes} of the cache, {differing} differ",
+            now.origin
+        );
+    }
     let origin = scan.origin.as_deref().unwrap_or("the library");
     match scan.phase.as_str() {
         "idle" => "idle".to_owned(),
@@ -149,6 +157,9 @@ pub(crate) fn summary(origin: &str, result: &ScanResult) -> String {
     part(result.missing, "gone");
     part(result.unchanged, "unchanged");
     part(result.problems, "that could not be parsed");
+    part(result.verified.unwrap_or_default(), "as they are known to be");
+    part(result.differing, "other than their size and time say");
+    part(result.unread, "that could not be read");
     if parts.is_empty() {
         parts.push("no music".to_owned());
     }

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use crate::cache::{self, Cache};
 use crate::config::{Config, NamedOrigin};
 use crate::env::Env;
+use crate::verify::VerifyProgress;
 
 /// What the filesystem is composed over.
 pub(crate) type Backends = Parts<Arc<Database>, Arc<dyn ContentReader>, Arc<Scanner>, Arc<SystemClock>>;
@@ -135,6 +136,8 @@ pub(crate) struct Engine {
     pub(crate) search: Arc<Search>,
     /// Tells what happens: `engine.events.publish(EventKind::…)`.
     pub(crate) events: EventBus,
+    /// How far a comparison of content is.
+    pub(crate) verifying: VerifyProgress,
     /// The time.
     pub(crate) clock: Arc<SystemClock>,
 }
@@ -210,6 +213,7 @@ impl Engine {
         let scanner = match &cache {
             Some(cache) => {
                 let scanner = scanner.with_chunks(Arc::new(cache.store.clone()));
+                let scanner = scanner.with_verifier(Arc::new(cache.reader.clone()));
                 scanner.with_seen_keeper(Arc::new(cache.reader.clone()))
             }
             None => scanner,
@@ -228,6 +232,7 @@ impl Engine {
             scanner: Arc::new(scanner),
             search: Arc::new(search),
             events,
+            verifying: VerifyProgress::default(),
             clock,
         };
         (engine, notice)

@@ -83,6 +83,7 @@ pub(crate) struct CachedFile {
     /// Raised by every seek: who follows a reader stops then.
     round: u64,
     followed: bool,
+    refutations: u32,
 }
 
 impl CachedFile {
@@ -99,6 +100,7 @@ impl CachedFile {
             played_to: 0,
             round: 0,
             followed: false,
+            refutations: 0,
         }
     }
 
@@ -205,6 +207,18 @@ impl CachedFile {
     /// Takes note that a guess was wrong: none is believed any more.
     pub(crate) fn refuted(&mut self) {
         self.unsaved += self.manifest.drop_guesses();
+        self.refutations += 1;
+    }
+
+    /// Returns how often a guess was wrong.
+    pub(crate) fn refutations(&self) -> u32 {
+        self.refutations
+    }
+
+    /// Makes guesses of all that is cached; returns where they are.
+    pub(crate) fn doubt(&mut self) -> Vec<ByteRange> {
+        self.unsaved += self.manifest.doubt();
+        self.manifest.guesses().iter().map(|guess| guess.range).collect()
     }
 
     /// Plans fetches for all of `range` that is in a gap. What a reader waits for is widened to whole blocks.

@@ -15,7 +15,8 @@
 //!   fetched, and thereby compared.
 //!
 //! What is fetched is in `reader/flights.rs`, what is fetched though nobody asked in `reader/prefetch.rs`, what is
-//! compared in `reader/guesses.rs`, what others read of files, and is kept as well, in `reader/seen.rs`.
+//! compared in `reader/guesses.rs` and, by order, in `reader/verify.rs`, what others read of files, and is kept as well, in
+//! `reader/seen.rs`.
 //!
 //! Locks: `files`, and each file's state, held for a few lines, the second inside the first never, neither across
 //! an await. A file's `saving` is held while its manifest is written, so that none overtakes another.
@@ -26,6 +27,7 @@ mod prefetch;
 mod seen;
 mod stats;
 mod table;
+mod verify;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

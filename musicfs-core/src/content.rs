@@ -261,6 +261,30 @@ impl<T: ContentReader + ?Sized> ContentReader for Arc<T> {
     }
 }
 
+/// What comparing the cached part of a file with its origin came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// How many bytes were compared.
+    pub bytes: u64,
+    /// Whether any of them was another; then what was cached has been replaced by what the origin holds.
+    pub differs: bool,
+}
+
+/// Compares what is cached of files with what their origins hold.
+///
+/// # Contract
+/// * All that is cached of the file's version is read from its origin again; nothing else is.
+/// * What differs is replaced, and whoever keeps bytes of the file is told ([`Op::Correct`](crate::Op::Correct)).
+/// * Dropping the future, or a failure, leaves what was not compared to be compared before it is served again.
+#[async_trait]
+pub trait ContentVerifier: Send + Sync + 'static {
+    /// Compares what is cached of a file.
+    ///
+    /// # Errors
+    /// As a read of what could not be read.
+    async fn compare(&self, file: &FileMeta) -> Result<Compared, ReadError>;
+}
+
 /// What a [`Refresher`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refreshed {

@@ -138,6 +138,17 @@ pub enum EventKind {
         /// Whether all was listed.
         complete: bool,
     },
+    /// What is known of an origin's files was compared with what they hold.
+    SyncVerified {
+        /// The origin.
+        origin: OriginId,
+        /// Files that hold what is known of them.
+        verified: u64,
+        /// Files that do not, and are recorded anew.
+        differing: u64,
+        /// Files that could not be read.
+        unread: u64,
+    },
     /// A pass over an origin failed.
     SyncFailed {
         /// The origin.
@@ -196,7 +207,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// The names of all kinds, as [`EventKind::name`] gives them.
-    pub const NAMES: [&'static str; 21] = [
+    pub const NAMES: [&'static str; 22] = [
         "file_added",
         "file_removed",
         "file_modified",
@@ -209,6 +220,7 @@ impl EventKind {
         "origin_removed",
         "sync_started",
         "sync_finished",
+        "sync_verified",
         "sync_failed",
         "sync_held",
         "cache_evicted",
@@ -235,6 +247,7 @@ impl EventKind {
             Self::OriginRemoved { .. } => "origin_removed",
             Self::SyncStarted { .. } => "sync_started",
             Self::SyncFinished { .. } => "sync_finished",
+            Self::SyncVerified { .. } => "sync_verified",
             Self::SyncFailed { .. } => "sync_failed",
             Self::SyncHeld { .. } => "sync_held",
             Self::CacheEvicted { .. } => "cache_evicted",
@@ -400,6 +413,7 @@ mod tests {
                 returned: 1,
                 complete: true,
             },
+            EventKind::SyncVerified { origin: origin(), verified: 3, differing: 2, unread: 1 },
             EventKind::SyncFailed { origin: origin(), reason: reason() },
             EventKind::SyncHeld { origin: origin(), reason: reason() },
             EventKind::CacheEvicted { chunks: 1, bytes: 2 },

@@ -62,7 +62,8 @@ pub use audio::{
 pub use chunk::{ChunkError, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, InvalidChunkHash};
 pub use clock::{Clock, MonoTime, SystemClock, UnixNanos};
 pub use content::{
-    ContentReader, ReadError, ReadPlan, ReadSource, Refreshed, Refresher, Segment, SourceSlice,
+    Compared, ContentReader, ContentVerifier, ReadError, ReadPlan, ReadSource, Refreshed, Refresher, Segment,
+    SourceSlice,
 };
 pub use course::Course;
 pub use events::{Event, EventBus, EventKind, EventStream, ServiceState};

@@ -26,7 +26,7 @@ pub use file_events::{file_events, publish_file_events};
 pub use library::{Exclusions, Identity, Library, LibraryError, Restored};
 pub use scan::{
     Delta, DeltaDetector, Excluded, Listed, PassOptions, PassProgress, Reread, ScanError, ScanPhase,
-    ScanProgress, ScanReport, Scanner, ScannerConfig, TrashFilter, Trashed, arranged_by,
+    ScanProgress, ScanReport, Scanner, ScannerConfig, TrashFilter, Trashed, Verification, arranged_by,
 };
 pub use search::{
     CatchUp, Caught, Opened, Search, SearchError, SearchIndex, SearchPhase, SearchStatus, TooLarge,

@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use musicfs_core::{
-    ChunkStore, Clock, EventBus, EventKind, FileId, FileMeta, MetaDb, MonoTime, Op, Origin, OriginId,
-    OriginPath, Refreshed, Refresher, SeenKeeper, Template, UnixNanos,
+    ChunkStore, Clock, ContentVerifier, EventBus, EventKind, FileId, FileMeta, MetaDb, MonoTime, Op, Origin,
+    OriginId, OriginPath, Refreshed, Refresher, SeenKeeper, Template, UnixNanos,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedMutexGuard, watch};
@@ -51,6 +51,7 @@ mod retag;
 mod rivals;
 mod trash;
 mod turns;
+mod verify;
 mod writer;
 
 pub use delta::{Delta, DeltaDetector, Listed, Reread};
@@ -58,6 +59,7 @@ pub use exclude::Excluded;
 pub use rearrange::arranged_by;
 pub use report::{PassOptions, PassProgress, ScanError, ScanPhase, ScanProgress, ScanReport, ScannerConfig};
 pub use trash::{TrashFilter, Trashed};
+pub use verify::Verification;
 
 use rivals::Rivals;
 use turns::{Lane, Turns};
@@ -89,6 +91,7 @@ pub struct Scanner {
     events: Option<EventBus>,
     chunks: Option<Arc<dyn ChunkStore>>,
     seen: Option<Arc<dyn SeenKeeper>>,
+    verifier: Option<Arc<dyn ContentVerifier>>,
     /// When the last pass over all of an origin began, by both clocks.
     last: Mutex<HashMap<OriginId, (MonoTime, UnixNanos)>>,
     passes: Mutex<HashMap<OriginId, Arc<tokio::sync::Mutex<()>>>>,
@@ -128,6 +131,7 @@ impl Scanner {
             events: None,
             chunks: None,
             seen: None,
+            verifier: None,
             last: Mutex::default(),
             passes: Mutex::default(),
             arranging: tokio::sync::RwLock::default(),

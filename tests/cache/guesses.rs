@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use musicfs_core::{
-    Batch, ByteRange, Change, ChunkExtent, ChunkManifest, ChunkStore, ContentReader, FileMeta, FileQuery,
-    MetaDb, Op, Revision, UnixNanos,
+    Batch, ByteRange, Change, ChunkExtent, ChunkManifest, ChunkStore, Compared, ContentReader,
+    ContentVerifier, FileMeta, FileQuery, MetaDb, Op, Revision, UnixNanos,
 };
 use musicfs_test_utils::{FailMode, eventually};
 
@@ -133,4 +133,30 @@ async fn guess_whose_chunk_is_gone_is_fetched() {
     down(&world);
     assert_eq!(world.read_all(&file).await.unwrap(), bytes);
     assert!(world.db.revision().unwrap() > Revision(0));
+}
+
+#[tokio::test]
+async fn comparison_by_order_replaces_what_differs_and_leaves_the_rest_in_doubt_when_cut_short() {
+    let world = World::new().await;
+    let bytes = noise(SIZE, 7);
+    let file = world.add("a.flac", &bytes);
+    assert_eq!(world.reader.compare(&file).await.unwrap(), Compared::default(), "nothing is cached");
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    world.settled(&file).await;
+    world.origin.set_mode(FailMode::FailAfterN(6));
+    assert!(world.reader.compare(&file).await.is_err());
+    assert_eq!(guessed(&world), 1, "what was not compared is not believed");
+    world.origin.set_mode(FailMode::Healthy);
+    let same = Compared { bytes: SIZE as u64, differs: false };
+    assert_eq!(world.reader.compare(&file).await.unwrap(), same);
+    assert_eq!((world.reader.cached(&file), guessed(&world)), ("full", 0));
+
+    // Other bytes of the same version, as when a time was set back.
+    let mtime = file.version.mtime.unwrap();
+    let version = world.memory.put_with_mtime("a.flac", altered(&bytes), mtime);
+    assert_eq!(version, file.version);
+    assert!(world.reader.compare(&file).await.unwrap().differs);
+    assert_eq!(world.reader.cached(&file), "full", "all that was cached was fetched again");
+    down(&world);
+    assert_eq!(world.read_all(&file).await.unwrap(), altered(&bytes));
 }

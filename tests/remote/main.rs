@@ -17,6 +17,7 @@ mod replaced;
 mod retag;
 mod served;
 mod side_by_side;
+mod verify;
 
 use std::fs::File;
 use std::os::fd::AsFd;

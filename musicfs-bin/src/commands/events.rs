@@ -59,6 +59,9 @@ fn describe(event: Value) -> String {
                  {returned} back"
             )
         }
+        EventKind::SyncVerified { origin, verified, differing, unread } => {
+            format!("{origin}: {verified} as known, {differing} different, {unread} not read")
+        }
         EventKind::CacheEvicted { chunks, bytes } => format!("{chunks} chunks, {}", output::size(*bytes)),
         EventKind::CacheCorrupt { chunk } => chunk.clone(),
         EventKind::CacheMismatch { origin, path, .. } => format!("{origin}:{path}"),

@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::ScanArgs;
 use crate::config::{Config, Flags, NamedOrigin, check};
 use crate::context::{Context, Outcome, Usage, small_runtime};
-use crate::control::api::{ScanOrder, ScanResult};
+use crate::control::api::{ScanOrder, ScanResult, ScanStatus};
 use crate::control::client::Client;
 use crate::daemon::{self, Part, chain};
 use crate::lock::{self, CacheLock, Holder};
 use crate::mounts;
 use crate::progress::{self, Progress};
 use crate::targets;
+use crate::verify;
 use crate::wiring::{self, Engine};
 
 /// Time between two looks at how far the daemon is.
@@ -46,7 +47,8 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> anyhow::Result<Outcome> {
         }
     }
     let failed = results.values().filter(|result| result.error.is_some()).count();
-    let in_part = results.values().any(|result| !result.complete || result.held_back.is_some());
+    let in_part =
+        results.values().any(|result| !result.complete || result.held_back.is_some() || result.unread > 0);
     Ok(match failed {
         0 if in_part => Outcome::Partly,
         0 => Outcome::Done,
@@ -84,7 +86,7 @@ async fn by_daemon(
     client: &Client,
 ) -> anyhow::Result<BTreeMap<String, ScanResult>> {
     let origins = args.only.iter().map(|name| name_of(cx, name)).collect();
-    let order = ScanOrder { origins, full: args.full, confirm: args.confirm };
+    let order = ScanOrder { origins, full: args.full, verify: args.verify, confirm: args.confirm };
     let mut job = client.scan(&order).await.context("the daemon did not take the order")?;
     let mut progress = progress(cx);
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -175,11 +177,12 @@ async fn scan_all(
         for Part { origin, paths } in chosen {
             let options = PassOptions { paths, reread: args.full, confirmed: args.confirm };
             let began = cx.clock.now();
-            let result = match engine.scanner.scan_with(&origin, &options, &cancel).await {
-                Ok(report) => {
+            let scan = verify::scan(engine, &origin, &options, args.verify.into(), &cancel);
+            let result = match scan.await {
+                Ok(result) => {
                     // So that a mount need not look whether the origin is there.
                     engine.library.record_origin(&origin, cx.clock.unix())?;
-                    daemon::result_of(&report)
+                    result
                 }
                 Err(error) => ScanResult {
                     error: Some(chain(&error)),
@@ -203,7 +206,8 @@ async fn scan_all(
             _ = terminate.recv() => cancel.cancel(),
             () = cx.clock.sleep_until(cx.clock.now().plus(STEP)) => {
                 let now = watch.borrow().clone();
-                progress.show(&daemon::status_of(&now, BTreeMap::new(), None));
+                let verifying = engine.verifying.now();
+                progress.show(&ScanStatus { verifying, ..daemon::status_of(&now, BTreeMap::new(), None) });
             }
         }
     }

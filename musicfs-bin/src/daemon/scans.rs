@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::api::{ScanJob, ScanStatus};
+use crate::verify::Verify;
 use crate::wiring::Engine;
 use orders::{How, Orders};
 pub(crate) use words::{chain, result_of, status_of};
@@ -63,15 +64,21 @@ impl Scans {
     /// Orders a scan of these origins, or of all when none is named, and returns its number.
     pub(crate) fn order(&self, origins: Vec<OriginId>, full: bool) -> u64 {
         let parts = (!origins.is_empty()).then(|| origins.into_iter().map(Part::whole).collect());
-        self.order_parts(parts, full, false)
+        self.order_parts(parts, full, Verify::No, false)
     }
 
     /// Orders a scan of these parts, or of everything, and returns its number. With `confirm` it accepts whatever is
     /// gone.
-    pub(crate) fn order_parts(&self, parts: Option<Vec<Part>>, full: bool, confirm: bool) -> u64 {
+    pub(crate) fn order_parts(
+        &self,
+        parts: Option<Vec<Part>>,
+        full: bool,
+        verify: Verify,
+        confirm: bool,
+    ) -> u64 {
         let all = || self.engine.origin_ids().into_iter().map(Part::whole).collect();
         let parts = parts.unwrap_or_else(all);
-        let number = self.orders.lock().add(parts, How { full, confirm });
+        let number = self.orders.lock().add(parts, How { full, verify, confirm });
         self.wake.notify_one();
         number
     }
@@ -121,7 +128,8 @@ impl Scans {
         let orders = self.orders.lock();
         let due = orders.next_due().filter(|_| !orders.is_busy());
         let next = due.map(|due| due.since(self.clock.now()).as_secs());
-        status_of(&progress, orders.results.clone(), next)
+        let verifying = self.engine.verifying.now();
+        ScanStatus { verifying, ..status_of(&progress, orders.results.clone(), next) }
     }
 
     /// Returns why the last pass over an origin failed, if it did.

@@ -30,6 +30,7 @@ use crate::control::api::{
 use crate::env::Env;
 use crate::log::LogControl;
 use crate::search::{Answer, SearchError};
+use crate::verify::Verify;
 use crate::wiring::Engine;
 
 /// Wait for the catalogue to answer one lookup; it takes microseconds when all is well.
@@ -273,7 +274,12 @@ impl Controlled for Daemon {
         let named = !order.origins.is_empty();
         let parts = self.scan_targets(order.origins).await?;
         // All origins are not accepted in one go.
-        let number = self.scans.order_parts(named.then_some(parts), order.full, order.confirm && named);
+        let number = self.scans.order_parts(
+            named.then_some(parts),
+            order.full,
+            order.verify.into(),
+            order.confirm && named,
+        );
         self.scans.job(number).ok_or_else(|| "the order was lost".to_owned())
     }
 
@@ -313,7 +319,7 @@ impl Controlled for Daemon {
         let crate::exclude::Changed { mut answer, shown_again } = changed;
         if !shown_again.is_empty() {
             // They may have changed meanwhile, or be new altogether.
-            answer.job = Some(self.scans.order_parts(Some(shown_again), false, false));
+            answer.job = Some(self.scans.order_parts(Some(shown_again), false, Verify::No, false));
         }
         Ok(answer)
     }

@@ -73,6 +73,14 @@ impl ChunkManifest {
         bytes
     }
 
+    /// Makes guesses of all extents; returns how many bytes they were of.
+    pub fn doubt(&mut self) -> u64 {
+        let bytes = self.covered();
+        self.guesses.append(&mut self.extents);
+        self.guesses.sort_unstable_by_key(|guess| guess.range.start());
+        bytes
+    }
+
     /// Returns the parts of `range` that no extent covers, in order.
     pub fn gaps(&self, range: ByteRange) -> Vec<ByteRange> {
         let mut gaps = Vec::new();
@@ -148,6 +156,9 @@ mod tests {
         assert!(manifest.guess(extent(60, 5)) && manifest.remove(&extent(60, 5)));
         assert!(manifest.guess(extent(60, 5)));
         assert_eq!((manifest.drop_guesses(), manifest.guessed()), (5, 0));
+        assert!(manifest.guess(extent(22, 3)));
+        assert_eq!((manifest.doubt(), manifest.covered()), (26, 0));
+        assert_eq!(manifest.guesses(), [extent(0, 10), extent(10, 10), extent(22, 3), extent(25, 6)]);
     }
 
     proptest! {

@@ -21,6 +21,9 @@ pub(crate) struct ScanStatus {
     pub(crate) last: BTreeMap<String, ScanResult>,
     /// Seconds until the next rescan; `None` while one runs, or when none is due.
     pub(crate) next_in_s: Option<u64>,
+    /// A comparison of content that is under way.
+    #[serde(default)]
+    pub(crate) verifying: Option<Verifying>,
 }
 
 /// How far a pass over an origin is.
@@ -53,8 +56,32 @@ pub(crate) struct ScanResult {
     #[serde(default)]
     pub(crate) needs_confirmation: bool,
     pub(crate) elapsed_ms: u64,
+    /// Files that hold what is known of them; `None` when that was not to be found out.
+    #[serde(default)]
+    pub(crate) verified: Option<u64>,
+    /// Files that held something else although their size and time were as known.
+    #[serde(default)]
+    pub(crate) differing: u64,
+    /// Files that could not be read for the purpose.
+    #[serde(default)]
+    pub(crate) unread: u64,
+    /// Bytes of cached content that were compared.
+    #[serde(default)]
+    pub(crate) compared_bytes: u64,
     /// Why it failed; the figures count up to there.
     pub(crate) error: Option<String>,
+}
+
+/// How far a comparison of content is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Verifying {
+    pub(crate) origin: String,
+    /// Files compared.
+    pub(crate) files: u64,
+    /// Bytes of cached content compared.
+    pub(crate) bytes: u64,
+    /// Files that hold something else than what is known.
+    pub(crate) differing: u64,
 }
 
 /// `POST /v1/scan`
@@ -66,6 +93,8 @@ pub(crate) struct ScanOrder {
     pub(crate) origins: Vec<String>,
     /// Whether to read unchanged files again.
     pub(crate) full: bool,
+    /// Whether to compare what is known with what is there.
+    pub(crate) verify: bool,
     /// Whether to accept that files are gone which a scan held back.
     pub(crate) confirm: bool,
 }

@@ -11,8 +11,9 @@ use tracing::warn;
 
 use super::orders::{Ended, Pass};
 use super::words::{log, outcome};
-use super::{Scans, chain, result_of};
+use super::{Scans, chain};
 use crate::control::api::ScanResult;
+use crate::verify;
 
 /// How a pass ended: whether it had been cancelled, and its result.
 type Outcome = (bool, ScanResult);
@@ -94,8 +95,8 @@ impl Scans {
             confirmed: pass.how.confirm,
         };
         self.engine.events.publish(EventKind::SyncStarted { origin: origin.clone() });
-        match self.engine.scanner.scan_with(origin, &options, &cancel).await {
-            Ok(report) => (false, result_of(&report)),
+        match verify::scan(&self.engine, origin, &options, pass.how.verify, &cancel).await {
+            Ok(result) => (false, result),
             Err(error) => {
                 let result = ScanResult {
                     error: Some(chain(&error)),

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Part;
 use crate::control::api::ScanResult;
+use crate::verify::Verify;
 
 /// Orders that are remembered after they ended: enough for whoever gave one to fetch its result.
 const REMEMBERED: usize = 32;
@@ -30,6 +31,8 @@ const LEAST_RUN: Duration = Duration::from_secs(2);
 pub(super) struct How {
     /// What seems unchanged is read again.
     pub(super) full: bool,
+    /// Whether content is compared.
+    pub(super) verify: Verify,
     /// Whatever is gone is accepted.
     pub(super) confirm: bool,
 }

@@ -66,7 +66,7 @@ pub(crate) fn result_of(report: &ScanReport) -> ScanResult {
         held_back: report.held_back.clone(),
         needs_confirmation: report.needs_confirmation,
         elapsed_ms: report.elapsed_ms,
-        error: None,
+        ..ScanResult::default()
     }
 }
 
@@ -96,5 +96,6 @@ pub(crate) fn status_of(
         passes,
         last,
         next_in_s,
+        verifying: None,
     }
 }

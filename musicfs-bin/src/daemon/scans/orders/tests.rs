@@ -72,7 +72,7 @@ fn so_many_whole_passes_run_at_a_time_and_parts_beside_them() {
 #[test]
 fn whole_pass_gives_way_to_a_part_later_each_time_and_is_made_again() {
     let mut orders = orders();
-    let number = orders.add(vec![whole("a")], How { full: true, confirm: false });
+    let number = orders.add(vec![whole("a")], How { full: true, ..How::default() });
     let mut now = 0;
     for least in [2, 4, 8] {
         assert_eq!(begin(&mut orders, now), ["a"]);
