@@ -9,16 +9,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use musicfs_core::{ByteRange, ChunkExtent, ChunkHash, ChunkManifest, ReadError};
+use musicfs_core::{ByteRange, ChunkExtent, ChunkManifest, ReadError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::chunker::{Chunker, Cut};
-use crate::window::ReadAhead;
+use crate::window::{Ahead, ReadAhead};
 
 /// Fetches begin and end at multiples of this, where the gap allows: small reads would else cost a round trip each.
 const BLOCK: u64 = 64 << 10;
-/// Longest fetch: what comes in one request is what its first byte may have to wait for.
+/// Longest fetch of what a reader waits for: what comes in one request is what its first byte may have to wait for.
 const PIECE: u64 = 1 << 20;
+/// The least that is fetched ahead where the budget is nearly used up.
+const LEAST_STEP: u64 = 128 << 10;
 /// What may have arrived and not been stored, per file, while the store takes nothing.
 const MAX_UNSTORED: u64 = 2 << 20;
 /// A track counts as being played when this much of it, or all of it, was read forward.
@@ -109,9 +111,10 @@ impl CachedFile {
         &self.manifest
     }
 
-    /// Takes note of a read; returns what to read ahead of it, and whether the file is being played.
-    pub(crate) fn note_read(&mut self, range: ByteRange) -> (ByteRange, bool) {
-        let (ahead, forward) = self.ahead.on_read(range, self.size);
+    /// Takes note of a read; returns what to do ahead of it, and whether the file is being played.
+    pub(crate) fn note_read(&mut self, range: ByteRange) -> (Ahead, bool) {
+        let ahead = self.ahead.on_read(range, self.size);
+        let forward = ahead.forward;
         if forward == 0 {
             // Somebody reads elsewhere: what was ahead of the reader before may not be wanted any more.
             self.round += 1;
@@ -120,7 +123,7 @@ impl CachedFile {
         }
         let plays = forward >= PLAYED || (forward > 0 && self.size <= PLAYED && forward >= self.size);
         if plays {
-            self.played_to = ahead.end();
+            self.played_to = ahead.window.end();
         }
         (ahead, plays)
     }
@@ -161,14 +164,14 @@ impl CachedFile {
     }
 
     /// Returns the chunks of a range that were not asked for yet, to be loaded ahead of the reader.
-    pub(crate) fn take_to_load(&mut self, range: ByteRange) -> Vec<ChunkHash> {
+    pub(crate) fn take_to_load(&mut self, range: ByteRange) -> Vec<ChunkExtent> {
         let from = range.start().max(self.loaded_to);
         self.loaded_to = self.loaded_to.max(range.end());
         let extents = self.manifest.extents();
         let first = extents.partition_point(|extent| extent.range.end() <= from);
         let near = extents[first..].iter().take_while(|extent| extent.range.start() < range.end());
         let fresh = near.filter(|extent| extent.range.start() >= from || from == range.start());
-        fresh.map(|extent| extent.hash).collect()
+        fresh.copied().collect()
     }
 
     /// Tells where the byte at `offset` is.
@@ -228,24 +231,43 @@ impl CachedFile {
         let wanted: Vec<ByteRange> = self.gaps(range);
         let wide = self.gaps(ByteRange::new(start, end).clamp_to(self.size));
         let needed = |gap: &ByteRange| wanted.iter().any(|want| gap.intersect(want).is_some());
-        let pieces: Vec<_> =
-            wide.into_iter().filter(needed).flat_map(|gap| self.pieces(gap, range, guesses)).collect();
+        let pieces: Vec<_> = wide
+            .into_iter()
+            .filter(needed)
+            .flat_map(|gap| self.stretches(gap, range, guesses))
+            .flat_map(pieces)
+            .collect();
         pieces.into_iter().map(|piece| self.launch(piece, None)).collect()
     }
 
-    /// Plans fetches ahead of a reader, for as long as `budget` gives a share to each.
+    /// Plans fetches ahead of a reader, of `step` bytes at the most, for as long as `budget` gives a share to each;
+    /// what it does not give for a whole step, it may for a part.
     pub(crate) fn launch_ahead(
         &mut self,
         range: ByteRange,
+        mut step: u64,
         guesses: Guesses,
         mut budget: impl FnMut(u64) -> Option<OwnedSemaphorePermit>,
     ) -> Vec<Launch> {
         let mut launches = Vec::new();
         let gaps = self.gaps(range.clamp_to(self.size));
-        let all: Vec<_> = gaps.into_iter().flat_map(|gap| self.pieces(gap, range, guesses)).collect();
-        for piece in all {
-            let Some(share) = budget(piece.len()) else { break };
-            launches.push(self.launch(piece, Some(share)));
+        let stretches: Vec<_> =
+            gaps.into_iter().flat_map(|gap| self.stretches(gap, range, guesses)).collect();
+        for stretch in stretches {
+            let mut at = stretch.range.start();
+            while at < stretch.range.end() {
+                // Pieces end where steps do, so that those of several reads fit together.
+                let step_end = if stretch.whole { u64::MAX } else { (at / step + 1) * step };
+                let piece = ByteRange::new(at, stretch.range.end().min(step_end));
+                match budget(piece.len()) {
+                    Some(share) => {
+                        launches.push(self.launch(piece, Some(share)));
+                        at = piece.end();
+                    }
+                    None if step > LEAST_STEP && !stretch.whole => step /= 2,
+                    None => return launches,
+                }
+            }
         }
         launches
     }
@@ -269,7 +291,11 @@ impl CachedFile {
     /// chunks that can be cut now.
     pub(crate) fn offer(&mut self, at: u64, bytes: &Bytes) -> (Vec<ByteRange>, Vec<Cut>) {
         let gaps = self.gaps(ByteRange::at(at, bytes.len() as u64).clamp_to(self.size));
-        let free: Vec<_> = gaps.into_iter().flat_map(|gap| self.pieces(gap, gap, Guesses::Serve)).collect();
+        let free: Vec<_> = gaps
+            .into_iter()
+            .flat_map(|gap| self.stretches(gap, gap, Guesses::Serve))
+            .flat_map(pieces)
+            .collect();
         let mut cuts = Vec::new();
         for piece in &free {
             let from = (piece.start() - at) as usize;
@@ -316,10 +342,13 @@ impl CachedFile {
         }
     }
 
-    /// Takes note that a chunk turned out to be damaged or gone.
-    pub(crate) fn lost(&mut self, extent: &ChunkExtent) {
-        self.manifest.remove(extent);
-        self.unsaved += extent.range.len();
+    /// Takes note that a chunk turned out to be damaged or gone; tells whether that is news.
+    pub(crate) fn lost(&mut self, extent: &ChunkExtent) -> bool {
+        let news = self.manifest.remove(extent);
+        if news {
+            self.unsaved += extent.range.len();
+        }
+        news
     }
 
     /// Returns the manifest to be saved: when `enough` bytes have changed since it was last saved, or nothing is
@@ -340,20 +369,21 @@ impl CachedFile {
         Launch { range, outcome: sender }
     }
 
-    /// Divides a gap into fetches. Of the guesses in it those that have a part in `wanted` are fetched, each as a whole.
-    fn pieces(&self, gap: ByteRange, wanted: ByteRange, guesses: Guesses) -> Vec<ByteRange> {
+    /// Divides a gap at the guesses in it. Those that have a part in `wanted` are fetched, each as a whole.
+    fn stretches(&self, gap: ByteRange, wanted: ByteRange, guesses: Guesses) -> Vec<Stretch> {
+        let plain = |from, to| Stretch { range: ByteRange::new(from, to), whole: false };
         let (mut all, mut at) = (Vec::new(), gap.start());
         for guess in self.manifest.guesses_in(gap) {
             if at < guess.range.start() {
-                all.extend(pieces(ByteRange::new(at, guess.range.start())));
+                all.push(plain(at, guess.range.start()));
             }
             if guesses == Guesses::Compare && guess.range.intersect(&wanted).is_some() {
-                all.push(guess.range);
+                all.push(Stretch { range: guess.range, whole: true });
             }
             at = guess.range.end();
         }
         if at < gap.end() {
-            all.extend(pieces(ByteRange::new(at, gap.end())));
+            all.push(plain(at, gap.end()));
         }
         all
     }
@@ -379,13 +409,25 @@ impl CachedFile {
     }
 }
 
-fn pieces(range: ByteRange) -> impl Iterator<Item = ByteRange> {
-    let starts = (0..range.len().div_ceil(PIECE)).map(move |n| range.start() + n * PIECE);
-    starts.map(move |start| ByteRange::new(start, (start + PIECE).min(range.end())))
+/// Part of a gap.
+struct Stretch {
+    range: ByteRange,
+    /// Whether it is of no use in parts.
+    whole: bool,
+}
+
+/// Divides what a reader waits for.
+fn pieces(stretch: Stretch) -> impl Iterator<Item = ByteRange> {
+    let Stretch { range, whole } = stretch;
+    let piece = if whole { range.len() } else { PIECE };
+    let starts = (0..range.len().div_ceil(piece)).map(move |n| range.start() + n * piece);
+    starts.map(move |start| ByteRange::new(start, (start + piece).min(range.end())))
 }
 
 #[cfg(test)]
 mod tests {
+    use musicfs_core::ChunkHash;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -416,7 +458,10 @@ mod tests {
         let mut file = CachedFile::new(10 * MIB, ChunkManifest::default(), vec![]);
         let mut left = 2;
         let pool = Arc::new(tokio::sync::Semaphore::new(10));
-        let launches = file.launch_ahead(ByteRange::new(0, 8 * MIB), Guesses::Compare, |_| {
+        let launches = file.launch_ahead(ByteRange::new(0, 8 * MIB), MIB, Guesses::Compare, |bytes| {
+            if bytes < MIB {
+                return None;
+            }
             left -= 1;
             (left >= 0).then(|| pool.clone().try_acquire_owned().unwrap())
         });
@@ -447,7 +492,7 @@ mod tests {
         let mut file = CachedFile::new(MIB, ChunkManifest::default(), vec![]);
         let whole = extent(0, MIB);
         file.stored(whole);
-        file.lost(&whole);
+        assert!(file.lost(&whole) && !file.lost(&whole));
         assert!(matches!(file.place(0, Guesses::Compare), Place::Gap));
         assert_eq!(file.launch_demand(ByteRange::new(0, 1), Guesses::Compare).len(), 1);
     }
@@ -494,7 +539,7 @@ mod tests {
         assert!(matches!(file.place(499_999, Guesses::Serve), Place::Chunk(extent) if extent == guesses[0]));
         let launches = file.launch_demand(ByteRange::new(190_000, 910_000), Guesses::Serve);
         assert_eq!(ranges(&launches), [(131_072, 200_000), (900_000, 917_504)]);
-        file.lost(&guesses[0]);
+        assert!(file.lost(&guesses[0]));
         assert!(matches!(file.place(499_999, Guesses::Serve), Place::Gap));
     }
 

@@ -65,7 +65,7 @@ const MAX_TRIES: usize = 4;
 /// How far to read ahead while nothing can be stored: what came is kept for as long as it is ahead only.
 const AHEAD_WITHOUT_STORE: u64 = 1 << 20;
 /// How far ahead of a reader cached chunks are loaded: enough to have several hashed at once.
-const WARM_AHEAD: u64 = 2 << 20;
+const WARM_AHEAD: u64 = 8 << 20;
 
 /// Reads files through a chunk store. Cloning gives another handle on the same reader.
 #[derive(Clone)]
@@ -190,7 +190,9 @@ impl Inner {
     fn drop_evicted(&self, file: &mut CachedFile) {
         let gone: Vec<ChunkExtent> =
             file.manifest().all().filter(|extent| self.is_evicted(&extent.hash)).copied().collect();
-        gone.iter().for_each(|extent| file.lost(extent));
+        for extent in &gone {
+            file.lost(extent);
+        }
     }
 
     fn is_evicted(&self, hash: &ChunkHash) -> bool {
@@ -205,6 +207,16 @@ impl Inner {
 
     /// Loads the part of a chunk that a read wants; `None` when the chunk is of no use.
     async fn load_part(&self, file: &Shared, extent: &ChunkExtent, want: ByteRange) -> Option<Bytes> {
+        let bytes = self.load(file, extent).await?;
+        let part = extent.range.intersect(&want)?;
+        let from = usize::try_from(part.start() - extent.range.start()).ok()?;
+        let len = usize::try_from(part.len()).ok()?;
+        self.counters.from_cache.fetch_add(part.len(), Ordering::Relaxed);
+        Some(bytes.slice(from..from + len))
+    }
+
+    /// Loads a chunk; one that is of no use is taken out of the file's manifest.
+    async fn load(&self, file: &Shared, extent: &ChunkExtent) -> Option<Bytes> {
         let evicted = self.is_evicted(&extent.hash);
         let loaded = match self.hot.get(&*self.store, &extent.hash).await {
             Ok(bytes) => bytes.filter(|bytes| bytes.len() as u64 == extent.range.len()),
@@ -218,35 +230,34 @@ impl Inner {
                 None
             }
         };
-        let Some(bytes) = loaded else {
-            file.lock().lost(extent);
-            self.counters.repaired.fetch_add(u64::from(!evicted), Ordering::Relaxed);
-            return None;
-        };
-        let part = extent.range.intersect(&want)?;
-        let from = usize::try_from(part.start() - extent.range.start()).ok()?;
-        let len = usize::try_from(part.len()).ok()?;
-        self.counters.from_cache.fetch_add(part.len(), Ordering::Relaxed);
-        Some(bytes.slice(from..from + len))
+        // Others may load it as well; it is repaired once.
+        if loaded.is_none() && file.lock().lost(extent) && !evicted {
+            self.counters.repaired.fetch_add(1, Ordering::Relaxed);
+        }
+        loaded
     }
 
     async fn read(self: &Arc<Self>, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
+        let began = self.clock.now();
         let file = self.file(plan.file(), plan.version(), None).await?;
         let mut guesses = self.what_to_do_with_guesses(&file, plan);
         let (ahead, plays) = {
             let mut state = file.lock();
             let (mut ahead, plays) = state.note_read(range);
             if self.keeps_nothing() {
-                ahead = ByteRange::at(ahead.start(), ahead.len().min(AHEAD_WITHOUT_STORE));
+                let least =
+                    |range: ByteRange| ByteRange::at(range.start(), range.len().min(AHEAD_WITHOUT_STORE));
+                ahead.fetch = least(ahead.fetch);
             }
             let demand = state.launch_demand(range, guesses);
-            let ahead_launches = state.launch_ahead(ahead, guesses, |bytes| self.fetcher.share(bytes));
+            let ahead_launches =
+                state.launch_ahead(ahead.fetch, ahead.step, guesses, |bytes| self.fetcher.share(bytes));
             drop(state);
             self.start(&file, plan, demand, Asked::Reader);
             self.start(&file, plan, ahead_launches, Asked::Reader);
             (ahead, plays)
         };
-        self.load_ahead(&file, ahead);
+        self.load_ahead(&file, range, ahead.window.end());
         if plays {
             self.follow(&file, plan);
         }
@@ -272,7 +283,9 @@ impl Inner {
                             guesses = Guesses::Serve;
                             continue;
                         }
-                        Ok(Some(Err(error))) if tries > 0 || !may_pass(&error) => {
+                        Ok(Some(Err(error)))
+                            if tries > 0 || !may_pass(&error, self.clock.now().since(began)) =>
+                        {
                             return Err(same_error(&error));
                         }
                         // It was fetched for another, or ahead; now it is wanted.
@@ -303,17 +316,17 @@ impl Inner {
         Ok(join(parts))
     }
 
-    /// Loads the chunks that a forward reader comes to next.
-    fn load_ahead(self: &Arc<Self>, file: &Shared, ahead: ByteRange) {
-        if ahead.is_empty() {
+    /// Loads the chunks that a reader wants, and those that a forward reader comes to next, all at once.
+    fn load_ahead(self: &Arc<Self>, file: &Shared, read: ByteRange, upto: u64) {
+        let near = ByteRange::new(read.start(), upto.max(read.end()).min(read.start() + WARM_AHEAD));
+        let chunks = file.lock().take_to_load(near);
+        if chunks.len() < 2 && upto <= read.end() {
+            // The read loads it.
             return;
         }
-        let near = ByteRange::at(ahead.start(), ahead.len().min(WARM_AHEAD));
-        let chunks = file.lock().take_to_load(near);
-        for hash in chunks {
-            let inner = self.clone();
-            // What fails here fails again, and is mended, when it is read.
-            tokio::spawn(async move { inner.hot.get(&*inner.store, &hash).await.is_ok() });
+        for extent in chunks {
+            let (inner, file) = (self.clone(), file.clone());
+            tokio::spawn(async move { inner.load(&file, &extent).await.is_some() });
         }
     }
 }
@@ -379,12 +392,20 @@ fn edges(meta: Option<&FileMeta>, version: &FileVersion) -> Edges {
 
 /// Whether the origin did not answer.
 fn is_away(error: &ReadError) -> bool {
-    matches!(error, ReadError::TimedOut { .. }) || may_pass(error)
+    match error {
+        ReadError::TimedOut { .. } => true,
+        ReadError::Unavailable(cause) => cause.kind.is_transient(),
+        _ => false,
+    }
 }
 
-/// Whether it makes sense to try again at once what failed for another.
-fn may_pass(error: &ReadError) -> bool {
-    matches!(error, ReadError::Unavailable(cause) if cause.kind.is_transient())
+/// Whether it makes sense to try again at once what failed for another, for whom this read waited so long.
+fn may_pass(error: &ReadError, waited: Duration) -> bool {
+    match error {
+        // Most of that time was before this read.
+        ReadError::TimedOut { after, .. } => waited < *after / 2,
+        other => is_away(other),
+    }
 }
 
 fn join(parts: Vec<Bytes>) -> Bytes {

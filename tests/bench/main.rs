@@ -8,6 +8,7 @@
 //! make bench                                   everything
 //! make bench BENCH="--files 20000 --only walk" less of it: scan, walk, large, remote, catalogue, scale,
 //!                                              listing, churn, search, peers
+//! make bench BENCH="--only remote/cached"      a part: of remote cached, uncached, first-byte, stream, dead, readers
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
@@ -70,8 +71,15 @@ impl Settings {
         settings
     }
 
+    /// Tells whether a section is run, or a part of it.
     fn runs(&self, section: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| only == section)
+        self.only.as_deref().is_none_or(|only| only.split('/').next() == Some(section))
+    }
+
+    /// Tells whether a part of a section that is run is.
+    fn runs_part(&self, part: &str) -> bool {
+        let only = self.only.as_deref().and_then(|only| only.split_once('/'));
+        only.is_none_or(|(_, wanted)| wanted == part)
     }
 }
 

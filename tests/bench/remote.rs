@@ -39,12 +39,24 @@ pub(crate) fn run(settings: &Settings, table: &mut Table) {
     prepare(&music);
     let server = Rclone::webdav(&music, None);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    cached(settings, &music, server.addr(), table);
-    uncached(settings, &music, server.addr(), &runtime, table);
-    first_byte(settings, server.addr(), &runtime, table);
-    one_stream(settings, server.addr(), &runtime, table);
-    dead_neighbour(settings, &music, server.addr(), &runtime, table);
-    many_readers(server.addr(), table);
+    if settings.runs_part("cached") {
+        cached(settings, &music, server.addr(), table);
+    }
+    if settings.runs_part("uncached") {
+        uncached(settings, &music, server.addr(), &runtime, table);
+    }
+    if settings.runs_part("first-byte") {
+        first_byte(settings, server.addr(), &runtime, table);
+    }
+    if settings.runs_part("stream") {
+        one_stream(settings, server.addr(), &runtime, table);
+    }
+    if settings.runs_part("dead") {
+        dead_neighbour(settings, &music, server.addr(), &runtime, table);
+    }
+    if settings.runs_part("readers") {
+        many_readers(server.addr(), table);
+    }
 }
 
 /// Makes the files unless an earlier run has.
@@ -55,25 +67,30 @@ fn prepare(music: &Path) {
     }
     let _ = fs::remove_dir_all(music);
     fs::create_dir_all(music).unwrap();
-    let mut state = 1u64;
     for number in 1..=COUNT {
-        let audio = AudioMeta {
-            title: Some(format!("Noise {number:02}")),
-            artists: vec!["Noise".to_owned()],
-            album: Some(format!("Noise {number:02}")),
-            track: Some(number as u32),
-            ..AudioMeta::default()
-        };
-        let mut bytes = noise_flac(&audio, HEAD);
-        while bytes.len() < EACH {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            bytes.extend_from_slice(&(state ^ state >> 29).to_le_bytes());
-        }
-        fs::write(music.join(format!("{number:02}.flac")), bytes).unwrap();
+        fs::write(music.join(format!("{number:02}.flac")), noise(number)).unwrap();
     }
     // What is not on the disk yet cannot be dropped from memory.
     nix::unistd::sync();
     fs::write(made, "").unwrap();
+}
+
+/// Makes a track of its own.
+fn noise(number: usize) -> Vec<u8> {
+    let audio = AudioMeta {
+        title: Some(format!("Noise {number:02}")),
+        artists: vec!["Noise".to_owned()],
+        album: Some(format!("Noise {number:02}")),
+        track: Some(number as u32),
+        ..AudioMeta::default()
+    };
+    let mut bytes = noise_flac(&audio, HEAD);
+    let mut state = number as u64;
+    while bytes.len() < EACH {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&(state ^ state >> 29).to_le_bytes());
+    }
+    bytes
 }
 
 /// MusicFS over a WebDAV server.
@@ -273,9 +290,7 @@ fn dead_neighbour(
     let other = music.with_file_name("remote-other");
     fs::create_dir_all(&other).unwrap();
     // Other music than that of the first server: a copy of that would be one file with it.
-    let mut bytes = fs::read(music.join(format!("{COUNT:02}.flac"))).unwrap();
-    bytes[HEAD..].iter_mut().for_each(|byte| *byte ^= 0x5a);
-    fs::write(other.join("dead.flac"), bytes).unwrap();
+    fs::write(other.join("dead.flac"), noise(COUNT + 1)).unwrap();
     let second = Rclone::webdav(&other, None);
     let proxy = runtime.block_on(FaultProxy::start(second.addr())).unwrap();
     let home = Home::new();

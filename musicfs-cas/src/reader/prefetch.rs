@@ -100,7 +100,8 @@ impl Inner {
 
     /// Begins to fetch the rest of a track, unless that is being done.
     pub(super) fn follow(self: &Arc<Self>, file: &Shared, plan: &ReadPlan) {
-        if !self.may_prefetch() {
+        // Of an origin that is away there is nothing to fetch.
+        if !self.may_prefetch() || self.what_to_do_with_guesses(file, plan) == Guesses::Serve {
             return;
         }
         let Ok(permit) = self.tracks.clone().try_acquire_owned() else { return };
