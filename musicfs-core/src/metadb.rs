@@ -235,6 +235,20 @@ pub struct FilePage {
     pub next: Option<FileId>,
 }
 
+/// How far a walk over all entries has come; means nothing to anybody but the catalogue that gave it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mark(pub i64);
+
+/// A page of the files that have an entry of their own in the tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownPage {
+    /// The files, in the order in which the catalogue keeps them.
+    pub files: Vec<FileMeta>,
+    /// Goes on after this page; `None` at the end.
+    pub next: Option<Mark>,
+}
+
 /// Sums over the catalogue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -315,6 +329,11 @@ pub trait MetaDb: Send + Sync + 'static {
     /// Returns at most `limit` files of a query with ids above `after`, in order of id.
     fn files(&self, query: &FileQuery, after: Option<FileId>, limit: usize) -> Result<FilePage, MetaError>;
 
+    /// Returns at most `limit` files that have an entry of their own in the tree (of copies, the one that leads) after
+    /// a mark, in the order in which going through all of them costs the least. What is put while a walk goes on may
+    /// be in it or not; what stays as it is comes once.
+    fn shown(&self, after: Option<Mark>, limit: usize) -> Result<ShownPage, MetaError>;
+
     /// Visits all files of an origin, in no order, with one query and without holding them all.
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError>;
 
@@ -367,6 +386,9 @@ impl<T: MetaDb + ?Sized> MetaDb for Arc<T> {
     }
     fn files(&self, query: &FileQuery, after: Option<FileId>, limit: usize) -> Result<FilePage, MetaError> {
         (**self).files(query, after, limit)
+    }
+    fn shown(&self, after: Option<Mark>, limit: usize) -> Result<ShownPage, MetaError> {
+        (**self).shown(after, limit)
     }
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {
         (**self).known(origin, visit)

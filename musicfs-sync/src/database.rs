@@ -34,8 +34,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use musicfs_core::{
     AlbumKey, Applied, Batch, Changes, ChunkManifest, Clock, Cookie, FileId, FileMeta, FilePage, FileQuery,
-    FileVersion, Ino, KnownFile, MetaDb, MetaError, Node, Op, OriginId, Revision, SavedManifest, Totals,
-    UnixNanos,
+    FileVersion, Ino, KnownFile, Mark, MetaDb, MetaError, Node, Op, OriginId, Revision, SavedManifest,
+    ShownPage, Totals, UnixNanos,
 };
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -216,6 +216,10 @@ impl MetaDb for Database {
         limit: usize,
     ) -> std::result::Result<FilePage, MetaError> {
         self.read(|db| read::files(db, query, after, limit))
+    }
+
+    fn shown(&self, after: Option<Mark>, limit: usize) -> std::result::Result<ShownPage, MetaError> {
+        self.read(|db| read::shown(db, after, limit))
     }
 
     fn known(

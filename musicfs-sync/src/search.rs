@@ -35,7 +35,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use musicfs_core::{FileId, FileMeta, Revision};
+use musicfs_core::{FileId, FileMeta, Mark, Revision};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tantivy::collector::TopDocs;
@@ -56,8 +56,8 @@ pub use service::{Search, SearchPhase, SearchStatus};
 const BUDGET: usize = 15_000_000;
 /// Most hits of one search.
 const MOST_HITS: usize = 10_000;
-/// Version of what is in the index: raised when the fields, or how text is cut, change.
-const FORMAT: u32 = 1;
+/// Version of what is in the index: raised when the fields, or how text is cut, or what a commit says, change.
+const FORMAT: u32 = 2;
 
 /// How far an index has come, as its commit says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,9 +69,9 @@ struct Reached {
     revision: Revision,
     /// The catalogue's revision when the last file was read from it: the index knows of nothing newer.
     seen: Revision,
-    /// While it is being built: the last file that is in it.
+    /// While it is being built: where to go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    building_after: Option<i64>,
+    building_after: Option<Mark>,
     /// Whether it is still being built, and lacks files.
     #[serde(default)]
     building: bool,

@@ -5,9 +5,9 @@ use std::ops::Bound;
 
 use musicfs_core::{
     AlbumKey, Applied, Batch, Change, Changes, ChunkManifest, Cookie, FileId, FileKind, FileMeta, FilePage,
-    FileQuery, FileState, FileVersion, Ino, KnownFile, MetaDb, MetaError, Node, Op, OriginId, OriginPath,
-    Placement, Revision, SavedManifest, Shown, Standing, Suffixed, Totals, TreeChange, UnixNanos,
-    VirtualPath, VirtualTree,
+    FileQuery, FileState, FileVersion, Ino, KnownFile, Mark, MetaDb, MetaError, Node, Op, OriginId,
+    OriginPath, Placement, Revision, SavedManifest, Shown, ShownPage, Standing, Suffixed, Totals, TreeChange,
+    UnixNanos, VirtualPath, VirtualTree,
 };
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -281,6 +281,16 @@ impl MetaDb for MemoryMetaDb {
         let files: Vec<_> = rest.by_ref().take(limit).map(|file| state.shown(file)).collect();
         let next = rest.next().and(files.last().map(|file| file.id));
         Ok(FilePage { files, next })
+    }
+
+    fn shown(&self, after: Option<Mark>, limit: usize) -> Result<ShownPage, MetaError> {
+        let state = self.state.read();
+        let mut rest = state.files.values().filter(|file| {
+            after.is_none_or(|mark| file.id.raw() > mark.0) && state.tree.get(file.id.ino()).is_some()
+        });
+        let files: Vec<_> = rest.by_ref().take(limit).map(|file| state.shown(file)).collect();
+        let next = rest.next().and(files.last().map(|file| Mark(file.id.raw())));
+        Ok(ShownPage { files, next })
     }
 
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {

@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use musicfs_core::{
     AlbumKey, Applied, Batch, ByteRange, Changes, ChunkHash, ChunkManifest, ContentReader, Cookie, FileId,
-    FileKind, FileMeta, FilePage, FileQuery, FileState, FileVersion, Format, Ino, KnownFile, MetaDb,
+    FileKind, FileMeta, FilePage, FileQuery, FileState, FileVersion, Format, Ino, KnownFile, Mark, MetaDb,
     MetaError, Node, Op, OriginError, OriginErrorKind, OriginId, OriginPath, Placement, ReadError, ReadPlan,
-    Refreshed, Refresher, Revision, SavedManifest, SystemClock, Totals, UnixNanos, VirtualPath,
+    Refreshed, Refresher, Revision, SavedManifest, ShownPage, SystemClock, Totals, UnixNanos, VirtualPath,
 };
 use musicfs_fuse::{FsOptions, MountOptions, MusicFs, Parts, Session};
 use musicfs_test_utils::MemoryMetaDb;
@@ -62,6 +62,9 @@ impl MetaDb for TreeDb {
     }
     fn files(&self, query: &FileQuery, after: Option<FileId>, limit: usize) -> Result<FilePage, MetaError> {
         self.db.files(query, after, limit)
+    }
+    fn shown(&self, after: Option<Mark>, limit: usize) -> Result<ShownPage, MetaError> {
+        self.db.shown(after, limit)
     }
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {
         self.db.known(origin, visit)

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use musicfs_core::{
     AlbumKey, Changes, ChunkManifest, Cookie, FileId, FileMeta, FilePage, FileQuery, FileVersion, Ino,
-    KnownFile, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, SavedManifest, Standing, UnixNanos,
-    VirtualPath,
+    KnownFile, Mark, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, SavedManifest, ShownPage,
+    Standing, UnixNanos, VirtualPath,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
@@ -117,6 +117,23 @@ pub(super) fn files(
     files.truncate(limit);
     let next = files.last().map(|file| file.id).filter(|_| more);
     Ok(FilePage { files, next })
+}
+
+pub(super) fn shown(db: &Connection, after: Option<Mark>, limit: usize) -> Result<ShownPage> {
+    let tx = db.unchecked_transaction()?;
+    let mut reader = FileReader::new(&tx);
+    let mut statement = tx.prepare_cached(sql::FILES_SHOWN)?;
+    // One more than asked for tells whether there is a next page.
+    let mut rows = statement.query((after.map_or(0, |mark| mark.0), sql_limit(limit.saturating_add(1))))?;
+    let (mut files, mut last) = (Vec::new(), None);
+    while let Some(row) = rows.next()? {
+        if files.len() == limit {
+            return Ok(ShownPage { files, next: last });
+        }
+        files.push(reader.file(row)?);
+        last = Some(Mark(row.get(14)?));
+    }
+    Ok(ShownPage { files, next: None })
 }
 
 pub(super) fn known(db: &Connection, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<()> {

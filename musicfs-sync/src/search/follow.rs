@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use musicfs_core::{Batch, Change, Changes, Clock, FileId, FileQuery, MetaDb, MetaError, Op, Revision};
+use musicfs_core::{Batch, Change, Changes, Clock, FileId, MetaDb, MetaError, Op, Revision};
 use tokio_util::sync::CancellationToken;
 
 use super::{FORMAT, Reached, SearchError, SearchIndex};
@@ -127,28 +127,21 @@ impl Round<'_> {
         })
     }
 
-    /// Adds all files, in the order of their ids, after the last one that is there.
+    /// Adds all files of the tree, in the order in which the catalogue keeps them, after the last that is there.
     fn build(&mut self, reached: &mut Reached) -> Result<(), SearchError> {
         self.caught.built = true;
-        let mut after = reached.building_after.and_then(FileId::from_raw);
         let mut commit_at = FIRST_COMMIT;
         loop {
-            let page = self.how.db.files(&FileQuery::All, after, PAGE)?;
-            for file in &page.files {
-                if let Some(document) = self.index.fields.document(file)
-                    && self.leads(file.id)?
-                {
-                    self.index.add(document)?;
-                    self.pending += 1;
-                }
+            let page = self.how.db.shown(reached.building_after, PAGE)?;
+            for document in page.files.iter().filter_map(|file| self.index.fields.document(file)) {
+                self.index.add(document)?;
+                self.pending += 1;
             }
             self.caught.files += page.files.len() as u64;
             (self.how.progress)(self.caught.files);
-            after = page.files.last().map(|file| file.id).or(after);
-            reached.building_after = after.map(FileId::raw);
+            reached.building_after = page.next;
             reached.building = page.next.is_some();
             if !reached.building {
-                reached.building_after = None;
                 return self.commit(reached);
             }
             if self.pending >= commit_at || self.how.cancel.is_cancelled() {

@@ -1,5 +1,7 @@
 //! Files that hold the same and want the same place are one entry.
 
+use std::collections::HashSet;
+
 use musicfs_core::{
     AudioIdentity, AudioMeta, Change, FileId, FileMeta, FileState, FileVersion, Name, Op, OriginId, UnixNanos,
 };
@@ -45,6 +47,9 @@ pub fn copies_share_one_entry(fixture: Fixture) {
     assert_eq!((copies(&fixture, &other), copies(&fixture, &unknown)), (vec![other.id], vec![unknown.id]));
     let totals = fixture.totals();
     assert_eq!((totals.files, totals.tracks, totals.bytes), (3, 3, 300));
+    let walked: HashSet<_> =
+        fixture.db.shown(None, 10).expect("an answer").files.iter().map(|file| file.id).collect();
+    assert_eq!(walked, HashSet::from([leads, other.id, unknown.id]));
     assert!(fixture.db.copies(file_on("usb", "never", 1).id).expect("an answer").is_empty());
 }
 

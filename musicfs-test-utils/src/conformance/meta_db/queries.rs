@@ -70,6 +70,30 @@ pub fn queries_give_their_files_in_pages(fixture: Fixture) {
     }
 }
 
+/// A walk over the tree's files meets each that has an entry of its own once, in pages of any size.
+pub fn shown_files_are_walked_once(fixture: Fixture) {
+    let files = [file("a"), file("b"), file("c/d"), file_on("two", "e", 1)];
+    let hidden = file("hidden");
+    fixture.show(1, &files.each_ref());
+    fixture.apply(2, [put(&hidden), put(&FileMeta { state: FileState::Missing, ..files[1].clone() })]);
+    let expected: BTreeSet<_> = files.iter().map(|file| file.id).collect();
+    for limit in [1, 2, 4, 100] {
+        let (mut walked, mut after) = (Vec::new(), None);
+        loop {
+            let page = fixture.db.shown(after, limit).expect("an answer");
+            assert!(page.files.len() <= limit);
+            walked.extend(page.files);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(walked.len(), expected.len(), "by {limit}");
+        assert_eq!(walked.iter().map(|file| file.id).collect::<BTreeSet<_>>(), expected, "by {limit}");
+        assert!(walked.iter().all(|file| file.shown_at.is_some()));
+    }
+}
+
 /// What a pass needs to know comes for every file of the origin, once, and for no other.
 pub fn known_files_are_visited_once(fixture: Fixture) {
     let files = [
