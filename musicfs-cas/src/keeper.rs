@@ -172,16 +172,18 @@ impl CacheKeeper {
         CacheLevel::of(taken, self.room(taken))
     }
 
-    /// Tells whether there is room for heads and tails of files that nobody asked for. Nothing is evicted for them.
-    pub(crate) fn takes_unasked(&self) -> bool {
+    /// Returns how many bytes of heads and tails may still be taken that nobody asked for. Nothing is evicted for them.
+    pub(crate) fn room_for_unasked(&self) -> u64 {
         let (sums, taken) = {
             let index = self.inner.store.files.index.lock();
             (index.sums(), index.taken())
         };
+        if sums.edges.chunks >= UNASKED_CHUNKS {
+            return 0;
+        }
         let room = self.room(taken);
-        CacheLevel::of(taken, room) < CacheLevel::Evicting
-            && sums.edges.chunks < UNASKED_CHUNKS
-            && sums.edges.bytes <= (room / 100).saturating_mul(UNASKED_SHARE)
+        let share = (room / 100).saturating_mul(UNASKED_SHARE).saturating_sub(sums.edges.bytes);
+        share.min(level::before_evicting(taken, room))
     }
 
     /// Returns how the cache is.

@@ -91,8 +91,10 @@ async fn cache_with_little_room_takes_nothing_unasked_beyond_its_share() {
         (0..).zip(&contents).map(|(n, bytes)| world.add(&format!("{n}.flac"), bytes)).collect();
     let max = 4 * MIB as u64;
     let (reader, store) = keeping(&world, max).await;
-    for (file, bytes) in files.iter().zip(&contents) {
-        reader.keep(vec![seen(file, bytes)]).await;
+    let all: Vec<SeenFile> = files.iter().zip(&contents).map(|(file, bytes)| seen(file, bytes)).collect();
+    reader.keep(all.clone()).await;
+    for seen in all {
+        reader.keep(vec![seen]).await;
     }
     assert_eq!(reader.head(&"nas".into()), None);
     let kept = store.current_size();

@@ -49,6 +49,12 @@ impl CacheLevel {
     }
 }
 
+/// Returns how much may be added to `taken` bytes before eviction begins.
+pub(super) fn before_evicting(taken: u64, room: u64) -> u64 {
+    let mark = u64::try_from(u128::from(room) * EVICT / 100).unwrap_or(u64::MAX);
+    mark.saturating_sub(taken)
+}
+
 /// Returns how much of `taken` bytes must go.
 pub(super) fn surplus(taken: u64, room: u64) -> u64 {
     if CacheLevel::of(taken, room) < CacheLevel::Evicting {

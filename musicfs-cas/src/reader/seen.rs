@@ -36,7 +36,8 @@ impl SeenKeeper for FileReader {
     fn head(&self, origin: &OriginId) -> Option<u64> {
         let inner = &self.inner;
         let keeper = inner.keeper.get()?;
-        let takes = (inner.worth_caching)(origin) && !inner.store_is_down() && keeper.takes_unasked();
+        let takes =
+            (inner.worth_caching)(origin) && !inner.store_is_down() && keeper.room_for_unasked() >= SEEN_HEAD;
         takes.then_some(SEEN_HEAD)
     }
 
@@ -59,15 +60,17 @@ impl SeenKeeper for FileReader {
 impl Inner {
     async fn keep_seen(self: &Arc<Self>, keeper: &CacheKeeper, seen: Vec<SeenFile>) {
         let mut all = Vec::with_capacity(seen.len());
+        let mut room = keeper.room_for_unasked();
         for seen in seen {
             let meta = &seen.file;
-            if !(self.worth_caching)(&meta.origin) || self.store_is_down() || !keeper.takes_unasked() {
+            if !(self.worth_caching)(&meta.origin) || self.store_is_down() || room == 0 {
                 continue;
             }
             // As the catalogue knows it by now: also where it is shown, which pins go by.
             let Ok(file) = self.file(meta.id, &meta.version, None).await else { continue };
             let landing = Landing::new(&file);
-            let (taken, cuts) = take(&file, &seen.parts);
+            let (taken, cuts) = take(&file, &seen.parts, room.min(MOST));
+            room = room.saturating_sub(taken.iter().map(ByteRange::len).sum());
             all.push(Keeping { file, seen, taken, cuts, _landing: landing });
         }
         let chunks: Vec<Bytes> =
@@ -116,9 +119,9 @@ impl Inner {
     }
 }
 
-/// Takes of the parts of a file what is worth it.
-fn take(file: &Shared, parts: &[(u64, Bytes)]) -> (Vec<ByteRange>, Vec<Cut>) {
-    let (mut taken, mut cuts, mut left) = (Vec::new(), Vec::new(), MOST);
+/// Takes of the parts of a file what is worth it, `left` bytes at the most.
+fn take(file: &Shared, parts: &[(u64, Bytes)], mut left: u64) -> (Vec<ByteRange>, Vec<Cut>) {
+    let (mut taken, mut cuts) = (Vec::new(), Vec::new());
     for (at, bytes) in parts {
         for edge in file.edges.within(ByteRange::at(*at, bytes.len() as u64)) {
             let edge = ByteRange::at(edge.start(), edge.len().min(left));
