@@ -265,7 +265,10 @@ impl<B: Backends> MusicFs<B> {
         error: &ReadError,
     ) -> FsError {
         count(&self.counters.errors);
-        let is_of_origin = matches!(error, ReadError::Unavailable(_) | ReadError::TimedOut { .. });
+        let is_of_origin = matches!(
+            error,
+            ReadError::Unavailable(_) | ReadError::TimedOut { .. } | ReadError::LeftAlone { .. }
+        );
         let said = if is_of_origin {
             self.files.complaints.note(origin, self.backends.clock().now())
         } else {
