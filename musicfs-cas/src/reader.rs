@@ -245,9 +245,8 @@ impl Inner {
             let mut state = file.lock();
             let (mut ahead, plays) = state.note_read(range);
             if self.keeps_nothing() {
-                let least =
-                    |range: ByteRange| ByteRange::at(range.start(), range.len().min(AHEAD_WITHOUT_STORE));
-                ahead.fetch = least(ahead.fetch);
+                let least = ahead.fetch.len().min(AHEAD_WITHOUT_STORE);
+                ahead.fetch = ByteRange::at(ahead.fetch.start(), least);
             }
             let demand = state.launch_demand(range, guesses);
             let ahead_launches =
