@@ -68,26 +68,14 @@ impl<D: Dial> Pool<D> {
         F: Future<Output = Result<T, Failure>>,
     {
         let (link, fresh) = self.link().await?;
-        match self.watched(&call, link).await {
+        match call(link).await {
             Err(failure) if failure.is_lost() && !fresh => {
                 tracing::debug!(%failure, "connection lost; connecting anew");
                 let (link, _) = self.link().await?;
-                self.watched(&call, link).await
+                call(link).await
             }
             done => done,
         }
-    }
-
-    /// Runs `call` on a connection. One on which a call was given up gets no further ones: it may be dead and not look
-    /// so, as behind a router that forgot it.
-    async fn watched<T, F>(&self, call: &impl Fn(Arc<D::Link>) -> F, link: Arc<D::Link>) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        let mut watched = Watched { pool: self, link: Some(link.clone()) };
-        let done = call(link).await;
-        watched.link = None;
-        done
     }
 
     /// Returns a connection, and whether it was made for this call.
@@ -147,20 +135,6 @@ impl<D: Dial> Pool<D> {
             });
         }
         best
-    }
-}
-
-/// Takes a connection out of its pool, unless its call comes to an end.
-struct Watched<'a, D: Dial> {
-    pool: &'a Pool<D>,
-    link: Option<Arc<D::Link>>,
-}
-
-impl<D: Dial> Drop for Watched<'_, D> {
-    fn drop(&mut self) {
-        if let Some(doubted) = &self.link {
-            self.pool.slots.lock().links.retain(|link| !Arc::ptr_eq(link, doubted));
-        }
     }
 }
 
@@ -255,20 +229,6 @@ mod tests {
         }
         pool.dialler().let_through.add_permits(1);
         assert!(pool.link().await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn connection_whose_call_was_given_up_gets_no_further_ones() {
-        let pool = pool(9);
-        let (first, _) = pool.link().await.unwrap();
-        {
-            let mut stuck = std::pin::pin!(pool.run(|_| std::future::pending::<Result<(), Failure>>()));
-            assert!(futures::poll!(&mut stuck).is_pending());
-        }
-        let (second, fresh) = pool.link().await.unwrap();
-        assert!(fresh && !Arc::ptr_eq(&first, &second));
-        assert!(pool.run(|_| async { Ok(()) }).await.is_ok());
-        assert!(Arc::ptr_eq(&second, &pool.link().await.unwrap().0));
     }
 
     #[tokio::test]
