@@ -25,7 +25,7 @@ use musicfs_core::{
 use parking_lot::{Mutex, RwLock};
 use tracing::{debug, info, warn};
 
-use super::{PATIENCE, Router, is_of_origin};
+use super::{PATIENCE, Router};
 
 /// Files remembered as read from a copy. What is beyond is not marked, and looked at again by the next scan.
 const MOST_MARKED: usize = 10_000;
@@ -37,7 +37,8 @@ struct Mark {
     by: (OriginId, OriginPath),
 }
 
-/// Reads files, or copies of them when their own origins fail, through a reader that knows no copies.
+/// Reads files, or copies of them when their own origins fail, through a reader that knows no copies and takes note of
+/// failures ([`CircuitReader`](super::CircuitReader)).
 pub struct FailoverReader {
     inner: Arc<dyn ContentReader>,
     db: Arc<dyn MetaDb>,
@@ -106,7 +107,8 @@ impl FailoverReader {
         });
     }
 
-    /// Waits for `work` until `until`, then says that `origin` did not answer.
+    /// Waits for `work` until `until`, then says that `origin` did not answer, and takes note of it. All other failures
+    /// are noted where they arise ([`CircuitReader`](super::CircuitReader)).
     async fn within<T>(
         &self,
         until: MonoTime,
@@ -118,14 +120,9 @@ impl FailoverReader {
             biased;
             done = work => done,
             () = self.clock.sleep_until(until) => {
+                self.router.failed(origin);
                 Err(ReadError::TimedOut { origin: origin.clone(), after: until.since(begun) })
             }
-        }
-    }
-
-    fn note(&self, plan: &ReadPlan, error: &ReadError) {
-        if let Some((origin, ..)) = plan.as_verbatim().filter(|_| is_of_origin(error)) {
-            self.router.failed(origin);
         }
     }
 
@@ -201,13 +198,8 @@ impl FailoverReader {
                 return true;
             }
             for (range, hash) in open {
-                let bytes = match self.within(deadline, &copy.origin, self.inner.read(plan, range)).await {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        self.note(plan, &error);
-                        return false;
-                    }
-                };
+                let read = self.within(deadline, &copy.origin, self.inner.read(plan, range));
+                let Ok(bytes) = read.await else { return false };
                 if !course.compare(copy.id, range, hash, &bytes) {
                     warn!(origin = %copy.origin, path = %copy.path, %range,
                         "the copy holds other bytes; a reader of the file cannot go on with it");
@@ -231,7 +223,6 @@ impl FailoverReader {
                 Ok(_) => {}
                 Err(error @ ReadError::Catalogue(_)) => return Err(error),
                 Err(error) => {
-                    self.note(&current, &error);
                     tried.push(current.file());
                     if !more || !self.go_over(course, &current, &tried, deadline).await {
                         return Err(error);
@@ -269,9 +260,6 @@ impl ContentReader for FailoverReader {
                     return Err(error);
                 }
                 Err(error) => {
-                    if is_of_origin(&error) {
-                        self.router.failed(&copy.origin);
-                    }
                     debug!(origin = %copy.origin, path = %copy.path, %error, "the copy cannot be opened");
                     // What the file's own origin says counts.
                     if failed.is_none() || copy.id == file.id {
@@ -294,7 +282,7 @@ impl ContentReader for FailoverReader {
     async fn read(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         match plan.course() {
             Some(course) => self.read_on(course, plan, range).await,
-            None => self.inner.read(plan, range).await.inspect_err(|error| self.note(plan, error)),
+            None => self.inner.read(plan, range).await,
         }
     }
 

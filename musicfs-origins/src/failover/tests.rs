@@ -136,10 +136,11 @@ impl Library {
         }
         db.apply(&Batch { at: UnixNanos(1), ops }).unwrap();
         let direct = OriginReader::new(registry.clone(), clock.clone(), ReadLimits::default());
-        let router = Router::new(registry, None, clock.clone());
+        let router = Arc::new(Router::new(registry, None, clock.clone()));
+        let guarded = Arc::new(CircuitReader::new(Arc::new(direct), router.clone()));
         let events = EventBus::new(clock.clone());
         let deadline = Duration::from_secs(30);
-        let reader = FailoverReader::new(Arc::new(direct), db, router, clock.clone(), events, deadline);
+        let reader = FailoverReader::new(guarded, db, router, clock.clone(), events, deadline);
         Self { clock, reader, origins, files }
     }
 
@@ -274,16 +275,8 @@ async fn origin_whose_calls_and_checks_fail_is_left_alone_but_for_a_probe_until_
     let plan = musicfs_core::ReadPlan::verbatim(&file);
     let router = Arc::new(Router::new(registry.clone(), Some(monitor.clone()), clock.clone()));
     let direct = Arc::new(OriginReader::new(registry, clock.clone(), ReadLimits::default()));
-    let reader = CircuitReader::new(direct, router.clone());
-    let read = async || {
-        let read = reader.read(&plan, ByteRange::new(0, 5)).await;
-        if let Err(error) = &read
-            && is_of_origin(error)
-        {
-            router.failed(&"sole".into());
-        }
-        read
-    };
+    let reader = CircuitReader::new(direct, router);
+    let read = async || reader.read(&plan, ByteRange::new(0, 5)).await;
     assert!(read().await.is_ok());
     memory.take_down(OriginErrorKind::Unavailable);
     assert!(matches!(read().await, Err(ReadError::Unavailable(_))));
