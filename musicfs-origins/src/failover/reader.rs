@@ -102,8 +102,11 @@ impl FailoverReader {
     /// Puts the copies that are best to read first. What is cached as a whole needs no origin.
     fn rank(&self, copies: &mut [FileMeta]) {
         copies.sort_by_cached_key(|copy| {
-            let rank = self.router.rank(&copy.origin);
-            (rank.health > 0 && self.inner.cached(copy) != "full", rank)
+            let mut rank = self.router.rank(&copy.origin);
+            if rank.health > 0 && self.inner.cached(copy) == "full" {
+                rank.health = 0;
+            }
+            rank
         });
     }
 
@@ -134,7 +137,10 @@ impl FailoverReader {
     fn mark(&self, of: FileId, origin: &OriginId, copy: &FileMeta) {
         if of == copy.id {
             self.marks.lock().remove(&of);
-            self.told.lock().remove(origin);
+            // What is cached as a whole is read in its own place while its origin is lost, too.
+            if self.router.rank(origin).health == 0 {
+                self.told.lock().remove(origin);
+            }
             return;
         }
         let by = (copy.origin.clone(), copy.path.clone());
