@@ -351,6 +351,14 @@ impl CachedFile {
         news
     }
 
+    /// Takes note that a chunk could not be read, and may be read later: it is fetched while its origin answers, and
+    /// thereby compared.
+    pub(crate) fn unreadable(&mut self, extent: &ChunkExtent) {
+        if self.manifest.remove(extent) && self.manifest.guess(*extent) {
+            self.unsaved += extent.range.len();
+        }
+    }
+
     /// Returns the manifest to be saved: when `enough` bytes have changed since it was last saved, or nothing is
     /// being fetched any more.
     pub(crate) fn take_unsaved(&mut self, enough: u64) -> Option<ChunkManifest> {

@@ -215,7 +215,8 @@ impl Inner {
         Some(bytes.slice(from..from + len))
     }
 
-    /// Loads a chunk; one that is of no use is taken out of the file's manifest.
+    /// Loads a chunk. One that is of no use is taken out of the file's manifest; one that cannot be read now may be later,
+    /// and stays as a guess.
     async fn load(&self, file: &Shared, extent: &ChunkExtent) -> Option<Bytes> {
         let evicted = self.is_evicted(&extent.hash);
         let loaded = match self.hot.get(&*self.store, &extent.hash).await {
@@ -227,7 +228,8 @@ impl Inner {
             }
             Err(error) => {
                 self.store_failed(&error);
-                None
+                file.lock().unreadable(extent);
+                return None;
             }
         };
         // Others may load it as well; it is repaired once.

@@ -274,6 +274,30 @@ async fn store_that_cannot_be_read_turns_into_reading_the_origin() {
 }
 
 #[tokio::test]
+async fn chunks_that_could_not_be_read_for_a_while_are_served_afterwards_though_the_origin_is_down() {
+    let world = World::new().await;
+    let bytes = noise(6 * MIB, 13);
+    let file = world.add("a.flac", &bytes);
+    world.read_all(&file).await.unwrap();
+    world.settled(&file).await;
+    let world = world.restart().await;
+    down(&world);
+    world.store.inject_eio_on_read(true);
+    assert!(world.read(&file, 0, 1000).await.is_err());
+    assert!(world.read_all(&file).await.is_err());
+    world.store.inject_eio_on_read(false);
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    let world = world.restart().await;
+    down(&world);
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    // With the origin there, they are as good as before.
+    world.origin.set_mode(FailMode::Healthy);
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    world.settled(&file).await;
+    assert_eq!(world.reader.cached(&file), "full");
+}
+
+#[tokio::test]
 async fn file_replaced_on_its_origin_is_old_or_an_error_and_never_mixed() {
     let world = World::new().await;
     let (old, new) = (noise(4 * MIB, 9), noise(4 * MIB, 10));
