@@ -218,9 +218,15 @@ impl CachedFile {
         self.refutations
     }
 
-    /// Makes guesses of all that is cached; returns where they are.
+    /// Makes guesses of all that is cached, but for what is being stored, as it has only just come; returns where they
+    /// are.
     pub(crate) fn doubt(&mut self) -> Vec<ByteRange> {
+        let fresh = |extent: &&ChunkExtent| !self.outcomes(extent.range).is_empty();
+        let fresh: Vec<ChunkExtent> = self.manifest.extents().iter().filter(fresh).copied().collect();
         self.unsaved += self.manifest.doubt();
+        for extent in fresh {
+            self.manifest.insert(extent);
+        }
         self.manifest.guesses().iter().map(|guess| guess.range).collect()
     }
 
@@ -549,6 +555,29 @@ mod tests {
         assert_eq!(ranges(&launches), [(131_072, 200_000), (900_000, 917_504)]);
         assert!(file.lost(&guesses[0]));
         assert!(matches!(file.place(499_999, Guesses::Serve), Place::Gap));
+    }
+
+    #[test]
+    fn doubt_spares_what_is_being_stored() {
+        let mut file = CachedFile::new(10 * MIB, ChunkManifest::default(), vec![MIB / 2]);
+        file.stored(extent(8 * MIB, 9 * MIB));
+        let launches = file.launch_demand(ByteRange::new(0, 2 * MIB), Guesses::Compare);
+        assert_eq!(ranges(&launches), [(0, MIB), (MIB, 2 * MIB)]);
+        let bytes = Bytes::from(vec![1; 1 << 20]);
+        let store = |file: &mut CachedFile, cuts: Vec<Cut>| {
+            for cut in cuts {
+                file.stored(ChunkExtent { range: cut.range, hash: ChunkHash::of(&cut.bytes) });
+            }
+        };
+        let first = file.arrived(launches[0].range, bytes.clone());
+        let end = first.last().map(|cut| cut.range.end());
+        assert_eq!(end, Some(MIB / 2), "the rest waits for what comes next");
+        store(&mut file, first);
+        assert_eq!(file.doubt(), [ByteRange::new(8 * MIB, 9 * MIB)]);
+        let rest = file.arrived(launches[1].range, bytes);
+        store(&mut file, rest);
+        assert!(file.flights.is_empty(), "it is stored, and takes memory all the same");
+        assert_eq!((file.manifest().covered(), file.manifest().guessed()), (2 * MIB, MIB));
     }
 
     #[test]

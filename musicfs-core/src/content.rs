@@ -273,7 +273,8 @@ pub struct Compared {
 /// Compares what is cached of files with what their origins hold.
 ///
 /// # Contract
-/// * All that is cached of the file's version is read from its origin again; nothing else is.
+/// * All that is cached of the file's version is read from its origin again, but for what has only just come from there;
+///   nothing else is.
 /// * What differs is replaced, and whoever keeps bytes of the file is told ([`Op::Correct`](crate::Op::Correct)).
 /// * Dropping the future, or a failure, leaves what was not compared to be compared before it is served again.
 #[async_trait]
