@@ -89,6 +89,8 @@ struct Inner {
     store_down_until: Mutex<Option<MonoTime>>,
     /// Whether it was told that the store fails, and not yet that it works again.
     told_down: AtomicBool,
+    /// Whether it was told that what was read for tags cannot be kept, and none was since.
+    told_unkept: AtomicBool,
     counters: Counters,
     /// Readers that wait for an origin, and fetches for them: prefetching waits until there are none.
     reading: watch::Sender<usize>,
@@ -127,6 +129,7 @@ impl FileReader {
             files: Mutex::default(),
             store_down_until: Mutex::default(),
             told_down: AtomicBool::new(false),
+            told_unkept: AtomicBool::new(false),
             counters: Counters::default(),
             reading: watch::channel(0).0,
             prefetch: AtomicBool::new(true),

@@ -1,15 +1,16 @@
 //! Keeping what was read of files for another purpose: their heads and tails, of whoever looked for tags.
 //!
 //! Nobody waits for it. Nothing is evicted for it, what comes at once is forced to disk at once
-//! (`store/together.rs`) and recorded in one batch, and whatever fails is left out.
+//! (`store/together.rs`) and recorded in one batch, and whatever fails is left out, with no consequence for others.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use musicfs_core::{ByteRange, ChunkError, ChunkExtent, OriginId, SeenFile, SeenKeeper};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::flights::Landing;
 use super::table::Shared;
@@ -86,13 +87,17 @@ impl Inner {
                     // Nobody waited for it to be cut: it came at once.
                     keeping.taken.iter().for_each(|range| drop(state.failed(*range)));
                 }
-                match error {
-                    ChunkError::Full { .. } => debug!("there is no room for what was read for tags"),
-                    error => self.store_failed(&error),
+                // Nothing is concluded from it for what is read: a disk may tell of others' writes here.
+                let is_full = matches!(error, ChunkError::Full { .. });
+                let quiet = is_full || self.told_unkept.swap(true, Ordering::Relaxed);
+                match &error as &dyn std::error::Error {
+                    error if quiet => debug!(error, "what was read for tags is not kept"),
+                    error => warn!(error, "what was read for tags is not kept"),
                 }
                 return;
             }
         };
+        self.told_unkept.store(false, Ordering::Relaxed);
         let mut hashes = hashes.into_iter();
         for keeping in &all {
             for (cut, hash) in keeping.cuts.iter().zip(hashes.by_ref()) {

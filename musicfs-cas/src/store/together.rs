@@ -73,14 +73,25 @@ impl Files {
             let len = bytes.len() as u64;
             let reserved = self.reserve(len)?;
             let temporary = self.temporary(hash);
-            let file = File::create_new(&temporary);
+            let file = match File::create_new(&temporary) {
+                // The folders may have been removed while the store is in use.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.layout.make_folders().and_then(|()| File::create_new(&temporary))
+                }
+                made => made,
+            };
             staged.push(Staged { hash: *hash, len, temporary, _reserved: reserved });
             file.and_then(|mut file| file.write_all(bytes)).map_err(|error| failed(error, len))?;
         }
         fail::fail_point!("cas-put-together-before-sync", |_| Err(ChunkError::Io(io::Error::other(
             "injected"
         ))));
-        if staged.is_empty() { Ok(()) } else { sync_disk_of(self.layout.root()).map_err(ChunkError::Io) }
+        if staged.is_empty() {
+            return Ok(());
+        }
+        // Where room is only allotted when it is written, the want of it shows here.
+        let all = staged.iter().map(|chunk| chunk.len).sum();
+        sync_disk_of(self.layout.root()).map_err(|error| failed(error, all))
     }
 
     /// Gives a chunk its name, and counts it. Waits for its turn.
