@@ -397,7 +397,7 @@ fn edges(meta: Option<&FileMeta>, version: &FileVersion) -> Edges {
 /// Whether the origin did not answer.
 fn is_away(error: &ReadError) -> bool {
     match error {
-        ReadError::TimedOut { .. } => true,
+        ReadError::TimedOut { .. } | ReadError::LeftAlone { .. } => true,
         ReadError::Unavailable(cause) => cause.kind.is_transient(),
         _ => false,
     }
@@ -408,6 +408,8 @@ fn may_pass(error: &ReadError, waited: Duration) -> bool {
     match error {
         // Most of that time was before this read.
         ReadError::TimedOut { after, .. } => waited < *after / 2,
+        // It would be left alone again.
+        ReadError::LeftAlone { .. } => false,
         other => is_away(other),
     }
 }

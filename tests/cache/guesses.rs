@@ -1,12 +1,16 @@
 //! What is cached of a file by guess, as after a change of its tags.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use musicfs_cas::{ContentFetcher, FileReader};
 use musicfs_core::{
-    Batch, ByteRange, Change, ChunkExtent, ChunkManifest, ChunkStore, Compared, ContentReader,
-    ContentVerifier, FileMeta, FileQuery, MetaDb, Op, Revision, UnixNanos,
+    Batch, ByteRange, Change, ChunkExtent, ChunkManifest, ChunkStore, Clock, Compared, ContentReader,
+    ContentVerifier, FileMeta, FileQuery, MetaDb, Op, OriginErrorKind, OriginId, ReadError, Revision,
+    SystemClock, UnixNanos,
 };
+use musicfs_origins::{CircuitReader, HealthMonitor, OriginReader, OriginRegistry, ReadLimits, Router};
 use musicfs_test_utils::{FailMode, eventually};
 
 use super::{MIB, World, down, noise};
@@ -97,6 +101,40 @@ async fn guess_of_an_origin_that_is_known_to_be_away_is_served_without_asking() 
     world.reader = world.reader.with_away(Box::new(|_| true));
     assert_eq!(world.read_all(&file).await.unwrap(), bytes);
     assert_eq!(world.reader.stats().fetched, 0);
+}
+
+/// Makes a reader that leaves the origin alone while it does not answer, with what was found out of that.
+fn leaving_alone(world: &World) -> (FileReader, Arc<HealthMonitor>, Arc<Router>) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let registry = Arc::new(OriginRegistry::new());
+    registry.register(world.origin.clone(), 1);
+    let monitor = Arc::new(HealthMonitor::new(Duration::from_secs(3600)));
+    monitor.add_origin(world.origin.clone());
+    let router = Arc::new(Router::new(registry.clone(), Some(monitor.clone()), clock.clone()));
+    let direct = Arc::new(OriginReader::new(registry, clock.clone(), ReadLimits::default()));
+    let fetcher = ContentFetcher::new(Arc::new(CircuitReader::new(direct, router.clone())));
+    let everything = Box::new(|_: &OriginId| true);
+    let reader = FileReader::with_fetcher(world.store.clone(), fetcher, world.db.clone(), clock, everything);
+    (reader, monitor, router)
+}
+
+#[tokio::test]
+async fn guess_of_an_origin_that_is_left_alone_is_served() {
+    let world = World::new().await;
+    let bytes = noise(SIZE, 8);
+    let guessed = guessing(&world, &bytes, &bytes).await;
+    let uncached = world.add("b.flac", &bytes);
+    let mut world = world.restart().await;
+    let (reader, monitor, router) = leaving_alone(&world);
+    let health = monitor.clone();
+    world.reader = reader.with_away(Box::new(move |id| health.snapshot().is_unhealthy(id)));
+    // Its name cannot be found out: then nothing is concluded of the server itself.
+    world.memory.take_down(OriginErrorKind::Dns);
+    assert!(matches!(world.read(&uncached, 0, 10).await, Err(ReadError::Unavailable(_))));
+    router.failed(&"nas".into());
+    monitor.check_all().await;
+    assert!(matches!(world.read(&uncached, 0, 10).await, Err(ReadError::LeftAlone { .. })));
+    assert_eq!(world.read_all(&guessed).await.unwrap(), bytes);
 }
 
 #[tokio::test]

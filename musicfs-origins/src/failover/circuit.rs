@@ -51,10 +51,8 @@ impl ContentReader for CircuitReader {
     async fn read(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         let Some((origin, ..)) = plan.as_verbatim() else { return self.inner.read(plan, range).await };
         let refused = || ReadError::LeftAlone { origin: origin.clone() };
-        // Held until the outcome is noted: the next probe is to wait for its time.
         let _admission = self.router.admit(origin).ok_or_else(refused)?;
         let read = self.inner.read(plan, range).await;
-        self.note(origin, &read);
         if read.is_ok() {
             self.router.succeeded(origin);
         }

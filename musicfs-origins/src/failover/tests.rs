@@ -294,24 +294,3 @@ async fn origin_whose_calls_and_checks_fail_is_left_alone_but_for_a_probe_until_
     monitor.check_all().await;
     assert_eq!(read().await.unwrap(), &b"music"[..]);
 }
-
-#[tokio::test]
-async fn origin_without_checks_that_fails_call_after_call_is_asked_by_one_probe_after_each_pause() {
-    let library = Library::new(&[b"music"]);
-    let plan = library.reader.open(&library.files[0]).await.unwrap();
-    let read = async || library.reader.read(&plan, ByteRange::new(0, 5)).await;
-    library.lose(0);
-    for _ in 0..3 {
-        assert!(matches!(read().await, Err(ReadError::Unavailable(_))));
-    }
-    assert!(matches!(read().await, Err(ReadError::LeftAlone { .. })));
-    for _ in 0..2 {
-        library.clock.advance(Duration::from_secs(10));
-        assert!(matches!(read().await, Err(ReadError::Unavailable(_))), "this one was the probe");
-        assert!(matches!(read().await, Err(ReadError::LeftAlone { .. })));
-    }
-    library.origins[0].bring_up();
-    library.clock.advance(Duration::from_secs(10));
-    assert_eq!(read().await.unwrap(), &b"music"[..]);
-    assert!(read().await.is_ok());
-}
