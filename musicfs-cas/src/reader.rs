@@ -202,6 +202,10 @@ impl Inner {
         self.keeper.get().is_some_and(|keeper| keeper.store().files.known(hash) == Known::Absent)
     }
 
+    fn is_counted(&self, hash: &ChunkHash) -> bool {
+        self.keeper.get().is_some_and(|keeper| matches!(keeper.store().files.known(hash), Known::There(_)))
+    }
+
     /// Returns how much of a manifest is there.
     fn covered(&self, manifest: &ChunkManifest) -> u64 {
         let there = manifest.extents().iter().filter(|extent| !self.is_evicted(&extent.hash));

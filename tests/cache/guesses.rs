@@ -7,13 +7,13 @@ use bytes::Bytes;
 use musicfs_cas::{ContentFetcher, FileReader};
 use musicfs_core::{
     Batch, ByteRange, Change, ChunkExtent, ChunkManifest, ChunkStore, Clock, Compared, ContentReader,
-    ContentVerifier, FileMeta, FileQuery, MetaDb, Op, OriginErrorKind, OriginId, ReadError, Revision,
+    ContentVerifier, FileMeta, FileQuery, MetaDb, Op, OriginErrorKind, OriginId, Pin, ReadError, Revision,
     SystemClock, UnixNanos,
 };
 use musicfs_origins::{CircuitReader, HealthMonitor, OriginReader, OriginRegistry, ReadLimits, Router};
 use musicfs_test_utils::{FailMode, eventually};
 
-use super::{MIB, World, down, noise};
+use super::{MIB, World, down, noise, seen};
 
 const SIZE: usize = 8 * MIB;
 
@@ -135,6 +135,39 @@ async fn guess_of_an_origin_that_is_left_alone_is_served() {
     monitor.check_all().await;
     assert!(matches!(world.read(&uncached, 0, 10).await, Err(ReadError::LeftAlone { .. })));
     assert_eq!(world.read_all(&guessed).await.unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn guesses_in_a_cache_that_pins_have_filled_are_proven_without_room_and_counted_once() {
+    let world = World::new().await;
+    let bytes = noise(SIZE, 9);
+    let file = world.add("a.flac", &bytes);
+    // With one chunk more it were full.
+    let (reader, keeper) = seen::keeping(&world, SIZE as u64 * 100 / 98).await;
+    keeper.set_pins([Pin::File(file.id)].into_iter().collect());
+    keeper.mark(&*world.db).unwrap();
+    let mut world = world;
+    world.reader = reader;
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    world.settled(&file).await;
+    let before = keeper.stats();
+    let same = Compared { bytes: SIZE as u64, differs: false };
+    assert_eq!(world.reader.compare(&file).await.unwrap(), same);
+    assert_eq!((world.reader.cached(&file), guessed(&world)), ("full", 0));
+    assert_eq!(keeper.stats(), before);
+
+    // Nor does the task need room.
+    world.origin.set_mode(FailMode::FailAfterN(0));
+    assert!(world.reader.compare(&file).await.is_err());
+    assert_eq!(guessed(&world), 1);
+    world.origin.set_mode(FailMode::Healthy);
+    let reader = world.reader.clone();
+    let task = tokio::spawn(async move { reader.compare_guesses().await });
+    world.reader.set_compare_after(Some(Duration::from_millis(1)));
+    eventually("the guesses to be compared", || guessed(&world) == 0).await;
+    task.abort();
+    assert_eq!(world.reader.cached(&file), "full");
+    assert_eq!(keeper.stats(), before);
 }
 
 #[tokio::test]

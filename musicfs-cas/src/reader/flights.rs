@@ -103,12 +103,17 @@ impl Inner {
             file.lock().not_stored();
             return;
         }
-        match self.put(&cut.bytes).await {
+        // A guess that was right is in the store, and counted.
+        let guess = file.lock().guess_of(cut.range);
+        let is_there = guess.is_some_and(|guess| self.is_counted(&guess.hash));
+        match self.put(&cut.bytes, is_there).await {
             Ok(hash) => {
                 if self.told_down.swap(false, Ordering::Relaxed) {
                     self.tell(EventKind::CacheAvailable);
                 }
-                self.took_in(file, &hash, cut.range);
+                if !is_there {
+                    self.took_in(file, &hash, cut.range);
+                }
                 if asked == Asked::Reader {
                     self.hot.insert(&hash, cut.bytes);
                 }
@@ -124,15 +129,16 @@ impl Inner {
         }
     }
 
-    /// Puts a chunk into the store, making room for it; fails without an error when the limits leave none.
-    async fn put(&self, bytes: &Bytes) -> Result<ChunkHash, Option<ChunkError>> {
+    /// Puts a chunk into the store, making room for it unless it `is_there`; fails without an error when the limits leave
+    /// none.
+    async fn put(&self, bytes: &Bytes, is_there: bool) -> Result<ChunkHash, Option<ChunkError>> {
         let Some(keeper) = self.keeper.get() else {
             return self.store.put(bytes.clone()).await.map_err(Some);
         };
         let len = bytes.len() as u64;
         // What is made room for may be taken by another, whose chunk came first.
         for _ in 0..TRIES_FOR_ROOM {
-            if !keeper.admit(len).await {
+            if !is_there && !keeper.admit(len).await {
                 return Err(None);
             }
             let refused = keeper.refused_by_disk();

@@ -1,8 +1,8 @@
 //! What is cached by guess: compared with its origin, by whoever reads it or in the end by a task.
 //!
 //! A stretch is compared by fetching it. The task does so a while after the guess was made, one chunk after the other,
-//! each only while nobody reads; it rests for longer than it fetches, and leaves off while the cache is nearly full. What
-//! it has compared is recorded in the manifests, so that it goes on where it was after a restart.
+//! each only while nobody reads; it rests for longer than it fetches, and leaves off while the cache fails. What it has
+//! compared is recorded in the manifests, so that it goes on where it was after a restart.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -172,7 +172,7 @@ impl Inner {
         loop {
             // The sender is in `self`.
             let _ = reading.wait_for(|count| *count == 0).await;
-            if !self.has_room_to_spare() {
+            if self.store_is_down() {
                 return Ok(false);
             }
             let Some(guess) = shared.lock().manifest().guesses().first().copied() else { break };

@@ -9,12 +9,13 @@ use musicfs_core::{
     ByteRange, ChunkHash, ContentReader, FileMeta, OriginId, OriginPath, ReadError, ReadPlan,
 };
 
-use super::{Router, is_of_origin};
+use super::Router;
 
 /// Asks no origin that has failed and whose last check has failed, but for a probe now and then. It stands below the
 /// cache, so that what is cached is served all the same.
 ///
-/// It is where failures are noted: who reads ahead, compares or has something cached to serve instead tells nobody.
+/// It takes no note of failures: whoever is above does ([`FailoverReader`](super::FailoverReader)), and knows better
+/// which are the origin's.
 pub struct CircuitReader {
     inner: Arc<dyn ContentReader>,
     router: Arc<Router>,
@@ -31,21 +32,12 @@ impl CircuitReader {
     pub fn new(inner: Arc<dyn ContentReader>, router: Arc<Router>) -> Self {
         Self { inner, router }
     }
-
-    fn note<T>(&self, origin: &OriginId, done: &Result<T, ReadError>) {
-        if done.as_ref().is_err_and(is_of_origin) {
-            self.router.failed(origin);
-        }
-    }
 }
 
 #[async_trait]
 impl ContentReader for CircuitReader {
     async fn open(&self, file: &FileMeta) -> Result<ReadPlan, ReadError> {
-        // One behind a network is not asked, so that success says nothing.
-        let opened = self.inner.open(file).await;
-        self.note(&file.origin, &opened);
-        opened
+        self.inner.open(file).await
     }
 
     async fn read(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
