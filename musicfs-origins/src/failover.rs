@@ -89,12 +89,12 @@ impl Router {
         rank(condition.as_ref(), standing, priority)
     }
 
-    /// Lets a call to an origin through, unless it has failed and the last check of it has, too: then one call in a
-    /// while is, to see. Who is refused has the origin checked soon.
+    /// Lets a call to an origin through, unless it has failed and the last check of it has, too (or, without a monitor,
+    /// it fails call after call): then one call in a while is, to see. Who is refused has the origin checked soon.
     fn admit(&self, id: &OriginId) -> Option<Admission<'_>> {
         let now = self.clock.now();
         let refused = match &self.monitor {
-            None => self.breakers.is_open(id, None, now),
+            None => self.breakers.is_failing(id),
             Some(monitor) => {
                 monitor.snapshot().condition(id).is_some_and(|condition| condition.error.is_some())
             }

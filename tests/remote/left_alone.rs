@@ -10,8 +10,8 @@ use musicfs_tests::home::Home;
 
 use crate::caching::{asked, number};
 use crate::health::state_of;
-use crate::read_afresh;
 use crate::served::{Kind, Served};
+use crate::{read_afresh, wait_cached};
 
 const LARGE: usize = 24 << 20;
 
@@ -54,6 +54,41 @@ fn reads_of_a_server_that_hangs_fail_without_asking_it_and_cached_ones_go_on() {
             true
         })
     });
+    mount.unmount();
+}
+
+#[test]
+fn lost_server_is_told_once_though_some_of_its_files_are_cached_and_read_in_their_own_place() {
+    let first = Served::empty(Kind::Webdav);
+    let disk = tempfile::tempdir().unwrap();
+    for (name, title) in [("a.flac", "Cached"), ("b.flac", "Not")] {
+        fs::write(disk.path().join(name), first.add(name, title, 1 << 20)).unwrap();
+    }
+    let first = first.behind_proxy();
+    let home = Home::new();
+    home.configure(&format!(
+        "rescan_interval = \"0\"\nhealth_interval = \"1s\"\nprefetch = false\n{}[[origins]]\nid = \"disk\"\npath = \"{}\"\npriority = 2\n",
+        first.table("first", "priority = 1"),
+        disk.path().display()
+    ));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    let named = |title: &str| {
+        let all = files::files(&mount.at());
+        mount.join(all.iter().find(|path| path.to_string_lossy().contains(title)).unwrap())
+    };
+    let (cached, other) = (named("Cached"), named("Not"));
+    fs::read(&cached).unwrap();
+    wait_cached(&cached, "full");
+    first.proxy().down();
+    eventually_blocking("the server to be lost", || state_of(&mount, "first") == "unreachable");
+    for _ in 0..3 {
+        read_afresh(&cached, 0, 4096).unwrap();
+        assert_eq!(files::attribute(&cached, "user.musicfs.backup"), None);
+        read_afresh(&other, 0, 4096).unwrap();
+        assert_eq!(files::attribute(&other, "user.musicfs.backup").as_deref(), Some("disk:b.flac"));
+    }
+    assert!(mount.log().matches("read from copies").count() == 1, "{}", mount.log());
     mount.unmount();
 }
 

@@ -203,11 +203,11 @@ fn fooling(title: &str) -> Vec<u8> {
 }
 
 /// Has a file cached and replaces it by one that fools the scan.
-fn fooled<'a>(served: &Served, home: &'a Home) -> (Mount<'a>, PathBuf, Vec<u8>, Vec<u8>) {
+fn fooled<'a>(keys: &str, served: &Served, home: &'a Home) -> (Mount<'a>, PathBuf, Vec<u8>, Vec<u8>) {
     let (old, new) = (flac("Old", 1), fooling("New"));
     assert_eq!(old.len(), new.len());
     fs::write(served.music().join("song.flac"), &old).unwrap();
-    home.configure(&format!("{KEYS}{}", served.table("nas", "")));
+    home.configure(&format!("{keys}{}", served.table("nas", "")));
     let mount = home.mount_configured();
     mount.wait_scanned();
     let path = titled(&mount, "Old");
@@ -229,7 +229,7 @@ fn other(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
 #[test]
 fn what_is_served_after_a_retag_is_the_new_version_though_the_scan_was_fooled() {
     let (mut served, home) = (Served::empty(Kind::Sftp), Home::new());
-    let (mount, path, _, new) = fooled(&served, &home);
+    let (mount, path, _, new) = fooled(KEYS, &served, &home);
     assert!(other(&path).unwrap() == new[OTHER]);
     assert!(fs::read(&path).unwrap() == new);
     eventually_blocking("it to be counted", || mount.status()["cache"]["mismatched"] == 1);
@@ -242,7 +242,7 @@ fn what_is_served_after_a_retag_is_the_new_version_though_the_scan_was_fooled() 
 #[test]
 fn wrong_guess_that_was_served_without_the_server_is_corrected_once_it_is_back() {
     let (served, home) = (Served::empty(Kind::Webdav).behind_proxy(), Home::new());
-    let (mount, path, old, new) = fooled(&served, &home);
+    let (mount, path, old, new) = fooled(KEYS, &served, &home);
     // Nobody can tell now, and what was kept plays on.
     served.proxy().down();
     assert!(other(&path).unwrap() == old[OTHER]);
@@ -277,9 +277,22 @@ fn wrong_guess_that_was_served_without_the_server_is_corrected_once_it_is_back()
 }
 
 #[test]
+fn server_that_is_lost_is_found_out_by_reads_that_end_well_without_it() {
+    let (served, home) = (Served::empty(Kind::Webdav).behind_proxy(), Home::new());
+    // Nobody checks unasked.
+    let keys = KEYS.replace("health_interval = \"1s\"", "health_interval = \"1h\"");
+    let (mount, path, old, _) = fooled(&keys, &served, &home);
+    eventually_blocking("the server to be well", || mount.status()["state"] == "ready");
+    served.proxy().down();
+    assert!(other(&path).unwrap() == old[OTHER]);
+    eventually_blocking("the server to be suspected", || mount.status()["state"] != "ready");
+    mount.unmount();
+}
+
+#[test]
 fn kept_audio_is_compared_after_a_restart_too() {
     let (mut served, home) = (Served::empty(Kind::Sftp), Home::new());
-    let (mount, ..) = fooled(&served, &home);
+    let (mount, ..) = fooled(KEYS, &served, &home);
     mount.unmount();
     home.configure(&format!(
         "{}{}",

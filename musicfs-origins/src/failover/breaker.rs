@@ -72,6 +72,11 @@ impl Breakers {
         probe.then(|| Admission { probe: Some((self, id.clone())) })
     }
 
+    /// Tells whether an origin failed call after call, however long ago.
+    pub(super) fn is_failing(&self, id: &OriginId) -> bool {
+        self.0.lock().get(id).is_some_and(|breaker| breaker.failures >= FAILURES)
+    }
+
     /// Tells whether an origin is to be left alone.
     pub(super) fn is_open(&self, id: &OriginId, condition: Option<&Condition>, now: MonoTime) -> bool {
         let Some(breaker) = self.0.lock().get(id).copied() else { return false };

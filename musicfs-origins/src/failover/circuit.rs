@@ -9,13 +9,12 @@ use musicfs_core::{
     ByteRange, ChunkHash, ContentReader, FileMeta, OriginId, OriginPath, ReadError, ReadPlan,
 };
 
-use super::Router;
+use super::{Router, is_of_origin};
 
 /// Asks no origin that has failed and whose last check has failed, but for a probe now and then. It stands below the
 /// cache, so that what is cached is served all the same.
 ///
-/// It takes no note of failures: whoever is above does ([`FailoverReader`](super::FailoverReader)), and knows better
-/// which are the origin's.
+/// It is where failures are noted: who reads ahead, compares or has something cached to serve instead tells nobody.
 pub struct CircuitReader {
     inner: Arc<dyn ContentReader>,
     router: Arc<Router>,
@@ -32,19 +31,30 @@ impl CircuitReader {
     pub fn new(inner: Arc<dyn ContentReader>, router: Arc<Router>) -> Self {
         Self { inner, router }
     }
+
+    fn note<T>(&self, origin: &OriginId, done: &Result<T, ReadError>) {
+        if done.as_ref().is_err_and(is_of_origin) {
+            self.router.failed(origin);
+        }
+    }
 }
 
 #[async_trait]
 impl ContentReader for CircuitReader {
     async fn open(&self, file: &FileMeta) -> Result<ReadPlan, ReadError> {
-        self.inner.open(file).await
+        // One behind a network is not asked, so that success says nothing.
+        let opened = self.inner.open(file).await;
+        self.note(&file.origin, &opened);
+        opened
     }
 
     async fn read(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         let Some((origin, ..)) = plan.as_verbatim() else { return self.inner.read(plan, range).await };
         let refused = || ReadError::LeftAlone { origin: origin.clone() };
+        // Held until the outcome is noted: the next probe is to wait for its time.
         let _admission = self.router.admit(origin).ok_or_else(refused)?;
         let read = self.inner.read(plan, range).await;
+        self.note(origin, &read);
         if read.is_ok() {
             self.router.succeeded(origin);
         }

@@ -25,7 +25,7 @@ use musicfs_core::{
 use parking_lot::{Mutex, RwLock};
 use tracing::{debug, info, warn};
 
-use super::{PATIENCE, Router, is_of_origin};
+use super::{PATIENCE, Router};
 
 /// Files remembered as read from a copy. What is beyond is not marked, and looked at again by the next scan.
 const MOST_MARKED: usize = 10_000;
@@ -37,7 +37,8 @@ struct Mark {
     by: (OriginId, OriginPath),
 }
 
-/// Reads files, or copies of them when their own origins fail, through a reader that knows no copies.
+/// Reads files, or copies of them when their own origins fail, through a reader that knows no copies and takes note of
+/// failures ([`CircuitReader`](super::CircuitReader)).
 pub struct FailoverReader {
     inner: Arc<dyn ContentReader>,
     db: Arc<dyn MetaDb>,
@@ -101,12 +102,16 @@ impl FailoverReader {
     /// Puts the copies that are best to read first. What is cached as a whole needs no origin.
     fn rank(&self, copies: &mut [FileMeta]) {
         copies.sort_by_cached_key(|copy| {
-            let rank = self.router.rank(&copy.origin);
-            (rank.health > 0 && self.inner.cached(copy) != "full", rank)
+            let mut rank = self.router.rank(&copy.origin);
+            if rank.health > 0 && self.inner.cached(copy) == "full" {
+                rank.health = 0;
+            }
+            rank
         });
     }
 
-    /// Waits for `work` until `until`, then says that `origin` did not answer.
+    /// Waits for `work` until `until`, then says that `origin` did not answer, and takes note of it. All other failures
+    /// are noted where they arise ([`CircuitReader`](super::CircuitReader)).
     async fn within<T>(
         &self,
         until: MonoTime,
@@ -118,14 +123,9 @@ impl FailoverReader {
             biased;
             done = work => done,
             () = self.clock.sleep_until(until) => {
+                self.router.failed(origin);
                 Err(ReadError::TimedOut { origin: origin.clone(), after: until.since(begun) })
             }
-        }
-    }
-
-    fn note(&self, plan: &ReadPlan, error: &ReadError) {
-        if let Some((origin, ..)) = plan.as_verbatim().filter(|_| is_of_origin(error)) {
-            self.router.failed(origin);
         }
     }
 
@@ -137,7 +137,10 @@ impl FailoverReader {
     fn mark(&self, of: FileId, origin: &OriginId, copy: &FileMeta) {
         if of == copy.id {
             self.marks.lock().remove(&of);
-            self.told.lock().remove(origin);
+            // What is cached as a whole is read in its own place while its origin is lost, too.
+            if self.router.rank(origin).health == 0 {
+                self.told.lock().remove(origin);
+            }
             return;
         }
         let by = (copy.origin.clone(), copy.path.clone());
@@ -201,13 +204,8 @@ impl FailoverReader {
                 return true;
             }
             for (range, hash) in open {
-                let bytes = match self.within(deadline, &copy.origin, self.inner.read(plan, range)).await {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        self.note(plan, &error);
-                        return false;
-                    }
-                };
+                let read = self.within(deadline, &copy.origin, self.inner.read(plan, range));
+                let Ok(bytes) = read.await else { return false };
                 if !course.compare(copy.id, range, hash, &bytes) {
                     warn!(origin = %copy.origin, path = %copy.path, %range,
                         "the copy holds other bytes; a reader of the file cannot go on with it");
@@ -231,7 +229,6 @@ impl FailoverReader {
                 Ok(_) => {}
                 Err(error @ ReadError::Catalogue(_)) => return Err(error),
                 Err(error) => {
-                    self.note(&current, &error);
                     tried.push(current.file());
                     if !more || !self.go_over(course, &current, &tried, deadline).await {
                         return Err(error);
@@ -269,9 +266,6 @@ impl ContentReader for FailoverReader {
                     return Err(error);
                 }
                 Err(error) => {
-                    if is_of_origin(&error) {
-                        self.router.failed(&copy.origin);
-                    }
                     debug!(origin = %copy.origin, path = %copy.path, %error, "the copy cannot be opened");
                     // What the file's own origin says counts.
                     if failed.is_none() || copy.id == file.id {
@@ -294,7 +288,7 @@ impl ContentReader for FailoverReader {
     async fn read(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         match plan.course() {
             Some(course) => self.read_on(course, plan, range).await,
-            None => self.inner.read(plan, range).await.inspect_err(|error| self.note(plan, error)),
+            None => self.inner.read(plan, range).await,
         }
     }
 

@@ -136,10 +136,11 @@ impl Library {
         }
         db.apply(&Batch { at: UnixNanos(1), ops }).unwrap();
         let direct = OriginReader::new(registry.clone(), clock.clone(), ReadLimits::default());
-        let router = Router::new(registry, None, clock.clone());
+        let router = Arc::new(Router::new(registry, None, clock.clone()));
+        let guarded = Arc::new(CircuitReader::new(Arc::new(direct), router.clone()));
         let events = EventBus::new(clock.clone());
         let deadline = Duration::from_secs(30);
-        let reader = FailoverReader::new(Arc::new(direct), db, router, clock.clone(), events, deadline);
+        let reader = FailoverReader::new(guarded, db, router, clock.clone(), events, deadline);
         Self { clock, reader, origins, files }
     }
 
@@ -238,6 +239,17 @@ async fn origin_that_was_lost_is_preferred_again_when_it_was_well_for_a_while_an
     clock.advance(Duration::from_secs(59));
     monitor.check_all().await;
     assert_eq!(best(), "second", "it was not well for long enough");
+    clock.advance(Duration::from_secs(2));
+    assert_eq!(best(), "first", "it was well for long enough");
+    origins[0].take_down(OriginErrorKind::Unavailable);
+    monitor.check_all().await;
+    origins[0].bring_up();
+    monitor.check_all().await;
+    assert_eq!(best(), "second", "it was lost again");
+    router.set_failback_delay(Duration::ZERO);
+    assert_eq!(best(), "first");
+    router.set_failback_delay(Duration::from_secs(60));
+    assert_eq!(best(), "second");
     // A copy that is lost is worse than one that is not trusted yet.
     origins[1].take_down(OriginErrorKind::Unavailable);
     monitor.check_all().await;
@@ -245,10 +257,6 @@ async fn origin_that_was_lost_is_preferred_again_when_it_was_well_for_a_while_an
     origins[1].bring_up();
     monitor.check_all().await;
     assert_eq!(best(), "first", "neither is trusted: the order is that of their priorities");
-    clock.advance(Duration::from_secs(61));
-    assert_eq!(best(), "first");
-    router.set_failback_delay(Duration::ZERO);
-    assert_eq!(best(), "first");
 }
 
 #[tokio::test]
@@ -267,16 +275,8 @@ async fn origin_whose_calls_and_checks_fail_is_left_alone_but_for_a_probe_until_
     let plan = musicfs_core::ReadPlan::verbatim(&file);
     let router = Arc::new(Router::new(registry.clone(), Some(monitor.clone()), clock.clone()));
     let direct = Arc::new(OriginReader::new(registry, clock.clone(), ReadLimits::default()));
-    let reader = CircuitReader::new(direct, router.clone());
-    let read = async || {
-        let read = reader.read(&plan, ByteRange::new(0, 5)).await;
-        if let Err(error) = &read
-            && is_of_origin(error)
-        {
-            router.failed(&"sole".into());
-        }
-        read
-    };
+    let reader = CircuitReader::new(direct, router);
+    let read = async || reader.read(&plan, ByteRange::new(0, 5)).await;
     assert!(read().await.is_ok());
     memory.take_down(OriginErrorKind::Unavailable);
     assert!(matches!(read().await, Err(ReadError::Unavailable(_))));
@@ -293,4 +293,25 @@ async fn origin_whose_calls_and_checks_fail_is_left_alone_but_for_a_probe_until_
     memory.bring_up();
     monitor.check_all().await;
     assert_eq!(read().await.unwrap(), &b"music"[..]);
+}
+
+#[tokio::test]
+async fn origin_without_checks_that_fails_call_after_call_is_asked_by_one_probe_after_each_pause() {
+    let library = Library::new(&[b"music"]);
+    let plan = library.reader.open(&library.files[0]).await.unwrap();
+    let read = async || library.reader.read(&plan, ByteRange::new(0, 5)).await;
+    library.lose(0);
+    for _ in 0..3 {
+        assert!(matches!(read().await, Err(ReadError::Unavailable(_))));
+    }
+    assert!(matches!(read().await, Err(ReadError::LeftAlone { .. })));
+    for _ in 0..2 {
+        library.clock.advance(Duration::from_secs(10));
+        assert!(matches!(read().await, Err(ReadError::Unavailable(_))), "this one was the probe");
+        assert!(matches!(read().await, Err(ReadError::LeftAlone { .. })));
+    }
+    library.origins[0].bring_up();
+    library.clock.advance(Duration::from_secs(10));
+    assert_eq!(read().await.unwrap(), &b"music"[..]);
+    assert!(read().await.is_ok());
 }
