@@ -3,6 +3,7 @@
 
 mod any_tags;
 mod churn;
+mod hanging_cache;
 mod reconcile;
 mod shelf;
 

@@ -63,6 +63,7 @@ pub(super) async fn run(
         Begun::Held(report) => report,
         Begun::Pass(mut pass) => {
             pass.show(|p| p.phase = ScanPhase::Scanning);
+            pass.seen.end_with(cancel);
             let outcome = pass.go(cancel).await;
             // What was found is kept, however the pass ended.
             let flushed = pass.flush().await;

@@ -96,7 +96,7 @@ pub(super) async fn begin<'a>(
         arrived,
         held: Vec::new(),
         exceptions: Vec::new(),
-        seen: Seen::new(scanner.seen.clone()),
+        seen: Seen::new(scanner.seen.clone(), scanner.clock.clone()),
         report,
     })))
 }
