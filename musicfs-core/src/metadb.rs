@@ -222,7 +222,7 @@ pub enum FileQuery {
     Problems,
     /// Those gone from their origin.
     Missing,
-    /// Those of which something is cached by guess ([`ChunkManifest::guesses`]).
+    /// Those that are there and of which something is cached by guess ([`ChunkManifest::guesses`]).
     Guessed,
 }
 

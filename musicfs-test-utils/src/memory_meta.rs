@@ -244,7 +244,10 @@ fn matches(state: &State, query: &FileQuery, file: &FileMeta) -> bool {
         }
         FileQuery::Problems => is_problem(file),
         FileQuery::Missing => file.state == FileState::Missing,
-        FileQuery::Guessed => state.manifests.get(&file.id).is_some_and(|(_, m)| !m.guesses().is_empty()),
+        FileQuery::Guessed => {
+            let guessing = |(_, manifest): &(_, ChunkManifest)| !manifest.guesses().is_empty();
+            file.state == FileState::Present && state.manifests.get(&file.id).is_some_and(guessing)
+        }
     }
 }
 

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use musicfs_core::{
-    Batch, ByteRange, ChunkHash, EventKind, FileId, FileMeta, FileQuery, FileState, Op, OriginId, ReadError,
-    ReadPlan,
+    Batch, ByteRange, ChunkHash, EventKind, FileId, FileMeta, FileQuery, Op, OriginId, ReadError, ReadPlan,
 };
 use tokio::sync::watch;
 use tracing::{debug, warn};
@@ -142,8 +141,7 @@ impl Inner {
             let Some(last) = files.last() else { return all };
             after = Some(last.id);
             for file in files {
-                let skipped = file.state != FileState::Present || failed.contains(&file.origin);
-                if skipped || setting.has_changed().unwrap_or(true) {
+                if failed.contains(&file.origin) || setting.has_changed().unwrap_or(true) {
                     all = false;
                     continue;
                 }

@@ -279,7 +279,8 @@ pub(super) const FILES_UNDER: &str = page!(
 pub(super) const FILES_OF_ALBUM: &str = page!("f.album = ?3 AND f.disc IS NOT NULL AND ");
 pub(super) const FILES_UNPARSED: &str = page!("f.kind = 2 AND f.state <> 3 AND ");
 pub(super) const FILES_MISSING: &str = page!("f.state = 2 AND ");
-pub(super) const FILES_GUESSED: &str = page!("f.id IN (SELECT id FROM manifests WHERE guessed > 0) AND ");
+pub(super) const FILES_GUESSED: &str =
+    page!("f.state = 1 AND f.id IN (SELECT id FROM manifests WHERE guessed > 0) AND ");
 /// In the order of the rows, so that no page of the tables is read twice.
 pub(super) const FILES_SHOWN: &str =
     files!("f.seq > ?1 AND f.parent IS NOT NULL AND f.sharing IS NOT 1 ORDER BY f.seq LIMIT ?2");

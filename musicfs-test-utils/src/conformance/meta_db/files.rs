@@ -230,8 +230,14 @@ pub fn manifests_with_guesses_are_found(fixture: Fixture) {
     let saved = fixture.db.manifest(files[1].id).expect("an answer").expect("a manifest");
     assert_eq!(saved, (files[1].version.clone(), guessing.clone()));
     assert_eq!(fixture.query(&FileQuery::Guessed, 10), [files[1].clone()]);
+    for (at, state) in [(3, FileState::Missing), (4, FileState::Excluded), (5, FileState::Pending)] {
+        fixture.apply(at, [Op::SetState(files[1].id, state)]);
+        assert_eq!(fixture.query(&FileQuery::Guessed, 10), [], "there is nothing to compare with");
+    }
+    fixture.apply(6, [Op::SetState(files[1].id, FileState::Present)]);
+    assert_eq!(fixture.query(&FileQuery::Guessed, 10), [files[1].clone()]);
     assert!(guessing.insert(guess));
-    fixture.apply(3, [manifest(&files[1], guessing)]);
+    fixture.apply(7, [manifest(&files[1], guessing)]);
     assert_eq!(fixture.query(&FileQuery::Guessed, 10), []);
 }
 
