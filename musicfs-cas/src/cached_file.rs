@@ -237,12 +237,14 @@ impl CachedFile {
         let wanted: Vec<ByteRange> = self.gaps(range);
         let wide = self.gaps(ByteRange::new(start, end).clamp_to(self.size));
         let needed = |gap: &ByteRange| wanted.iter().any(|want| gap.intersect(want).is_some());
-        let pieces: Vec<_> = wide
-            .into_iter()
-            .filter(needed)
-            .flat_map(|gap| self.stretches(gap, range, guesses))
-            .flat_map(pieces)
-            .collect();
+        let pieces = self.pieces(wide.into_iter().filter(needed), range, guesses);
+        pieces.into_iter().map(|piece| self.launch(piece, None)).collect()
+    }
+
+    /// Plans fetches for all of `range` that is in a gap, and of nothing else, but for guesses: each is compared whole.
+    pub(crate) fn launch_exactly(&mut self, range: ByteRange) -> Vec<Launch> {
+        let gaps = self.gaps(range.clamp_to(self.size));
+        let pieces = self.pieces(gaps.into_iter(), range, Guesses::Compare);
         pieces.into_iter().map(|piece| self.launch(piece, None)).collect()
     }
 
@@ -383,6 +385,16 @@ impl CachedFile {
         Launch { range, outcome: sender }
     }
 
+    /// Divides gaps into what is fetched at once.
+    fn pieces(
+        &self,
+        gaps: impl Iterator<Item = ByteRange>,
+        wanted: ByteRange,
+        guesses: Guesses,
+    ) -> Vec<ByteRange> {
+        gaps.flat_map(|gap| self.stretches(gap, wanted, guesses)).flat_map(pieces).collect()
+    }
+
     /// Divides a gap at the guesses in it. Those that have a part in `wanted` are fetched, each as a whole.
     fn stretches(&self, gap: ByteRange, wanted: ByteRange, guesses: Guesses) -> Vec<Stretch> {
         let plain = |from, to| Stretch { range: ByteRange::new(from, to), whole: false };
@@ -464,6 +476,16 @@ mod tests {
         assert_eq!(
             ranges(&file.launch_demand(ByteRange::new(10 * MIB - 5, 10 * MIB), Guesses::Compare)),
             [(10 * MIB - BLOCK, 10 * MIB)]
+        );
+    }
+
+    #[test]
+    fn what_is_fetched_by_order_is_not_widened_but_to_whole_guesses() {
+        let (mut file, _) = guessing();
+        assert_eq!(ranges(&file.launch_exactly(ByteRange::new(500_000, 900_000))), [(500_000, 900_000)]);
+        assert_eq!(
+            ranges(&file.launch_exactly(ByteRange::new(150_000, 200_001))),
+            [(150_000, 200_000), (200_000, 500_000)]
         );
     }
 

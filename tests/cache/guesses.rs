@@ -170,6 +170,25 @@ async fn guesses_in_a_cache_that_pins_have_filled_are_proven_without_room_and_co
 }
 
 #[tokio::test]
+async fn comparison_by_order_fetches_what_is_cached_and_nothing_beside() {
+    let mut world = World::new().await;
+    let bytes = noise(SIZE, 10);
+    let file = world.add("a.flac", &bytes);
+    let (reader, keeper) = seen::keeping(&world, u64::MAX).await;
+    world.reader = reader;
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    world.settled(&file).await;
+    let (_, manifest) = world.db.manifest(file.id).unwrap().unwrap();
+    let evicted: Vec<&ChunkExtent> = manifest.extents().iter().step_by(2).collect();
+    assert!(evicted.len() > 2);
+    keeper.evict_chunks(evicted.iter().map(|extent| extent.hash).collect()).await;
+    let bytes = SIZE as u64 - evicted.iter().map(|extent| extent.range.len()).sum::<u64>();
+    let before = world.origin.bytes_read();
+    assert_eq!(world.reader.compare(&file).await.unwrap(), Compared { bytes, differs: false });
+    assert_eq!(world.origin.bytes_read() - before, bytes);
+}
+
+#[tokio::test]
 async fn guesses_are_compared_in_the_background_when_their_time_has_come() {
     let world = World::new().await;
     let old = noise(SIZE, 5);

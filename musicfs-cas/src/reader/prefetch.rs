@@ -75,7 +75,7 @@ impl FileReader {
 }
 
 impl Inner {
-    /// Fetches a stretch, if it is not there, and waits for it.
+    /// Fetches a stretch, if it is not there, and nothing else, and waits for it.
     pub(super) async fn fetch_stretch(
         self: &Arc<Self>,
         file: &Shared,
@@ -84,7 +84,7 @@ impl Inner {
     ) -> Result<(), ReadError> {
         let (launches, mut outcomes) = {
             let mut state = file.lock();
-            let launches = state.launch_demand(stretch, Guesses::Compare);
+            let launches = state.launch_exactly(stretch);
             (launches, state.outcomes(stretch))
         };
         self.start(file, plan, launches, Asked::Prefetch);
