@@ -295,24 +295,24 @@ impl CachedFile {
         self.cut()
     }
 
-    /// Takes bytes that came without being asked for, where there are none, not even by guess; returns which, and the
-    /// chunks that can be cut now.
+    /// Takes bytes that came without being asked for, where there are none, not even by guess; returns which, and their
+    /// chunks.
     pub(crate) fn offer(&mut self, at: u64, bytes: &Bytes) -> (Vec<ByteRange>, Vec<Cut>) {
-        let gaps = self.gaps(ByteRange::at(at, bytes.len() as u64).clamp_to(self.size));
-        let free: Vec<_> = gaps
-            .into_iter()
-            .flat_map(|gap| self.stretches(gap, gap, Guesses::Serve))
-            .flat_map(pieces)
-            .collect();
-        let mut cuts = Vec::new();
+        let range = ByteRange::at(at, bytes.len() as u64).clamp_to(self.size);
+        let free = self.pieces(self.gaps(range).into_iter(), range, Guesses::Serve);
+        // Apart from what readers fetch: the two may fare differently.
+        let mut apart = self.chunker.another();
         for piece in &free {
             let from = (piece.start() - at) as usize;
             let part = bytes.slice(from..from + piece.len() as usize);
             let Launch { range, outcome } = self.launch(*piece, None);
             outcome.send_replace(Some(Ok(part.clone())));
-            cuts.extend(self.arrived(range, part));
+            if let Some(flight) = self.flights.get_mut(&range.start()) {
+                flight.arrived = true;
+            }
+            apart.push(range.start(), part);
         }
-        (free, cuts)
+        (free, apart.cut(|_| false))
     }
 
     /// Forgets a fetch that failed, and returns the chunks that need not wait for it any longer.
@@ -487,6 +487,25 @@ mod tests {
             ranges(&file.launch_exactly(ByteRange::new(150_000, 200_001))),
             [(150_000, 200_000), (200_000, 500_000)]
         );
+    }
+
+    #[test]
+    fn what_is_offered_is_cut_apart_from_what_is_fetched_and_leaves_nothing_behind_when_it_is_not_kept() {
+        let mut file = CachedFile::new(MIB, ChunkManifest::default(), vec![]);
+        let fetched = file.launch_demand(ByteRange::new(2 * BLOCK, 3 * BLOCK), Guesses::Compare);
+        let head = Bytes::from(vec![1; 2 * BLOCK as usize]);
+        let (taken, cuts) = file.offer(0, &head);
+        assert_eq!(taken, [ByteRange::new(0, 2 * BLOCK)]);
+        assert_eq!(cuts.iter().map(|cut| cut.range).collect::<Vec<_>>(), taken, "it waits for nothing");
+        assert!(file.failed(taken[0]).is_empty());
+        let again = file.launch_demand(taken[0], Guesses::Compare);
+        let mut cuts = file.arrived(again[0].range, head);
+        cuts.extend(file.arrived(fetched[0].range, Bytes::from(vec![2; BLOCK as usize])));
+        for cut in cuts {
+            file.stored(ChunkExtent { range: cut.range, hash: ChunkHash::of(&cut.bytes) });
+        }
+        assert_eq!(file.manifest().covered(), 3 * BLOCK);
+        assert!(file.flights.is_empty());
     }
 
     #[test]

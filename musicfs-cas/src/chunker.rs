@@ -42,6 +42,11 @@ impl Chunker {
         Self { waiting: BTreeMap::new(), fences }
     }
 
+    /// Makes one for other bytes of the same file.
+    pub(crate) fn another(&self) -> Self {
+        Self { waiting: BTreeMap::new(), fences: self.fences.clone() }
+    }
+
     /// Takes a stretch that does not overlap what waits already.
     pub(crate) fn push(&mut self, offset: u64, bytes: Bytes) {
         if !bytes.is_empty() {
