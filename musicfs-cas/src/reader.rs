@@ -161,15 +161,17 @@ impl FileReader {
 }
 
 impl Inner {
-    /// Returns the state of a file, loading its manifest when it is not in memory.
+    /// Returns the state of a file, loading its manifest when it is not in memory. What nobody asked for stays in memory
+    /// only as long as there is room.
     async fn file(
         &self,
         id: FileId,
         version: &FileVersion,
         meta: Option<&FileMeta>,
+        asked: Asked,
     ) -> Result<Shared, ReadError> {
         let key = (id, version.clone());
-        if let Some(file) = self.files.lock().get(&key) {
+        if let Some(file) = self.files.lock().get(&key, asked) {
             return Ok(file);
         }
         let (db, known) = (self.db.clone(), meta.cloned());
@@ -182,7 +184,7 @@ impl Inner {
         let edges = edges(meta.as_deref(), version);
         let mut fresh = CachedFile::new(version.size, manifest.unwrap_or_default(), edges.fences());
         self.drop_evicted(&mut fresh);
-        Ok(self.files.lock().insert(key, fresh, meta, edges))
+        Ok(self.files.lock().insert(key, fresh, meta, edges, asked))
     }
 
     /// Takes out of a file's manifest the chunks that have been evicted.
@@ -248,7 +250,7 @@ impl Inner {
 
     async fn read(self: &Arc<Self>, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         let began = self.clock.now();
-        let file = self.file(plan.file(), plan.version(), None).await?;
+        let file = self.file(plan.file(), plan.version(), None, Asked::Reader).await?;
         let mut guesses = self.what_to_do_with_guesses(&file, plan);
         let (ahead, plays) = {
             let mut state = file.lock();
@@ -346,7 +348,7 @@ impl ContentReader for FileReader {
         if !(inner.worth_caching)(&file.origin) {
             return inner.fetcher.source().open(file).await;
         }
-        inner.file(file.id, &file.version, Some(file)).await?;
+        inner.file(file.id, &file.version, Some(file), Asked::Reader).await?;
         Ok(ReadPlan::verbatim(file))
     }
 
@@ -371,7 +373,7 @@ impl ContentReader for FileReader {
         if !(inner.worth_caching)(&file.origin) {
             return inner.fetcher.source().cached(file);
         }
-        let in_memory = inner.files.lock().get(&(file.id, file.version.clone()));
+        let in_memory = inner.files.lock().get(&(file.id, file.version.clone()), Asked::Prefetch);
         let manifest = match in_memory {
             Some(state) => state.lock().manifest().clone(),
             None => match inner.db.manifest(file.id) {

@@ -16,6 +16,7 @@ use musicfs_core::{
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use super::flights::Asked;
 use super::table::Shared;
 use super::{FileReader, Inner, blocking};
 use crate::cached_file::Guesses;
@@ -163,7 +164,7 @@ impl Inner {
     /// Compares the guesses of a file; tells whether none is left.
     async fn compare_file(self: &Arc<Self>, file: &FileMeta) -> Result<bool, ReadError> {
         let plan = ReadPlan::verbatim(file);
-        let shared = self.file(file.id, &file.version, Some(file)).await?;
+        let shared = self.file(file.id, &file.version, Some(file), Asked::Prefetch).await?;
         self.forget_evicted(&shared);
         let mut reading = self.reading.subscribe();
         let mut compared = 0;

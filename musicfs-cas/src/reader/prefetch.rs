@@ -47,7 +47,7 @@ impl FileReader {
             return Ok(Warmed { fetched: 0, complete: true });
         }
         let plan = ReadPlan::verbatim(file);
-        let shared = inner.file(file.id, &file.version, Some(file)).await?;
+        let shared = inner.file(file.id, &file.version, Some(file), Asked::Prefetch).await?;
         inner.forget_evicted(&shared);
         let mut fetched = 0;
         let mut at = 0;
@@ -170,7 +170,7 @@ impl Inner {
         if !(self.worth_caching)(&next.origin) {
             return None;
         }
-        let shared = self.file(next.id, &next.version, Some(&next)).await.ok()?;
+        let shared = self.file(next.id, &next.version, Some(&next), Asked::Prefetch).await.ok()?;
         Some((shared, ReadPlan::verbatim(&next)))
     }
 }

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 use musicfs_core::{ByteRange, ChunkError, ChunkExtent, OriginId, SeenFile, SeenKeeper};
 use tracing::{debug, error, warn};
 
-use super::flights::Landing;
+use super::flights::{Asked, Landing};
 use super::table::Shared;
 use super::{FileReader, Inner};
 use crate::chunker::Cut;
@@ -68,7 +68,8 @@ impl Inner {
                 continue;
             }
             // As the catalogue knows it by now: also where it is shown, which pins go by.
-            let Ok(file) = self.file(meta.id, &meta.version, None).await else { continue };
+            let known = self.file(meta.id, &meta.version, None, Asked::Prefetch).await;
+            let Ok(file) = known else { continue };
             let landing = Landing::new(&file);
             let (taken, cuts) = take(&file, &seen.parts, room.min(MOST));
             room = room.saturating_sub(taken.iter().map(ByteRange::len).sum());

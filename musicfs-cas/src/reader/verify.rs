@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use musicfs_core::{ByteRange, Compared, ContentVerifier, FileMeta, ReadError, ReadPlan};
 
+use super::flights::Asked;
 use super::table::Shared;
 use super::{FileReader, Inner};
 
@@ -28,7 +29,7 @@ impl ContentVerifier for FileReader {
 impl Inner {
     async fn compare_cached(self: &Arc<Self>, file: &FileMeta) -> Result<Compared, ReadError> {
         let plan = ReadPlan::verbatim(file);
-        let shared = self.file(file.id, &file.version, Some(file)).await?;
+        let shared = self.file(file.id, &file.version, Some(file), Asked::Prefetch).await?;
         self.forget_evicted(&shared);
         let (cached, before) = {
             let mut state = shared.lock();
