@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use musicfs_core::{
     ContentVerifier, FileId, FileKind, FileMeta, FileQuery, FileState, MetaDb, Op, Origin, OriginEntry,
-    OriginId, OriginPath,
+    OriginError, OriginErrorKind, OriginId, OriginPath, Refresher,
 };
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ pub struct Verification {
     pub verified: u64,
     /// Files that hold something else although their size and time are those known.
     pub differing: u64,
-    /// Files that could not be read.
+    /// Files that are as they were and could not be read.
     pub unread: u64,
     /// Bytes of cached content that were compared.
     pub bytes: u64,
@@ -47,6 +47,8 @@ enum Outcome {
     Same,
     Differs,
     Unread,
+    /// It is another version now, or gone: no news of what it holds.
+    Changed,
 }
 
 impl Scanner {
@@ -72,6 +74,7 @@ impl Scanner {
     ) -> Result<Verification, ScanError> {
         let origin = self.origin(origin).ok_or_else(|| ScanError::UnknownOrigin(origin.clone()))?;
         let width = if origin.caps().remote { REMOTE_WIDTH } else { self.workers };
+        let storage = origin.health().await.map_err(ScanError::Origin)?.identity;
         let mut done = Verification::default();
         for query in queries(origin.id(), paths) {
             let mut after: Option<FileId> = None;
@@ -80,7 +83,7 @@ impl Scanner {
                 let page = blocking(move || db.files(&asked, after, PAGE)).await??;
                 let files = page.files.into_iter().filter(|file| is_meant(file, &query, paths));
                 let mut compared = futures::stream::iter(files)
-                    .map(|file| self.verify_file(&origin, file))
+                    .map(|file| self.verify_file(&origin, storage.as_deref(), file))
                     .buffer_unordered(width);
                 loop {
                     let next = tokio::select! {
@@ -95,6 +98,7 @@ impl Scanner {
                         Outcome::Same => done.verified += 1,
                         Outcome::Differs => done.differing += 1,
                         Outcome::Unread => done.unread += 1,
+                        Outcome::Changed => {}
                     }
                     progress(&done);
                 }
@@ -110,6 +114,7 @@ impl Scanner {
     async fn verify_file(
         &self,
         origin: &Arc<dyn Origin>,
+        storage: Option<&str>,
         file: FileMeta,
     ) -> Result<(Outcome, u64), ScanError> {
         let mut outcome = match file.kind {
@@ -117,7 +122,8 @@ impl Scanner {
             FileKind::Sidecar | FileKind::Other => Outcome::Same,
         };
         let mut bytes = 0;
-        if let Some(verifier) = self.verifier.as_ref().filter(|_| outcome != Outcome::Unread) {
+        let is_compared = matches!(outcome, Outcome::Same | Outcome::Differs);
+        if let Some(verifier) = self.verifier.as_ref().filter(|_| is_compared) {
             match verifier.compare(&file).await {
                 Ok(compared) => {
                     bytes = compared.bytes;
@@ -131,9 +137,11 @@ impl Scanner {
                 }
             }
         }
-        if outcome == Outcome::Unread {
-            // One file that cannot be read is no reason to leave off; an origin that is away is.
-            origin.health().await.map_err(ScanError::Origin)?;
+        if outcome == Outcome::Unread && is_another(&**origin, storage, &file).await? {
+            outcome = Outcome::Changed;
+        }
+        if outcome == Outcome::Changed {
+            self.refresh(file.id).await;
         }
         Ok((outcome, bytes))
     }
@@ -144,8 +152,19 @@ impl Scanner {
         let Done::File(row, ..) = parse::one(origin.clone(), file.id, entry).await? else {
             return Ok(Outcome::Unread);
         };
-        if is_same(&row, file) || self.is_same_read_at_length(origin, file).await? {
+        if !row.version.is_same(&file.version) {
+            return Ok(Outcome::Changed);
+        }
+        if is_same(&row, file) {
             return Ok(Outcome::Same);
+        }
+        match is_same_read_at_length(&**origin, file).await {
+            Ok(true) => return Ok(Outcome::Same),
+            Ok(false) => {}
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the file cannot be compared");
+                return Ok(Outcome::Unread);
+            }
         }
         warn!(origin = %file.origin, path = %file.path, "the file does not hold what is known of it; recorded anew");
         let parts = self.parts(Lane::Asked);
@@ -159,29 +178,36 @@ impl Scanner {
         .await??;
         Ok(Outcome::Differs)
     }
+}
 
-    /// A file that is known is read in smaller pieces than one that is not, and lengths that are estimated follow from
-    /// what was read.
-    async fn is_same_read_at_length(
-        &self,
-        origin: &Arc<dyn Origin>,
-        file: &FileMeta,
-    ) -> Result<bool, ScanError> {
-        if origin.local().is_some() {
-            return Ok(false);
-        }
-        match tags::parse_origin(&**origin, &file.path, &file.version).await {
-            Ok(parsed) => {
-                Ok(file.format == Some(parsed.format) && file.audio.as_deref() == Some(&parsed.audio))
-            }
-            Err(ParseFailure::Origin(error)) => Err(ScanError::Origin(error)),
-            Err(ParseFailure::Unparsable(_)) => Ok(false),
-        }
+/// A file that is known is read in smaller pieces than one that is not, and lengths that are estimated follow from what
+/// was read.
+async fn is_same_read_at_length(origin: &dyn Origin, file: &FileMeta) -> Result<bool, OriginError> {
+    if origin.local().is_some() {
+        return Ok(false);
+    }
+    match tags::parse_origin(origin, &file.path, &file.version).await {
+        Ok(parsed) => Ok(file.format == Some(parsed.format) && file.audio.as_deref() == Some(&parsed.audio)),
+        Err(ParseFailure::Origin(error)) => Err(error),
+        Err(ParseFailure::Unparsable(_)) => Ok(false),
     }
 }
 
+/// Tells whether a file that could not be read is another version now, or gone. One file that cannot be read is no
+/// reason to leave off; an origin that is away is.
+async fn is_another(origin: &dyn Origin, storage: Option<&str>, file: &FileMeta) -> Result<bool, ScanError> {
+    let now = origin.stat(&file.path).await;
+    let health = origin.health().await.map_err(ScanError::Origin)?;
+    Ok(match now {
+        Ok(entry) => !entry.version.is_same(&file.version),
+        // A disk that is not mounted has none of its files.
+        Err(error) => error.kind == OriginErrorKind::NotFound && health.identity.as_deref() == storage,
+    })
+}
+
+/// Why a file could not be parsed depends on how much of it was looked at.
 fn is_same(read: &FileMeta, known: &FileMeta) -> bool {
-    let of = |file: &FileMeta| (file.kind, file.format, file.problem.clone(), file.version.clone());
+    let of = |file: &FileMeta| (file.kind, file.format, file.problem.is_some());
     of(read) == of(known) && read.audio == known.audio
 }
 

@@ -47,6 +47,7 @@ fn every_statement_goes_by_an_index() {
         sql::FILES_UNPARSED,
         sql::FILES_MISSING,
         sql::FILES_GUESSED,
+        sql::FILES_SHOWN,
         sql::MULTI_DISC,
         sql::MANIFEST,
         sql::DELETE_MANIFEST,
