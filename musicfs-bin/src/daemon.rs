@@ -165,7 +165,7 @@ impl Plan {
         check::directory_to_mount_on(&self.mountpoint).map_err(|message| anyhow!(message))?;
         let origins = self.build_origins(&clock).await?;
         let mut looks = FirstLooks::begin(&self.config, &origins, &stores.library, &clock)?;
-        looks.folders(&*stores.db, &stores.library).await?;
+        looks.folders(&*stores.db).await?;
 
         let (engine, notice) = Engine::new(&self.config, stores, origins, clock.clone()).await;
         if let Some(notice) = notice {
@@ -346,7 +346,7 @@ impl EndSignals {
 impl Daemon {
     /// Waits for what a first look at servers finds.
     async fn look_at_servers(&self, looks: FirstLooks) -> anyhow::Result<()> {
-        looks.servers(&*self.engine.db, &self.engine.library).await
+        looks.servers(&*self.engine.db).await
     }
 
     /// Serves until a signal, a request, or an unmount from outside ends it.

@@ -48,7 +48,6 @@ mod record;
 mod refresh;
 mod report;
 mod retag;
-mod rivals;
 mod trash;
 mod turns;
 mod verify;
@@ -61,7 +60,6 @@ pub use report::{PassOptions, PassProgress, ScanError, ScanPhase, ScanProgress, 
 pub use trash::{TrashFilter, Trashed};
 pub use verify::Verification;
 
-use rivals::Rivals;
 use turns::{Lane, Turns};
 
 /// Names at most `most` paths that cover all of these, by the folders above where there are more.
@@ -98,7 +96,6 @@ pub struct Scanner {
     /// Taken for writing while the whole tree is arranged anew.
     arranging: tokio::sync::RwLock<()>,
     turns: Arc<Turns>,
-    rivals: Rivals,
     progress: watch::Sender<ScanProgress>,
     refreshing: Mutex<HashMap<FileId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -136,7 +133,6 @@ impl Scanner {
             passes: Mutex::default(),
             arranging: tokio::sync::RwLock::default(),
             turns: Arc::default(),
-            rivals: Rivals::default(),
             progress: watch::Sender::default(),
             refreshing: Mutex::default(),
         }
@@ -318,10 +314,11 @@ impl Scanner {
         }
     }
 
-    /// Returns how preferred an origin is, the least number being the most.
-    fn rank(&self, origin: &OriginId) -> usize {
+    /// Returns the origins that are less preferred than this one.
+    fn less_preferred(&self, origin: &OriginId) -> Vec<OriginId> {
         let origins = self.origins.read();
-        origins.iter().position(|known| known.id() == origin).unwrap_or(usize::MAX)
+        let less = origins.iter().map(|known| known.id()).skip_while(|id| *id != origin).skip(1);
+        less.cloned().collect()
     }
 
     fn origin(&self, id: &OriginId) -> Option<Arc<dyn Origin>> {

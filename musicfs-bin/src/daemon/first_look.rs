@@ -57,21 +57,21 @@ impl FirstLooks {
     ///
     /// # Errors
     /// When one of them will not be better later.
-    pub(super) async fn folders(&mut self, db: &impl MetaDb, library: &Library) -> anyhow::Result<()> {
+    pub(super) async fn folders(&mut self, db: &impl MetaDb) -> anyhow::Result<()> {
         let folders = std::mem::take(&mut self.folders);
-        self.conclude(folders, db, library).await
+        self.conclude(folders, db).await
     }
 
     /// Waits for what was seen of servers.
     ///
     /// # Errors
     /// When one of them will not be better later.
-    pub(super) async fn servers(mut self, db: &impl MetaDb, library: &Library) -> anyhow::Result<()> {
+    pub(super) async fn servers(mut self, db: &impl MetaDb) -> anyhow::Result<()> {
         let servers = std::mem::take(&mut self.servers);
-        self.conclude(servers, db, library).await
+        self.conclude(servers, db).await
     }
 
-    async fn conclude(&self, looks: Vec<Looking>, db: &impl MetaDb, library: &Library) -> anyhow::Result<()> {
+    async fn conclude(&self, looks: Vec<Looking>, db: &impl MetaDb) -> anyhow::Result<()> {
         for Looking { origin, look } in looks {
             let look = tokio::select! {
                 biased;
@@ -79,9 +79,8 @@ impl FirstLooks {
                 () = self.clock.sleep_until(self.until) => Look::Silent(format!("no answer within {WAIT:?}")),
             };
             match look {
-                Look::There => library
-                    .record_origin(&origin, self.clock.unix())
-                    .context("cannot record the origin in the library")?,
+                // It is recorded with the others, in the order in which they are preferred.
+                Look::There => {}
                 // The library may be younger than the catalogue.
                 Look::Wrong(message) if !in_catalogue(db, &origin) => {
                     return Err(anyhow!("origin {origin}: {message}"));

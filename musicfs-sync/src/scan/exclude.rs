@@ -114,7 +114,7 @@ impl Scanner {
                     changed += change(writer, &origin, path, &mut resettle)?;
                 }
                 writer.flush()?;
-                writer.forget_single_discs()?;
+                writer.settle_discs()?;
                 Folders { resettle, ..Folders::default() }.settle_part(writer, &origin)?;
                 writer.flush()?;
                 Ok(changed)

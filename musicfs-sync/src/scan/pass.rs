@@ -19,7 +19,6 @@ use tracing::{info, warn};
 use super::delta::{Delta, DeltaDetector, Listed};
 use super::parse::{self, Done, Item};
 use super::record::{Record, Unfinished};
-use super::rivals::FirstPass;
 use super::writer::{BATCH, Writer};
 use super::{PassOptions, PassProgress, ScanError, ScanPhase, ScanReport, Scanner, blocking};
 use crate::arrange::{self, FolderTrack};
@@ -53,8 +52,7 @@ pub(super) async fn run(
         let loading = PassProgress { phase: ScanPhase::Loading, ..PassProgress::default() };
         p.passes.insert(id.clone(), loading);
     });
-    let first = options.paths.is_none().then(|| scanner.rivals.begin(&id));
-    let begin = begin(scanner, origin, options, first);
+    let begin = begin(scanner, origin, options);
     let begun = tokio::select! {
         begun = begin => begun?,
         () = cancel.cancelled() => return Err(ScanError::Cancelled),
@@ -106,8 +104,6 @@ struct Pass<'a> {
     detector: DeltaDetector,
     /// Nothing was known when it began, so that nothing can have moved.
     knows_nothing: bool,
-    /// It is the first one over its origin.
-    first: Option<FirstPass>,
     /// Files thought to be there when it began.
     expected: u64,
     /// Always there, except while it is at work on another thread.

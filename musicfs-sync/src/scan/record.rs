@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use musicfs_core::{FileId, MetaDb, MetaError, Op, OriginId, ScanCursor};
+use musicfs_core::{FileId, FileQuery, MetaDb, MetaError, Op, OriginId, ScanCursor};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -23,6 +23,9 @@ pub(super) struct Record {
     /// Sidecars may stand where they no longer belong.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) unsettled: bool,
+    /// It was never listed whole, so that its files may have to take the names that they are to have.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) first: bool,
 }
 
 /// How far a pass came.
@@ -61,7 +64,10 @@ fn key(origin: &OriginId) -> Cow<'static, str> {
 impl Record {
     /// Reads the record of an origin. What cannot be read is as good as none.
     pub(super) fn load(db: &dyn MetaDb, origin: &OriginId) -> Result<Self, MetaError> {
-        let Some(text) = db.note(&key(origin))? else { return Ok(Self::default()) };
+        let Some(text) = db.note(&key(origin))? else {
+            let first = db.files(&FileQuery::Origin(origin.clone()), None, 1)?.files.is_empty();
+            return Ok(Self { first, ..Self::default() });
+        };
         Ok(serde_json::from_str(&text).unwrap_or_else(|error| {
             warn!(%origin, %error, "the record of the last pass cannot be read; begun anew");
             // Whatever it said, nothing is taken to be in order.
@@ -80,25 +86,36 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use musicfs_core::{Batch, UnixNanos};
-    use musicfs_test_utils::MemoryMetaDb;
+    use musicfs_core::{Batch, FileMeta, UnixNanos};
+    use musicfs_test_utils::{MemoryMetaDb, make_file_meta};
 
     #[test]
     fn record_comes_back_and_a_damaged_one_trusts_nothing() {
         let db = MemoryMetaDb::new();
         let apply = |op| db.apply(&Batch { at: UnixNanos(1), ops: vec![op] }).unwrap();
         let origin = OriginId::from("o");
-        assert_eq!(Record::load(&db, &origin).unwrap(), Record::default());
+        let first = Record { first: true, ..Record::default() };
+        assert_eq!(Record::load(&db, &origin).unwrap(), first, "nothing was ever listed");
         let unfinished = Unfinished::new(
             true,
             Some(&ScanCursor("x".into())),
             &FileId::from_raw(7).into_iter().collect::<Vec<_>>(),
         );
-        let record = Record { identity: Some("fs".into()), unfinished: Some(unfinished), unsettled: true };
+        let record = Record {
+            identity: Some("fs".into()),
+            unfinished: Some(unfinished),
+            unsettled: true,
+            first: true,
+        };
         apply(record.op(&origin));
         assert_eq!(Record::load(&db, &origin).unwrap(), record);
         apply(Record::default().op(&origin));
         assert_eq!(db.note("pass:o").unwrap(), None);
+        apply(Op::PutFile(Box::new(FileMeta {
+            origin: origin.clone(),
+            ..make_file_meta(1, "a/1.flac", 10)
+        })));
+        assert_eq!(Record::load(&db, &origin).unwrap(), Record::default(), "it has files and no more to say");
         apply(Op::SetNote { key: "pass:o".into(), value: Some("{".into()) });
         assert!(Record::load(&db, &origin).unwrap().unfinished.is_some());
     }

@@ -7,7 +7,8 @@
 //! What placing files needs to know (which albums have several discs, which files were given a number) each writer has
 //! a copy of. At the end of a turn it tells what changed of that, and at the beginning of one it hears what others told.
 //!
-//! One lock, held for a few lines; waiting for a turn blocks, for no longer than a batch takes to be applied.
+//! One lock, held for a few lines. Waiting for a turn blocks, for about as long as a batch takes to be applied, and what
+//! follows from it (an album that is placed anew, the folders around what is excluded).
 
 use std::sync::Arc;
 

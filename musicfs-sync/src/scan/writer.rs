@@ -1,5 +1,6 @@
 //! Applies what a pass found, batch by batch. Everything here blocks.
 
+mod first;
 mod keep_out;
 mod naming;
 
@@ -18,6 +19,7 @@ use super::turns::{Member, News};
 use super::{Parts, ScanError};
 use crate::arrange::{self, FolderTrack};
 use crate::library::{Identity, Library};
+use first::First;
 
 /// Files in one batch: enough to make the cost of a transaction vanish, few enough to be seen soon.
 pub(super) const BATCH: usize = 2_000;
@@ -41,6 +43,8 @@ pub(super) struct Writer {
     newly_multi: Vec<AlbumKey>,
     /// Files that were given a number by this writer for the first time.
     newly_numbered: Vec<Suffixed>,
+    /// There while an origin is being listed whole for the first time, and others are less preferred.
+    first: Option<First>,
     ops: Vec<Op>,
     turns: Member,
     has_turn: bool,
@@ -63,6 +67,7 @@ impl Writer {
             template,
             newly_multi: Vec::new(),
             newly_numbered: Vec::new(),
+            first: None,
             ops: Vec::new(),
             turns,
             has_turn: false,
@@ -124,11 +129,16 @@ impl Writer {
 
     /// Shows a file at a path.
     pub(super) fn place(&mut self, id: FileId, path: VirtualPath) {
+        let placement = self.placement(id, path);
+        self.ops.push(Op::Place(placement));
+    }
+
+    fn placement(&self, id: FileId, path: VirtualPath) -> Placement {
         let prefer = match self.numbers.get(&id) {
             Some((wanted, n)) if *wanted == path => *n,
             _ => 0,
         };
-        self.ops.push(Op::Place(Placement { id, path, prefer }));
+        Placement { id, path, prefer }
     }
 
     /// Makes any other change.
@@ -322,6 +332,7 @@ impl Writer {
         };
         if !suffixed.is_empty() {
             self.library.record_numbers(&suffixed)?;
+        self.take_names(&mut batch.ops)?;
             let had = |s: &&Suffixed| self.numbers.get(&s.id).is_some_and(|(path, _)| *path == s.path);
             self.newly_numbered.extend(suffixed.iter().filter(|s| !had(s)).cloned());
             self.news.extend(suffixed.iter().cloned().map(News::Number));

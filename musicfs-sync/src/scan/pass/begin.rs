@@ -14,7 +14,6 @@ use crate::library::Library;
 use crate::scan::delta::{DeltaDetector, Reread};
 use crate::scan::proof;
 use crate::scan::record::{Record, Unfinished};
-use crate::scan::rivals::FirstPass;
 use crate::scan::turns::Lane;
 use crate::scan::writer::Writer;
 use crate::scan::{PassOptions, ScanError, ScanReport, Scanner, blocking};
@@ -30,7 +29,6 @@ pub(super) async fn begin<'a>(
     scanner: &'a Scanner,
     origin: Arc<dyn Origin>,
     options: &PassOptions,
-    first: Option<FirstPass>,
 ) -> Result<Begun<'a>, ScanError> {
     let id = origin.id().clone();
     let storage = origin.health().await.map_err(ScanError::Origin)?.identity;
@@ -62,16 +60,16 @@ pub(super) async fn begin<'a>(
     // Loading is a handful of queries, but they block.
     let lane = if options.paths.is_some() { Lane::Asked } else { Lane::Whole };
     let parts = scanner.parts(lane);
-    let writer = blocking(move || Writer::load(parts)).await??;
-    let knows_nothing = detector.knows_nothing();
-    let first = first.and_then(|first| {
-        if knows_nothing {
-            return Some(first);
-        }
-        first.retract();
-        None
+    let less_preferred = if record.first { scanner.less_preferred(origin.id()) } else { Vec::new() };
+    let id = origin.id().clone();
+    let writer = blocking(move || {
+        let mut writer = Writer::load(parts)?;
+        writer.take_names_from(less_preferred, &id)?;
+        Ok::<_, ScanError>(writer)
     });
     let expected = detector.expected();
+    let writer = writer.await??;
+    let knows_nothing = detector.knows_nothing();
     // What a pass that was killed had recorded of files that moved was not yet compared with those that are gone.
     let arrived = record.unfinished.as_ref().map_or_else(Vec::new, |pass| pass.arrived.clone());
     Ok(Begun::Pass(Box::new(Pass {
@@ -80,7 +78,6 @@ pub(super) async fn begin<'a>(
         options: options.clone(),
         detector,
         knows_nothing,
-        first,
         expected,
         writer: Some(writer),
         waiting_since: None,

@@ -10,7 +10,6 @@ use super::{PAGE, Pass};
 use crate::scan::moves::{self, Move, Trace};
 use crate::scan::proof::{self, Evidence, Verdict};
 use crate::scan::record::Record;
-use crate::scan::rivals::FirstPass;
 use crate::scan::writer::Writer;
 use crate::scan::{ScanError, rearrange};
 
@@ -33,7 +32,6 @@ impl Pass<'_> {
         let all = lost || self.record.unsettled;
         let (origin, grace) = (self.origin.id().clone(), self.scanner.grace());
         let max_age = *self.scanner.max_age.read();
-        let less_preferred = self.less_preferred();
         let cancel = cancel.clone();
         let whole = self
             .write(move |writer| {
@@ -44,8 +42,7 @@ impl Pass<'_> {
                     true
                 };
                 writer.flush()?;
-                writer.forget_single_discs()?;
-                writer.take_names_of(&less_preferred)?;
+                writer.settle_discs()?;
                 if lost {
                     writer.settle_names()?;
                 }
@@ -64,14 +61,6 @@ impl Pass<'_> {
         self.finish(whole).await
     }
 
-    /// Returns the less preferred origins whose first passes ran beside this first one: had they come after it, as
-    /// they would one by one, its files would have the names.
-    fn less_preferred(&mut self) -> HashSet<OriginId> {
-        let rivals = self.first.take().map(FirstPass::end).unwrap_or_default();
-        let rank = self.scanner.rank(self.origin.id());
-        rivals.into_iter().filter(|rival| self.scanner.rank(rival) > rank).collect()
-    }
-
     /// Writes what the next pass is to know, when it differs from what it would.
     async fn finish(&mut self, whole: bool) -> Result<(), ScanError> {
         let partial = self.options.paths.is_some();
@@ -87,6 +76,7 @@ impl Pass<'_> {
             // A part that went well says nothing of the whole that did not.
             unfinished: self.record.unfinished.clone().filter(|_| partial || !self.report.complete),
             unsettled: unsettled && (self.record.unsettled || partial),
+            first: self.record.first && !(whole_listing && self.report.listed > 0),
         };
         if self.marked.is_some() || record != self.record {
             let op = record.op(self.origin.id());
