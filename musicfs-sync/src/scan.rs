@@ -90,8 +90,9 @@ pub struct Scanner {
     chunks: Option<Arc<dyn ChunkStore>>,
     seen: Option<Arc<dyn SeenKeeper>>,
     verifier: Option<Arc<dyn ContentVerifier>>,
-    /// When the last pass over all of an origin began, by both clocks.
-    last: Mutex<HashMap<OriginId, (MonoTime, UnixNanos)>>,
+    /// When the last pass over all of an origin began that came to its end, or else the first that did not, by both
+    /// clocks.
+    last: Mutex<HashMap<OriginId, Began>>,
     passes: Mutex<HashMap<OriginId, Arc<tokio::sync::Mutex<()>>>>,
     /// Taken for writing while the whole tree is arranged anew.
     arranging: tokio::sync::RwLock<()>,
@@ -263,18 +264,13 @@ impl Scanner {
         *self.grace.read()
     }
 
-    /// Returns which unchanged files a pass that begins now reads.
-    fn what_to_reread(&self, origin: &OriginId, options: &PassOptions) -> Reread {
-        let (now, unix) = (self.clock.now(), self.clock.unix());
-        let last = match options.paths {
-            None => self.last.lock().insert(origin.clone(), (now, unix)),
-            // What a part was compared with, the rest was not.
-            Some(_) => self.last.lock().get(origin).copied(),
-        };
+    /// Returns which unchanged files a pass that begins at this time, by both clocks, reads.
+    fn what_to_reread(&self, origin: &OriginId, options: &PassOptions, (now, unix): Began) -> Reread {
+        // Whatever a pass that fails had recorded is believed to be of its time.
+        let (then, unix_then) = *self.last.lock().entry(origin.clone()).or_insert((now, unix));
         if options.reread {
             return Reread::All;
         }
-        let Some((then, unix_then)) = last else { return Reread::None };
         let elapsed = i64::try_from(now.since(then).as_nanos()).unwrap_or(i64::MAX);
         let expected = unix_then.0.saturating_add(elapsed);
         if expected.abs_diff(unix.0) <= CLOCK_JUMP.as_nanos() as u64 {
@@ -348,6 +344,9 @@ impl Refresher for Scanner {
 }
 
 /// What blocking work needs of a scanner.
+/// When a pass began, by both clocks.
+type Began = (MonoTime, UnixNanos);
+
 struct Parts {
     db: Arc<dyn MetaDb>,
     library: Arc<Library>,

@@ -394,6 +394,25 @@ async fn cover_that_comes_by_itself_joins_its_album_in_a_partial_pass() {
 async fn clock_that_was_set_has_files_of_the_time_between_read_again() {
     let shelf = Shelf::new().with_tracks(0..3);
     let now = UnixNanos(musicfs_core::Clock::unix(&shelf.clock).0);
+#[tokio::test]
+async fn clock_that_was_set_is_not_forgotten_by_a_pass_that_fails() {
+    let shelf = Shelf::new().with_tracks(0..30);
+    let now = UnixNanos(musicfs_core::Clock::unix(&shelf.clock).0);
+    let last = "z/hidden.mp3";
+    shelf.origin.put_with_mtime(last, tagged(35, "Old"), now);
+    shelf.scan().await;
+    shelf.origin.put_with_mtime(last, tagged(35, "New"), now);
+    shelf.wait(Duration::from_secs(60));
+    shelf.clock.jump_unix(UnixNanos(now.0 - 10_000_000_000));
+    shelf.origin.fail_listings(2, OriginErrorKind::Unavailable);
+    assert!(shelf.pass(&PassOptions::default()).await.is_err());
+    shelf.origin.heal_listings();
+    assert_eq!(shelf.scan_paths(&["a"]).await.changed, 0);
+    assert_eq!(shelf.scan().await.changed, 1, "what the pass that failed did not come to");
+    assert_eq!(shelf.file(shelf.id_at(last)).audio.unwrap().title.as_deref(), Some("New"));
+    assert_eq!(shelf.scan().await.changed, 0, "once");
+}
+
     shelf.origin.put_with_mtime("a/hidden.mp3", tagged(5, "Old"), now);
     shelf.scan().await;
     // The same size and time, and other content.

@@ -20,7 +20,7 @@ use super::delta::{Delta, DeltaDetector, Listed};
 use super::parse::{self, Done, Item};
 use super::record::{Record, Unfinished};
 use super::writer::{BATCH, Writer};
-use super::{PassOptions, PassProgress, ScanError, ScanPhase, ScanReport, Scanner, blocking};
+use super::{Began, PassOptions, PassProgress, ScanError, ScanPhase, ScanReport, Scanner, blocking};
 use crate::arrange::{self, FolderTrack};
 use crate::library::Identity;
 use begin::{Begun, begin};
@@ -104,6 +104,8 @@ struct Pass<'a> {
     detector: DeltaDetector,
     /// Nothing was known when it began, so that nothing can have moved.
     knows_nothing: bool,
+    /// When it began.
+    began: Began,
     /// Files thought to be there when it began.
     expected: u64,
     /// Always there, except while it is at work on another thread.

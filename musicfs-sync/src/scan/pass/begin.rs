@@ -32,7 +32,8 @@ pub(super) async fn begin<'a>(
 ) -> Result<Begun<'a>, ScanError> {
     let id = origin.id().clone();
     let storage = origin.health().await.map_err(ScanError::Origin)?.identity;
-    let reread = scanner.what_to_reread(&id, options);
+    let began = (scanner.clock.now(), scanner.clock.unix());
+    let reread = scanner.what_to_reread(&id, options, began);
     let (db, library, of, paths) =
         (scanner.db.clone(), scanner.library.clone(), id.clone(), options.paths.clone());
     let loaded = blocking(move || load(&*db, &library, &of, paths.as_deref(), reread)).await??;
@@ -79,6 +80,7 @@ pub(super) async fn begin<'a>(
         detector,
         knows_nothing,
         expected,
+        began,
         writer: Some(writer),
         waiting_since: None,
         listing: Some(listing),

@@ -78,6 +78,9 @@ impl Pass<'_> {
             unsettled: unsettled && (self.record.unsettled || partial),
             first: self.record.first && !(whole_listing && self.report.listed > 0),
         };
+        if whole_listing {
+            self.scanner.last.lock().insert(self.origin.id().clone(), self.began);
+        }
         if self.marked.is_some() || record != self.record {
             let op = record.op(self.origin.id());
             self.write(move |writer| {
