@@ -31,9 +31,13 @@ pub(crate) async fn carry_out(
     mountpoint: Option<&Path>,
     order: ExcludeOrder,
 ) -> Result<Changed, String> {
-    let excluded = scanner.excluded().await.map_err(|error| chain(&error))?;
-    let mountpoint = mountpoint.map(Path::to_owned);
     let action = order.action;
+    // Names are compared with it only to take exclusions back.
+    let excluded = match action {
+        ExcludeAction::Remove => scanner.excluded().await.map_err(|error| chain(&error))?,
+        ExcludeAction::List | ExcludeAction::Add => Vec::new(),
+    };
+    let mountpoint = mountpoint.map(Path::to_owned);
     let find = move || {
         let mut paths = Paths::new();
         for name in &order.paths {

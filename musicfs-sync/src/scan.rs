@@ -38,6 +38,7 @@ use crate::library::Library;
 
 mod delta;
 mod exclude;
+mod ids;
 mod known;
 mod moves;
 mod parse;
@@ -343,10 +344,10 @@ impl Refresher for Scanner {
     }
 }
 
-/// What blocking work needs of a scanner.
 /// When a pass began, by both clocks.
 type Began = (MonoTime, UnixNanos);
 
+/// What blocking work needs of a scanner.
 struct Parts {
     db: Arc<dyn MetaDb>,
     library: Arc<Library>,

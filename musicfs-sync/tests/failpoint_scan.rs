@@ -2,12 +2,13 @@
 //! binary of its own, because failpoints are the whole process's.
 
 #![cfg(feature = "failpoints")]
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use musicfs_core::{Cookie, FileQuery, Ino, MetaDb, NodeKind, Origin, OriginId, ROOT_INODE};
+use musicfs_core::{Cookie, FileQuery, Ino, MetaDb, NodeKind, Origin, OriginId, OriginPath, ROOT_INODE};
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig};
 use musicfs_test_utils::library::{Sample, Track};
 use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin};
@@ -112,5 +113,51 @@ async fn pass_killed_anywhere_ends_as_an_undisturbed_one_and_reads_nothing_twice
             assert!(died || nth > 0, "{point}: it was never come to");
         }
     }
+    scenario.teardown();
+}
+
+/// Excludes a folder and includes it again, each killed between the library and the catalogue when `killed` says so,
+/// and followed by a pass; returns the trees after each.
+async fn excluded_and_included(killed: bool) -> [BTreeMap<String, Ino>; 2] {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = MemoryOrigin::new("m").with_page_size(4);
+    let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
+    first_files(&memory);
+    memory.put("b/1.mp3", track(50));
+    let (_, scanner) = open(dir.path(), &origin);
+    assert!(scan(scanner).await);
+    let mut trees = Vec::new();
+    for point in ["exclude-after-library", "include-after-library"] {
+        let (db, scanner) = open(dir.path(), &origin);
+        if killed {
+            fail::cfg(point, "panic").unwrap();
+        }
+        let change = tokio::spawn(async move {
+            let (id, paths) = (OriginId::from("m"), vec![OriginPath::new("a").unwrap()]);
+            match point {
+                "exclude-after-library" => scanner.exclude(&id, paths).await,
+                _ => scanner.include(&id, paths).await,
+            }
+        });
+        assert_eq!(change.await.is_err(), killed);
+        fail::remove(point);
+        drop(db);
+        let (db, scanner) = open(dir.path(), &origin);
+        assert!(scan(scanner).await);
+        assert!(
+            db.files(&FileQuery::Missing, None, 10).unwrap().files.is_empty(),
+            "{point}: nothing is gone"
+        );
+        trees.push(tree(&db));
+    }
+    trees.try_into().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exclusion_that_is_killed_is_completed_by_the_next_pass() {
+    let scenario = fail::FailScenario::setup();
+    let expected = excluded_and_included(false).await;
+    assert_eq!((expected[0].len(), expected[1].len()), (1, 22));
+    assert_eq!(excluded_and_included(true).await, expected);
     scenario.teardown();
 }

@@ -3,9 +3,12 @@
 
 mod any_tags;
 mod churn;
+mod exclude;
 mod hanging_cache;
+mod names;
 mod reconcile;
 mod shelf;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;

@@ -46,33 +46,34 @@ impl Exclusions {
 }
 
 impl Library {
-    /// Remembers that a file or a folder of an origin is not to be shown, whatever a scan finds.
+    /// Remembers that files and folders of an origin are not to be shown, whatever a scan finds.
     ///
     /// # Errors
     /// As [`Library::identities`]; nothing is remembered then.
-    pub fn exclude(&self, origin: &OriginId, path: &OriginPath) -> Result<()> {
-        let db = self.db.lock();
-        let tx = begin(&db)?;
-        let added = tx
-            .prepare_cached("INSERT INTO excluded(origin, path) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-            .execute((origin.as_str(), path.as_bytes()))?;
-        if added == 0 { Ok(()) } else { commit(tx) }
+    pub fn exclude(&self, origin: &OriginId, paths: &[OriginPath]) -> Result<()> {
+        let excluded = "INSERT INTO excluded(origin, path) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        self.change_excluded(excluded, origin, paths).map(drop)
     }
 
-    /// Takes an exclusion back; tells whether there was one.
+    /// Takes exclusions back; returns how many there were.
     ///
     /// # Errors
     /// As [`Library::exclude`].
-    pub fn include(&self, origin: &OriginId, path: &OriginPath) -> Result<bool> {
+    pub fn include(&self, origin: &OriginId, paths: &[OriginPath]) -> Result<usize> {
+        self.change_excluded("DELETE FROM excluded WHERE origin = ?1 AND path = ?2", origin, paths)
+    }
+
+    fn change_excluded(&self, statement: &str, origin: &OriginId, paths: &[OriginPath]) -> Result<usize> {
         let db = self.db.lock();
         let tx = begin(&db)?;
-        let removed = tx
-            .prepare_cached("DELETE FROM excluded WHERE origin = ?1 AND path = ?2")?
-            .execute((origin.as_str(), path.as_bytes()))?;
-        if removed > 0 {
+        let mut changed = 0;
+        for path in paths {
+            changed += tx.prepare_cached(statement)?.execute((origin.as_str(), path.as_bytes()))?;
+        }
+        if changed > 0 {
             commit(tx)?;
         }
-        Ok(removed > 0)
+        Ok(changed)
     }
 
     /// Returns what is excluded.

@@ -1,11 +1,12 @@
 //! What changed: a listing compared with what is known. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use musicfs_core::{
     FileId, FileKind, FileState, FileVersion, KnownFile, OriginEntry, OriginId, OriginPath, UnixNanos,
 };
 
+use super::ids::Ids;
 use super::known::KnownFiles;
 use crate::library::Exclusions;
 use crate::tags;
@@ -15,7 +16,8 @@ use crate::tags;
 pub enum Delta {
     /// It is as the catalogue has it.
     Unchanged(FileId, FileKind),
-    /// It is as the catalogue has it, but was thought to be gone.
+    /// The catalogue has it, but was to show it and does not, or the other way round: it was thought to be gone, or
+    /// what the user wants to see has changed.
     Returned(FileId, FileKind),
     /// It is new or changed, and is to be read for what it is.
     Read(FileId, Listed),
@@ -63,11 +65,8 @@ impl Reread {
 /// given twice changes nothing. Versions are compared to the nanosecond.
 #[derive(Clone, Debug)]
 pub struct DeltaDetector {
-    origin: OriginId,
+    ids: Ids,
     known: KnownFiles,
-    identities: HashMap<OriginPath, FileId>,
-    /// Ids that belong to the paths in `identities`, and to no other.
-    taken: HashSet<FileId>,
     excluded: Exclusions,
     reread: Reread,
     listed: u64,
@@ -77,9 +76,12 @@ pub struct DeltaDetector {
 impl DeltaDetector {
     /// Makes a detector that knows nothing yet but the ids that do not follow from their paths.
     pub fn new(origin: OriginId, identities: HashMap<OriginPath, FileId>, reread: Reread) -> Self {
-        let taken = identities.values().copied().collect();
+        Self::with_ids(Ids::new(origin, identities), reread)
+    }
+
+    pub(super) fn with_ids(ids: Ids, reread: Reread) -> Self {
         let (known, excluded) = (KnownFiles::default(), Exclusions::default());
-        Self { origin, known, identities, taken, excluded, reread, listed: 0, unchanged: 0 }
+        Self { ids, known, excluded, reread, listed: 0, unchanged: 0 }
     }
 
     /// Leaves out what the user does not want to see.
@@ -99,29 +101,12 @@ impl DeltaDetector {
 
     /// Returns the id of the file at `path`, known or not.
     pub fn id_of(&self, path: &OriginPath) -> FileId {
-        // Nearly always there is no exception to look up.
-        if self.identities.is_empty() {
-            return FileId::derive(&self.origin, path, 0);
-        }
-        if let Some(id) = self.identities.get(path) {
-            return *id;
-        }
-        // A file that was here has taken the id along.
-        let mut salt = 0;
-        loop {
-            let id = FileId::derive(&self.origin, path, salt);
-            if !self.taken.contains(&id) {
-                return id;
-            }
-            salt += 1;
-        }
+        self.ids.of(path)
     }
 
     /// Tells whether an id is not the one that follows from its path, and not yet recorded.
     pub(super) fn is_new_exception(&self, id: FileId, path: &OriginPath) -> bool {
-        !self.identities.is_empty()
-            && !self.identities.contains_key(path)
-            && FileId::derive(&self.origin, path, 0) != id
+        self.ids.is_new_exception(id, path)
     }
 
     /// Tells whether some known file may have this version, so that a new file may be that one, moved.
@@ -131,8 +116,11 @@ impl DeltaDetector {
 
     /// Decides on one entry of a listing and takes note of it.
     pub fn detect_changes(&mut self, entry: &OriginEntry) -> Delta {
-        if tags::is_ignored(&entry.path) || self.excluded.covering(&self.origin, &entry.path).is_some() {
+        if tags::is_ignored(&entry.path) {
             return Delta::Ignored;
+        }
+        if self.excluded.covering(self.ids.origin(), &entry.path).is_some() {
+            return self.covered(&entry.path);
         }
         let sidecar = tags::sidecar_kind(&entry.path).is_some();
         let no_extension = entry.path.stem_and_extension().1.is_none();
@@ -146,10 +134,16 @@ impl DeltaDetector {
             None => Listed::New,
             Some(known) => {
                 known.seen = true;
-                let same = known.is_version(&entry.version) && known.state != FileState::Pending;
+                // What is no longer excluded may never have been read.
+                let unread = match known.state {
+                    FileState::Pending => true,
+                    FileState::Excluded => known.kind == FileKind::Unparsed,
+                    FileState::Present | FileState::Missing => false,
+                };
+                let same = known.is_version(&entry.version) && !unread;
                 self.unchanged += u64::from(same);
-                // A missing file that is back is shown again even when it is to be reread.
-                if same && known.state == FileState::Missing {
+                // What is shown again is so even when it is to be reread.
+                if same && matches!(known.state, FileState::Missing | FileState::Excluded) {
                     known.state = FileState::Present;
                     return Delta::Returned(id, known.kind);
                 }
@@ -160,6 +154,22 @@ impl DeltaDetector {
             }
         };
         if sidecar { Delta::Sidecar(id, listed) } else { Delta::Read(id, listed) }
+    }
+
+    /// Takes note of a file that is not to be seen: it is there.
+    fn covered(&mut self, path: &OriginPath) -> Delta {
+        let id = self.id_of(path);
+        match self.known.get_mut(id) {
+            None => Delta::Ignored,
+            Some(known) => {
+                known.seen = true;
+                if known.state == FileState::Excluded {
+                    return Delta::Ignored;
+                }
+                known.state = FileState::Excluded;
+                Delta::Returned(id, known.kind)
+            }
+        }
     }
 
     /// Returns how many files of concern were listed.
@@ -298,13 +308,30 @@ mod tests {
     }
 
     #[test]
-    fn id_that_a_moved_file_took_along_is_not_given_to_its_successor() {
-        let (old, new) = (OriginPath::new("a.flac").unwrap(), OriginPath::new("b.flac").unwrap());
-        let moved = FileId::derive(&"o".into(), &old, 0);
-        let d = DeltaDetector::new("o".into(), HashMap::from([(new.clone(), moved)]), Reread::None);
-        assert_eq!(d.id_of(&new), moved);
-        assert_eq!(d.id_of(&old), FileId::derive(&"o".into(), &old, 1));
-        assert!(d.is_new_exception(d.id_of(&old), &old) && !d.is_new_exception(moved, &new));
+    fn files_that_the_catalogue_does_not_show_as_the_user_wants_are_put_right() {
+        use FileKind::{Audio, Unparsed};
+        use FileState::{Excluded, Missing, Present};
+        let known = [
+            ("out/shown.flac", 1, Audio, Present),
+            ("out/gone.flac", 1, Audio, Missing),
+            ("out/hidden.flac", 1, Audio, Excluded),
+            ("in/hidden.flac", 1, Audio, Excluded),
+            ("in/unread.flac", 1, Unparsed, Excluded),
+            ("in/other.flac", 1, Audio, Excluded),
+        ];
+        let mut d = detector(&known, Reread::None);
+        let mut excluded = Exclusions::default();
+        excluded.insert("o".into(), OriginPath::new("out").unwrap());
+        d.exclude(excluded);
+        let mut detect = |path: &str, mtime| d.detect_changes(&entry(path, mtime));
+        assert!(matches!(detect("out/shown.flac", 1), Delta::Returned(_, Audio)));
+        assert_eq!(detect("out/shown.flac", 1), Delta::Ignored, "once");
+        assert!(matches!(detect("out/gone.flac", 1), Delta::Returned(_, Audio)), "it is back, and excluded");
+        assert_eq!(detect("out/hidden.flac", 1), Delta::Ignored);
+        assert!(matches!(detect("in/hidden.flac", 1), Delta::Returned(_, Audio)));
+        assert!(matches!(detect("in/unread.flac", 1), Delta::Read(_, Listed::Changed)));
+        assert!(matches!(detect("in/other.flac", 2), Delta::Read(_, Listed::Changed)));
+        assert!(d.unseen().is_empty(), "all were listed");
     }
 
     proptest! {

@@ -2,14 +2,16 @@
 //!
 //! An excluded file is remembered with all that is known and cached of it, as [`FileState::Excluded`]; that it is to
 //! be left out stands in the library. It needs no pass, and waits for none: one that is under way writes nothing that
-//! is excluded, as every batch is compared with the library first (`writer/keep_out.rs`).
+//! is excluded, as every batch is compared with the library first (`writer/keep_out.rs`). The library is changed before
+//! the catalogue; where that is not brought in line with it, as after a kill, the next pass does so (`delta.rs`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use musicfs_core::{
     FileKind, FileMeta, FileQuery, FileState, MetaDb, Name, Op, OriginId, OriginPath, VirtualPath,
 };
 
+use super::ids::Ids;
 use super::pass::Folders;
 use super::turns::Lane;
 use super::writer::{BATCH, Writer};
@@ -32,21 +34,27 @@ pub struct Excluded {
 
 impl Scanner {
     /// Takes files, and folders with all below, out of the tree for as long as the user says nothing else. Returns how
-    /// many files that are known are excluded now and were not before.
+    /// many files that are known are excluded now and were not before. What is gone stays so, and is not shown.
     ///
     /// # Errors
     /// [`ScanError::Meta`] or [`ScanError::Library`].
     pub async fn exclude(&self, origin: &OriginId, paths: Vec<OriginPath>) -> Result<u64, ScanError> {
-        self.change_excluded(origin, paths, |writer, origin, path, folders| {
-            writer.library().exclude(origin, path)?;
+        self.change_excluded(origin, paths, |writer, ids, paths, folders| {
+            writer.library().exclude(ids.origin(), paths)?;
+            fail::fail_point!("exclude-after-library", |_| Err(ScanError::Cancelled));
             let mut hidden = 0;
-            each_file(writer, origin, path, |writer, file| {
-                if file.state != FileState::Excluded {
-                    writer.push(Op::SetState(file.id, FileState::Excluded));
-                    writer.push(Op::Unplace(file.id));
-                    folders.insert(file.path.parent());
-                    hidden += 1;
+            each_file(writer, ids, paths, |writer, file| {
+                match file.state {
+                    FileState::Present | FileState::Pending => {
+                        writer.push(Op::SetState(file.id, FileState::Excluded));
+                    }
+                    FileState::Missing if file.shown_at.is_some() => {}
+                    FileState::Missing | FileState::Excluded => return Ok(()),
                 }
+                writer.push(Op::Unplace(file.id));
+                folders.insert(file.path.parent());
+                hidden += 1;
+                Ok(())
             })?;
             Ok(hidden)
         })
@@ -59,23 +67,32 @@ impl Scanner {
     /// # Errors
     /// [`ScanError::Meta`] or [`ScanError::Library`].
     pub async fn include(&self, origin: &OriginId, paths: Vec<OriginPath>) -> Result<u64, ScanError> {
-        self.change_excluded(origin, paths, |writer, origin, path, folders| {
-            writer.library().include(origin, path)?;
+        let grace = self.grace();
+        self.change_excluded(origin, paths, move |writer, ids, paths, folders| {
+            writer.library().include(ids.origin(), paths)?;
+            fail::fail_point!("include-after-library", |_| Err(ScanError::Cancelled));
             let left = writer.library().exclusions()?;
             let mut shown = 0;
-            each_file(writer, origin, path, |writer, file| {
-                if file.state == FileState::Excluded && left.covering(origin, &file.path).is_none() {
-                    // What could not be parsed is read again.
-                    let unread = file.kind == FileKind::Unparsed;
-                    let state = if unread { FileState::Pending } else { FileState::Present };
-                    writer.push(Op::SetState(file.id, state));
-                    writer.note_discs(file);
-                    if let Some(path) = writer.wanted(file) {
-                        writer.place(file.id, path);
-                    }
-                    folders.insert(file.path.parent());
-                    shown += 1;
+            each_file(writer, ids, paths, |writer, file| {
+                if left.covering(ids.origin(), &file.path).is_some() {
+                    return Ok(());
                 }
+                match file.state {
+                    // What could not be parsed is read again.
+                    FileState::Excluded if file.kind == FileKind::Unparsed => {
+                        writer.push(Op::SetState(file.id, FileState::Pending));
+                    }
+                    FileState::Excluded => writer.push(Op::SetState(file.id, FileState::Present)),
+                    FileState::Missing if file.shown_at.is_none() && writer.outlasts(file, grace)? => {}
+                    FileState::Missing | FileState::Present | FileState::Pending => return Ok(()),
+                }
+                writer.note_discs(file);
+                if let Some(path) = writer.wanted(file) {
+                    writer.place(file.id, path);
+                }
+                folders.insert(file.path.parent());
+                shown += 1;
+                Ok(())
             })?;
             Ok(shown)
         })
@@ -90,8 +107,18 @@ impl Scanner {
         let parts = self.parts(Lane::Asked);
         blocking(move || {
             let mut writer = Writer::load(parts)?;
-            let all = writer.library().exclusions()?.all();
-            all.into_iter().map(|(origin, path)| describe(&mut writer, origin, path)).collect()
+            let mut of_origin: BTreeMap<OriginId, Vec<OriginPath>> = BTreeMap::new();
+            for (origin, path) in writer.library().exclusions()?.all() {
+                of_origin.entry(origin).or_default().push(path);
+            }
+            let mut all = Vec::new();
+            for (origin, paths) in of_origin {
+                let ids = Ids::load(writer.library(), &origin)?;
+                for path in paths {
+                    all.push(describe(&mut writer, &ids, path)?);
+                }
+            }
+            Ok(all)
         })
         .await?
     }
@@ -100,50 +127,57 @@ impl Scanner {
         &self,
         origin: &OriginId,
         paths: Vec<OriginPath>,
-        change: impl Fn(&mut Writer, &OriginId, &OriginPath, &mut BTreeSet<OriginPath>) -> Result<u64, ScanError>
+        change: impl FnOnce(&mut Writer, &Ids, &[OriginPath], &mut BTreeSet<OriginPath>) -> Result<u64, ScanError>
         + Send
         + 'static,
     ) -> Result<u64, ScanError> {
         let (parts, origin) = (self.parts(Lane::Asked), origin.clone());
         blocking(move || {
             let mut writer = Writer::load(parts)?;
+            let ids = Ids::load(writer.library(), &origin)?;
+            let mut resettle = BTreeSet::new();
+            let changed = change(&mut writer, &ids, &paths, &mut resettle)?;
+            writer.settle_discs()?;
             writer.in_turn(|writer| {
-                let mut resettle = BTreeSet::new();
-                let mut changed = 0;
-                for path in &paths {
-                    changed += change(writer, &origin, path, &mut resettle)?;
-                }
-                writer.flush()?;
-                writer.settle_discs()?;
                 Folders { resettle, ..Folders::default() }.settle_part(writer, &origin)?;
-                writer.flush()?;
-                Ok(changed)
-            })
+                writer.flush()
+            })?;
+            Ok(changed)
         })
         .await?
     }
 }
 
-/// Visits the file at a path, or those below it, and writes what that leads to.
+/// Visits the files at these paths, and those below them, and writes what that leads to; others have their turns
+/// between.
 fn each_file(
     writer: &mut Writer,
-    origin: &OriginId,
-    path: &OriginPath,
-    mut visit: impl FnMut(&mut Writer, &FileMeta),
+    ids: &Ids,
+    paths: &[OriginPath],
+    mut visit: impl FnMut(&mut Writer, &FileMeta) -> Result<(), ScanError>,
 ) -> Result<(), ScanError> {
     let db = writer.db().clone();
-    let folder = FileQuery::Folder(origin.clone(), path.parent());
-    let below = FileQuery::Under(origin.clone(), path.clone());
-    for (query, itself) in [(folder, true), (below, false)] {
+    for some in paths.chunks(BATCH) {
+        writer.in_turn(|writer| {
+            for path in some {
+                let at = db.file(ids.of(path))?;
+                if let Some(file) = at.filter(|file| file.origin == *ids.origin() && file.path == *path) {
+                    visit(writer, &file)?;
+                }
+            }
+            writer.flush()
+        })?;
+    }
+    for path in paths {
+        let below = FileQuery::Under(ids.origin().clone(), path.clone());
         let mut after = None;
         loop {
-            let page = db.files(&query, after, BATCH)?;
-            page.files
-                .iter()
-                .filter(|file| !itself || file.path == *path)
-                .for_each(|file| visit(writer, file));
-            writer.flush()?;
-            after = page.next;
+            after = writer.in_turn(|writer| {
+                let page = db.files(&below, after, BATCH)?;
+                page.files.iter().try_for_each(|file| visit(writer, file))?;
+                writer.flush()?;
+                Ok(page.next)
+            })?;
             if after.is_none() {
                 break;
             }
@@ -152,11 +186,11 @@ fn each_file(
     Ok(())
 }
 
-fn describe(writer: &mut Writer, origin: OriginId, path: OriginPath) -> Result<Excluded, ScanError> {
+fn describe(writer: &mut Writer, ids: &Ids, path: OriginPath) -> Result<Excluded, ScanError> {
     let (mut files, mut would_be, mut within) = (0, None, None::<Vec<Name>>);
-    each_file(writer, &origin, &path, |writer, file| {
+    each_file(writer, ids, std::slice::from_ref(&path), |writer, file| {
         files += 1;
-        let Some(wanted) = writer.wanted(file) else { return };
+        let Some(wanted) = writer.wanted(file) else { return Ok(()) };
         let common = match within.take() {
             None => wanted.names().to_vec(),
             Some(names) => {
@@ -166,6 +200,7 @@ fn describe(writer: &mut Writer, origin: OriginId, path: OriginPath) -> Result<E
         };
         within = Some(common);
         would_be.get_or_insert(wanted);
+        Ok(())
     })?;
-    Ok(Excluded { origin, path, files, would_be, within })
+    Ok(Excluded { origin: ids.origin().clone(), path, files, would_be, within })
 }

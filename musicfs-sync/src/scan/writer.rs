@@ -146,10 +146,11 @@ impl Writer {
         self.ops.push(op);
     }
 
-    /// Shows a file again that had been gone. Sidecars are placed by their folder.
+    /// Shows a file again that had been gone, unless it is excluded. Sidecars are placed by their folder.
     pub(super) fn restore(&mut self, id: FileId) -> Result<(), ScanError> {
         if let Some(file) = self.db.file(id)? {
-            self.ops.push(Op::SetState(id, FileState::Present));
+            let unread = file.state == FileState::Pending;
+            self.ops.push(Op::SetState(id, if unread { FileState::Pending } else { FileState::Present }));
             if let Some(path) = self.wanted(&file) {
                 self.place(id, path);
             }
@@ -183,14 +184,25 @@ impl Writer {
         }))
     }
 
+    /// Tells whether a missing file is to be shown all the same.
+    pub(super) fn outlasts(&self, file: &FileMeta, grace: Duration) -> Result<bool, ScanError> {
+        Ok(Self::is_cached_whole(&*self.db, file)? && self.is_new_loss(file.id, grace)?)
+    }
+
+    /// Tells whether a file has been missing for less than a time of grace.
+    fn is_new_loss(&self, id: FileId, grace: Duration) -> Result<bool, ScanError> {
+        let grace = i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX);
+        let before = self.clock.unix().0.saturating_sub(grace);
+        Ok(self.db.missing_since(id)?.is_none_or(|since| since.0 > before))
+    }
+
     /// Takes missing files out of the tree that have been missing for so long.
     pub(super) fn hide_missing(&mut self, origin: &OriginId, grace: Duration) -> Result<(), ScanError> {
-        let before = self.clock.unix().0.saturating_sub(i64::try_from(grace.as_nanos()).unwrap_or(i64::MAX));
         let mut after = None;
         loop {
             let page = self.db.files(&FileQuery::Missing, after, BATCH)?;
             for file in page.files.iter().filter(|f| f.origin == *origin && f.shown_at.is_some()) {
-                if self.db.missing_since(file.id)?.is_some_and(|since| since.0 <= before) {
+                if !self.is_new_loss(file.id, grace)? {
                     self.ops.push(Op::Unplace(file.id));
                 }
             }
@@ -320,6 +332,7 @@ impl Writer {
         if !excluded.is_empty() {
             keep_out::keep_out(&mut batch.ops, &excluded, &*self.db)?;
         }
+        self.take_names(&mut batch.ops)?;
         let Applied { suffixed, .. } = loop {
             match self.db.apply(&batch) {
                 Ok(applied) => break applied,
@@ -332,7 +345,6 @@ impl Writer {
         };
         if !suffixed.is_empty() {
             self.library.record_numbers(&suffixed)?;
-        self.take_names(&mut batch.ops)?;
             let had = |s: &&Suffixed| self.numbers.get(&s.id).is_some_and(|(path, _)| *path == s.path);
             self.newly_numbered.extend(suffixed.iter().filter(|s| !had(s)).cloned());
             self.news.extend(suffixed.iter().cloned().map(News::Number));

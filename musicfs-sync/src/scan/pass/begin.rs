@@ -12,6 +12,7 @@ use super::sidecars::Folders;
 use super::{OpenFolder, PAGE, Pass};
 use crate::library::Library;
 use crate::scan::delta::{DeltaDetector, Reread};
+use crate::scan::ids::Ids;
 use crate::scan::proof;
 use crate::scan::record::{Record, Unfinished};
 use crate::scan::turns::Lane;
@@ -68,9 +69,9 @@ pub(super) async fn begin<'a>(
         writer.take_names_from(less_preferred, &id)?;
         Ok::<_, ScanError>(writer)
     });
-    let expected = detector.expected();
     let writer = writer.await??;
     let knows_nothing = detector.knows_nothing();
+    let expected = detector.expected();
     // What a pass that was killed had recorded of files that moved was not yet compared with those that are gone.
     let arrived = record.unfinished.as_ref().map_or_else(Vec::new, |pass| pass.arrived.clone());
     Ok(Begun::Pass(Box::new(Pass {
@@ -79,8 +80,8 @@ pub(super) async fn begin<'a>(
         options: options.clone(),
         detector,
         knows_nothing,
-        expected,
         began,
+        expected,
         writer: Some(writer),
         waiting_since: None,
         listing: Some(listing),
@@ -108,9 +109,7 @@ fn load(
     paths: Option<&[OriginPath]>,
     reread: Reread,
 ) -> Result<(DeltaDetector, Record), ScanError> {
-    let ours = library.identities()?.into_iter().filter(|identity| identity.origin == *origin);
-    let ours = ours.map(|identity| (identity.path, identity.id)).collect();
-    let mut detector = DeltaDetector::new(origin.clone(), ours, reread);
+    let mut detector = DeltaDetector::with_ids(Ids::load(library, origin)?, reread);
     detector.exclude(library.exclusions()?);
     let Some(paths) = paths else {
         db.known(origin, &mut |file: KnownFile| detector.add_known(&file))?;
