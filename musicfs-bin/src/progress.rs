@@ -120,14 +120,15 @@ impl Drop for Progress {
 
 /// Says in a line what the scanner does.
 pub(crate) fn describe(scan: &ScanStatus) -> String {
-    if let Some(now) = &scan.verifying {
-        let (files, bytes) = (output::count(now.files), output::size(now.bytes));
-        let differing = output::count(now.differing);
-        return format!(
-            "comparing {}: {files} files and {bytes} of the cache, {differing} differ",
-            now.origin
-        );
-    }
+    let Some(now) = &scan.verifying else { return describe_pass(scan) };
+    let (files, bytes) = (output::count(now.files), output::size(now.bytes));
+    let differing = output::count(now.differing);
+    let comparing =
+        format!("comparing {}: {files} files and {bytes} of the cache, {differing} differ", now.origin);
+    if scan.phase == "idle" { comparing } else { format!("{}; {comparing}", describe_pass(scan)) }
+}
+
+fn describe_pass(scan: &ScanStatus) -> String {
     let origin = scan.origin.as_deref().unwrap_or("the library");
     match scan.phase.as_str() {
         "idle" => "idle".to_owned(),
@@ -180,6 +181,7 @@ pub(crate) fn summary(origin: &str, result: &ScanResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::api::Verifying;
 
     #[test]
     fn summary_names_what_there_was() {
@@ -205,6 +207,13 @@ mod tests {
         };
         assert_eq!(describe(&scan), "scanning nas: 5 files found");
         (scan.parsed, scan.to_parse) = (1, 4);
-        assert_eq!(describe(&scan), "scanning nas: 5 files found, 1 of 4 read");
+        let scanning = "scanning nas: 5 files found, 1 of 4 read";
+        assert_eq!(describe(&scan), scanning);
+        scan.verifying =
+            Some(Verifying { origin: "disk".into(), files: 2, differing: 1, ..Verifying::default() });
+        let comparing = "comparing disk: 2 files and 0 B of the cache, 1 differ";
+        assert_eq!(describe(&scan), format!("{scanning}; {comparing}"));
+        scan.phase = "idle".into();
+        assert_eq!(describe(&scan), comparing);
     }
 }

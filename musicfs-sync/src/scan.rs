@@ -64,12 +64,12 @@ pub use verify::Verification;
 use turns::{Lane, Turns};
 
 /// Names at most `most` paths that cover all of these, by the folders above where there are more.
-pub(crate) fn few_paths(paths: Vec<OriginPath>, most: usize) -> Vec<OriginPath> {
+pub fn few_paths(paths: Vec<OriginPath>, most: usize) -> Vec<OriginPath> {
     pass::few_paths(paths, most)
 }
 
 /// More paths than this are looked at by the folders above them: each costs a query and a call to the origin.
-pub(crate) const MANY_PATHS: usize = 256;
+pub const MANY_PATHS: usize = 256;
 
 /// Difference between the two clocks from which on the wall clock is taken to have been set.
 const CLOCK_JUMP: Duration = Duration::from_secs(5);

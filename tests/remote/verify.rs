@@ -3,12 +3,16 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
+use std::process::{Child, Stdio};
 
 use musicfs_test_utils::eventually_blocking;
+use musicfs_test_utils::fault_proxy::Toxic;
 use musicfs_test_utils::library::{Sample, Track, write_track};
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
 use musicfs_tests::mount::Mount;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::served::{Kind, Served};
@@ -126,6 +130,62 @@ fn audio_changed_behind_size_and_time_is_found_by_comparing_and_replaced() {
     wait_cached(&song, "full");
     served.kill();
     assert!(read_afresh(&song, at as u64, 64).unwrap() == bytes[at..at + 64]);
+    mount.unmount();
+}
+
+/// Begins to compare everything, as a user does who may interrupt it.
+fn verifying(home: &Home, mount: &Mount<'_>) -> Child {
+    let mut command = home.prepare(home.binary());
+    command.args(["scan", "--verify", "--json", "--mount"]).arg(mount.at());
+    command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn result_of(child: Child) -> (Option<i32>, Value) {
+    let done = child.wait_with_output().unwrap();
+    let said: Value = serde_json::from_slice(&done.stdout).unwrap();
+    (done.status.code(), said["nas"].clone())
+}
+
+#[test]
+fn comparison_keeps_what_it_found_while_others_scan_and_ends_when_it_is_cancelled() {
+    let (served, home) = (Served::empty(Kind::Sftp).behind_proxy(), Home::new());
+    served.add("short.flac", "Short", 1 << 20);
+    served.add("long.flac", "Long", 24 << 20);
+    home.configure(&format!("{KEYS}{}", served.table("nas", "")));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    for path in files::files(&mount.at()) {
+        fs::read(mount.join(&path)).unwrap();
+        wait_cached(&mount.join(&path), "full");
+    }
+    write_unseen(&served.music().join("short.flac"), 600_000, &[b'!'; 64]);
+    let now = || mount.status()["scan"]["verifying"].clone();
+
+    // Slow enough that the long one is being compared meanwhile.
+    served.proxy().set([Toxic::Bandwidth(1 << 20)]);
+    let comparing = verifying(&home, &mount);
+    eventually_blocking("the short one to be compared", || now()["differing"] == 1);
+    served.add("new.flac", "New", 10 << 10);
+    home.succeed(["scan", "nas:new.flac"]);
+    assert_eq!(now()["differing"], 1, "it began anew");
+    served.proxy().heal();
+    let (code, result) = result_of(comparing);
+    assert_eq!(
+        (code, &result["differing"], &result["error"]),
+        (Some(0), &1.into(), &Value::Null),
+        "{result}"
+    );
+
+    served.proxy().set([Toxic::Bandwidth(1 << 20)]);
+    let comparing = verifying(&home, &mount);
+    eventually_blocking("one to be compared", || now()["files"].as_u64() >= Some(1));
+    kill(Pid::from_raw(comparing.id() as i32), Signal::SIGINT).unwrap();
+    let (code, result) = result_of(comparing);
+    assert_eq!(code, Some(1), "{result}");
+    assert!(result["error"].as_str().unwrap().contains("cancelled"), "{result}");
+    assert!(result["verified"].as_u64() >= Some(1), "{result}");
+    assert_eq!(now(), Value::Null);
+    served.proxy().heal();
     mount.unmount();
 }
 

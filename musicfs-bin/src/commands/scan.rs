@@ -176,20 +176,15 @@ async fn scan_all(
         engine.scanner.arrange(&cancel).await.map_err(|e| anyhow!(chain(&e)))?;
         for Part { origin, paths } in chosen {
             let options = PassOptions { paths, reread: args.full, confirmed: args.confirm };
-            let began = cx.clock.now();
-            let scan = verify::scan(engine, &origin, &options, args.verify.into(), &cancel);
-            let result = match scan.await {
-                Ok(result) => {
-                    // So that a mount need not look whether the origin is there.
-                    engine.library.record_origin(&origin, cx.clock.unix())?;
-                    result
-                }
-                Err(error) => ScanResult {
-                    error: Some(chain(&error)),
-                    elapsed_ms: cx.clock.now().since(began).as_millis() as u64,
-                    ..ScanResult::default()
-                },
-            };
+            let (_, mut result) = verify::pass(engine, &origin, &options, &cancel).await;
+            if result.error.is_none() {
+                // So that a mount need not look whether the origin is there.
+                engine.library.record_origin(&origin, cx.clock.unix())?;
+            }
+            if args.verify && verify::may_follow(&result) {
+                let paths = options.paths.as_deref();
+                verify::compare(engine, &origin, paths, &cancel, &mut result).await;
+            }
             results.insert(origin.to_string(), result);
         }
         anyhow::Ok(results)

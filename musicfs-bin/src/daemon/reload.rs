@@ -112,6 +112,7 @@ impl Daemon {
                     let gone = old.origins.iter().filter(|origin| !new.origins.contains(origin));
                     let gone: Vec<_> = gone.map(|origin| origin.id().clone()).collect();
                     self.engine.set_origins(&gone, built.take().unwrap_or_default());
+                    self.scans.break_off(&gone);
                     applied.origins.clone_from(&new.origins);
                     self.scans.tidy();
                     self.scans.order(Vec::new(), false);

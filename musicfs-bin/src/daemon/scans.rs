@@ -2,14 +2,15 @@
 //!
 //! Origins are scanned side by side, each by one pass at a time; an order that comes during a pass over the same
 //! origin has another one made, so that it sees what changed before it came. Orders for a part of an origin come first:
-//! a pass over all of it gives way, and goes on after. What is to be done is decided in `orders.rs`, purely, and carried
-//! out in `carry_out.rs`.
+//! a pass over all of it gives way, and goes on after. Content is compared after the pass, beside whatever passes come
+//! then. What is to be done is decided in `orders.rs`, purely, and carried out in `carry_out.rs`.
 //!
 //! One lock guards the orders; it is held for a few lines and never across an await. The loop is a critical task: started
 //! again after a panic, it fails what was under way and goes on.
 
 mod carry_out;
 mod orders;
+mod pass;
 mod words;
 
 use std::sync::Arc;
@@ -17,13 +18,14 @@ use std::time::Duration;
 
 use musicfs_core::{Clock, OriginId, OriginPath, SystemClock};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::api::{ScanJob, ScanStatus};
 use crate::verify::Verify;
 use crate::wiring::Engine;
-use orders::{How, Orders};
+use orders::{Orders, SIDE_BY_SIDE};
+use pass::How;
 pub(crate) use words::{chain, result_of, status_of};
 
 /// An origin, or some paths of it.
@@ -49,6 +51,8 @@ pub(crate) struct Scans {
     cancel: CancellationToken,
     orders: Mutex<Orders>,
     wake: Notify,
+    /// Comparisons that may run at a time.
+    comparing: Semaphore,
 }
 
 impl Scans {
@@ -56,7 +60,8 @@ impl Scans {
     pub(crate) fn new(engine: Arc<Engine>, cancel: CancellationToken, interval: Duration) -> Self {
         let clock = engine.clock.clone();
         let orders = Mutex::new(Orders::new(interval));
-        let scans = Self { engine, clock, cancel, orders, wake: Notify::new() };
+        let comparing = Semaphore::new(SIDE_BY_SIDE);
+        let scans = Self { engine, clock, cancel, orders, wake: Notify::new(), comparing };
         scans.order(Vec::new(), false);
         scans
     }
@@ -91,9 +96,14 @@ impl Scans {
 
     /// Cancels an order, and tells whether there is one of that number. What was found stays.
     pub(crate) fn cancel(&self, number: u64) -> bool {
-        let found = self.orders.lock().cancel(number);
+        let found = self.orders.lock().cancel(number, self.clock.now());
         self.wake.notify_one();
         found
+    }
+
+    /// Breaks off comparisons with origins that are no more, or have become others.
+    pub(crate) fn break_off(&self, gone: &[OriginId]) {
+        self.orders.lock().break_off(|pass| gone.contains(&pass.part.origin));
     }
 
     /// Notes whether changes of an origin are seen as they happen.

@@ -21,7 +21,7 @@ pub(crate) struct ScanStatus {
     pub(crate) last: BTreeMap<String, ScanResult>,
     /// Seconds until the next rescan; `None` while one runs, or when none is due.
     pub(crate) next_in_s: Option<u64>,
-    /// A comparison of content that is under way.
+    /// The comparisons of content that are under way, together.
     #[serde(default)]
     pub(crate) verifying: Option<Verifying>,
 }
@@ -75,6 +75,7 @@ pub(crate) struct ScanResult {
 /// How far a comparison of content is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Verifying {
+    /// The origins, with commas between.
     pub(crate) origin: String,
     /// Files compared.
     pub(crate) files: u64,

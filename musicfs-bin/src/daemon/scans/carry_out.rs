@@ -9,39 +9,59 @@ use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::orders::{Ended, Pass};
+use super::orders::lost_result;
+use super::pass::{Ended, Pass};
 use super::words::{log, outcome};
-use super::{Scans, chain};
+use super::{Part, Scans, chain};
 use crate::control::api::ScanResult;
-use crate::verify;
+use crate::verify::{self, Verify};
 
-/// How a pass ended: whether it had been cancelled, and its result.
+/// How a pass, or the comparison after it, ended: whether it had been cancelled, and its result.
 type Outcome = (bool, ScanResult);
+
+/// What a task is at work on.
+enum Work {
+    /// A pass over this origin.
+    Pass(OriginId),
+    /// The comparison after this pass.
+    Comparison(Pass),
+}
 
 impl Scans {
     /// Runs until cancelled; the passes under way then end first.
     pub(crate) async fn run(self: Arc<Self>) {
         self.orders.lock().lost(None, self.clock.now());
-        let mut passes: JoinSet<Outcome> = JoinSet::new();
-        let mut origins: HashMap<Id, OriginId> = HashMap::new();
-        while !(self.cancel.is_cancelled() && passes.is_empty()) {
+        let mut tasks: JoinSet<Outcome> = JoinSet::new();
+        let mut works: HashMap<Id, Work> = HashMap::new();
+        while !(self.cancel.is_cancelled() && tasks.is_empty()) {
             if !self.cancel.is_cancelled() {
                 self.tidy_up().await;
                 for (pass, cancel) in self.begin() {
                     let origin = pass.part.origin.clone();
-                    let task = passes.spawn(self.clone().make(pass, cancel));
-                    origins.insert(task.id(), origin);
+                    let task = tasks.spawn(self.clone().make(pass, cancel));
+                    works.insert(task.id(), Work::Pass(origin));
                 }
             }
             let wakes_at = self.orders.lock().wakes_at();
             tokio::select! {
-                Some(ended) = passes.join_next_with_id(), if !passes.is_empty() => {
+                Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
                     let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
-                    let Some(origin) = origins.remove(&id) else { continue };
-                    match ended {
-                        Ok((_, outcome)) => self.ended(&origin, outcome),
+                    match (works.remove(&id), ended) {
+                        (Some(Work::Pass(origin)), Ok((_, outcome))) => {
+                            if let Some((pass, result, cancel)) = self.ended(&origin, outcome) {
+                                let task = tasks.spawn(self.clone().compare(pass.clone(), result, cancel));
+                                works.insert(task.id(), Work::Comparison(pass));
+                            }
+                        }
+                        (Some(Work::Comparison(pass)), Ok((_, outcome))) => self.compared(&pass, outcome),
                         // What panicked was logged where it did.
-                        Err(_) => self.orders.lock().lost(Some(&origin), self.clock.now()),
+                        (Some(Work::Pass(origin)), Err(_)) => {
+                            self.orders.lock().lost(Some(&origin), self.clock.now());
+                        }
+                        (Some(Work::Comparison(pass)), Err(_)) => {
+                            self.orders.lock().compared(&pass, false, lost_result());
+                        }
+                        (None, _) => {}
                     }
                 }
                 () = self.cancel.cancelled(), if !self.cancel.is_cancelled() => {}
@@ -88,34 +108,66 @@ impl Scans {
 
     async fn make(self: Arc<Self>, pass: Pass, cancel: CancellationToken) -> Outcome {
         let origin = &pass.part.origin;
-        let began = self.clock.now();
         let options = PassOptions {
             paths: pass.part.paths.clone(),
             reread: pass.how.full,
             confirmed: pass.how.confirm,
         };
         self.engine.events.publish(EventKind::SyncStarted { origin: origin.clone() });
-        match verify::scan(&self.engine, origin, &options, pass.how.verify, &cancel).await {
-            Ok(result) => (false, result),
-            Err(error) => {
-                let result = ScanResult {
-                    error: Some(chain(&error)),
-                    elapsed_ms: self.clock.now().since(began).as_millis() as u64,
-                    ..ScanResult::default()
-                };
-                (matches!(error, ScanError::Cancelled), result)
-            }
-        }
+        verify::pass(&self.engine, origin, &options, &cancel).await
     }
 
-    fn ended(&self, origin: &OriginId, (was_cancelled, result): Outcome) {
+    /// Takes back a pass that ended; returns what is to be compared after it, by which result, and what cancels that.
+    fn ended(
+        &self,
+        origin: &OriginId,
+        (was_cancelled, result): Outcome,
+    ) -> Option<(Pass, ScanResult, CancellationToken)> {
         let ended = self.orders.lock().ended(origin, was_cancelled, self.clock.now());
-        let Some((pass, ended)) = ended.filter(|(_, ended)| *ended != Ended::Yielded) else { return };
+        let (pass, ended) = ended.filter(|(_, ended)| *ended != Ended::Yielded)?;
+        self.tell(origin, was_cancelled, &result);
+        let mut orders = self.orders.lock();
+        let compare = ended == Ended::Done && pass.how.verify == Verify::Yes && verify::may_follow(&result);
+        let cancel = compare.then(|| orders.compare(&pass, &result, &self.cancel));
+        if cancel.is_none() {
+            orders.note(&pass, ended, result.clone());
+        }
+        // The origin may have been taken out of the configuration meanwhile.
+        orders.keep_only(&self.engine.origin_ids());
+        cancel.map(|cancel| (pass, result, cancel))
+    }
+
+    async fn compare(
+        self: Arc<Self>,
+        pass: Pass,
+        mut result: ScanResult,
+        cancel: CancellationToken,
+    ) -> Outcome {
+        let _turn = tokio::select! {
+            turn = self.comparing.acquire() => turn.ok(),
+            () = cancel.cancelled() => None,
+        };
+        let Part { origin, paths } = &pass.part;
+        let was_cancelled =
+            verify::compare(&self.engine, origin, paths.as_deref(), &cancel, &mut result).await;
+        (was_cancelled, result)
+    }
+
+    fn compared(&self, pass: &Pass, (was_cancelled, result): Outcome) {
+        let origin = &pass.part.origin;
+        if result.error.is_some() {
+            self.tell(origin, was_cancelled, &result);
+        }
+        let mut orders = self.orders.lock();
+        orders.compared(pass, was_cancelled, result);
+        orders.keep_only(&self.engine.origin_ids());
+    }
+
+    fn tell(&self, origin: &OriginId, was_cancelled: bool, result: &ScanResult) {
         if result.error.is_some() && !was_cancelled {
             self.engine.monitor.suspect(origin);
         }
-        log(origin, &result);
-        self.engine.events.publish(outcome(origin, &result));
-        self.orders.lock().note(&pass, ended, result);
+        log(origin, result);
+        self.engine.events.publish(outcome(origin, result));
     }
 }

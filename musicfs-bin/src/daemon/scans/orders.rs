@@ -1,15 +1,19 @@
 //! What is to be scanned, and in which order. Pure: told the time, it decides.
 
+mod rescans;
+
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use musicfs_core::{MonoTime, OriginId, OriginPath};
+use musicfs_sync::{MANY_PATHS, few_paths};
 use tokio_util::sync::CancellationToken;
 
 use super::Part;
+use super::pass::{End, Ended, How, Pass, Running};
 use crate::control::api::ScanResult;
-use crate::verify::Verify;
+use rescans::Rescans;
 
 /// Orders that are remembered after they ended: enough for whoever gave one to fetch its result.
 const REMEMBERED: usize = 32;
@@ -17,71 +21,20 @@ const REMEMBERED: usize = 32;
 const LOST: &str = "the scanner failed; see the daemon's log";
 /// What an order is told that was cancelled before it began.
 pub(super) const CANCELLED: &str = "the scan was cancelled";
-/// What is watched is rescanned so many times less often: changes are seen without it, unless they were made through a
-/// link or below a directory that is mounted from a network.
-const WATCHED_EVERY: u32 = 12;
-/// Passes over all of an origin at a time: each holds in memory what it knows of the origin.
-const SIDE_BY_SIDE: usize = 8;
-/// A pass over all of an origin does not give way before it has run for so long; twice as long each time it has, so
-/// that it comes to its end however much is asked for meanwhile.
-const LEAST_RUN: Duration = Duration::from_secs(2);
-
-/// How an order is to be carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct How {
-    /// What seems unchanged is read again.
-    pub(super) full: bool,
-    /// Whether content is compared.
-    pub(super) verify: Verify,
-    /// Whatever is gone is accepted.
-    pub(super) confirm: bool,
-}
+/// What an order is told whose origin is no more.
+const GONE: &str = "the origin was taken out of the configuration";
+/// Passes over all of an origin at a time, as each holds in memory what it knows of the origin, and comparisons.
+pub(super) const SIDE_BY_SIDE: usize = 8;
 
 #[derive(Debug, Default)]
 struct Order {
     /// Nobody waits for it: it was given because something was seen to change.
     by_itself: bool,
-    /// Passes that have not ended.
+    /// Nobody waits for it any more.
+    cancelled: bool,
+    /// Passes that have not ended, or whose content is being compared.
     left: usize,
     results: BTreeMap<String, ScanResult>,
-}
-
-/// A pass that is to be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pass {
-    pub(super) order: u64,
-    pub(super) part: Part,
-    pub(super) how: How,
-    /// How often it gave way.
-    yielded: u32,
-}
-
-/// Why a pass is being ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// Another comes first; it goes on after that.
-    Yields,
-    /// Nobody wants it any more.
-    Cancelled,
-}
-
-#[derive(Debug)]
-struct Running {
-    pass: Pass,
-    began: MonoTime,
-    cancel: CancellationToken,
-    end: Option<End>,
-}
-
-/// How a pass ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// By itself.
-    Done,
-    /// It was cancelled by whoever had ordered it.
-    Cancelled,
-    /// It gives way and is made again.
-    Yielded,
 }
 
 /// See the module.
@@ -91,13 +44,11 @@ pub(super) struct Orders {
     all: BTreeMap<u64, Order>,
     waiting: VecDeque<Pass>,
     running: BTreeMap<OriginId, Running>,
+    /// Passes that ended, and what cancels the comparison of their content, which stands in nobody's way.
+    comparing: Vec<(Pass, CancellationToken)>,
     /// Whether origins or the template may have changed since the tree was last brought in line with them.
     pub(super) tidy: bool,
-    interval: Duration,
-    /// When each origin is to be rescanned.
-    due: BTreeMap<OriginId, MonoTime>,
-    /// Origins whose changes are seen as they happen.
-    watched: BTreeSet<OriginId>,
+    rescans: Rescans,
     /// How the last pass over each origin ended, but for those over a part that went well.
     pub(super) results: BTreeMap<String, ScanResult>,
 }
@@ -105,7 +56,7 @@ pub(super) struct Orders {
 impl Orders {
     /// Makes one without orders, where the tree is to be brought in line first.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, tidy: true, ..Self::default() }
+        Self { rescans: Rescans::new(interval), tidy: true, ..Self::default() }
     }
 
     /// Adds an order that somebody gave, and returns its number.
@@ -125,9 +76,10 @@ impl Orders {
         for pass in waiting.iter_mut().filter(|pass| pass.part.origin == part.origin) {
             let by_itself = all.get(&pass.order).is_some_and(|order| order.by_itself);
             match (&mut pass.part.paths, &part.paths) {
-                (None, _) => return,
+                // One that goes on where it gave way may be past what changed.
+                (None, more) if pass.yielded == 0 || more.is_none() => return,
                 (Some(mine), Some(more)) if by_itself => {
-                    mine.extend(more.iter().cloned());
+                    pass.part.paths = together(std::mem::take(mine), more.clone());
                     return;
                 }
                 _ => {}
@@ -139,7 +91,7 @@ impl Orders {
     fn add_order(&mut self, parts: Vec<Part>, how: How, by_itself: bool) -> u64 {
         self.last += 1;
         let order = self.last;
-        self.all.insert(order, Order { by_itself, left: parts.len(), results: BTreeMap::new() });
+        self.all.insert(order, Order { by_itself, left: parts.len(), ..Order::default() });
         self.waiting.extend(parts.into_iter().map(|part| Pass { order, part, how, yielded: 0 }));
         while self.all.len() > REMEMBERED {
             let Some(old) = self.all.iter().find(|(_, order)| order.left == 0).map(|(number, _)| *number)
@@ -152,22 +104,35 @@ impl Orders {
     }
 
     /// Cancels an order; tells whether there is one of that number.
-    pub(super) fn cancel(&mut self, number: u64) -> bool {
-        if !self.all.contains_key(&number) {
-            return false;
-        }
-        let (cancelled, waiting): (VecDeque<Pass>, _) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|pass| pass.order == number);
-        self.waiting = waiting;
-        for pass in cancelled {
-            let result = ScanResult { error: Some(CANCELLED.into()), ..ScanResult::default() };
-            self.note_result(&pass, result);
+    pub(super) fn cancel(&mut self, number: u64, now: MonoTime) -> bool {
+        let Some(order) = self.all.get_mut(&number) else { return false };
+        order.cancelled = true;
+        for pass in self.give_up(CANCELLED, |pass| pass.order == number) {
+            // It may be the first over its origin.
+            self.rescans.rest(&pass.part.origin, now);
         }
         for running in self.running.values_mut().filter(|running| running.pass.order == number) {
             running.end = Some(End::Cancelled);
             running.cancel.cancel();
         }
+        self.break_off(|pass| pass.order == number);
         true
+    }
+
+    /// Ends passes that wait, and returns them.
+    fn give_up(&mut self, why: &str, which: impl Fn(&Pass) -> bool) -> VecDeque<Pass> {
+        let (ended, waiting): (VecDeque<Pass>, _) =
+            std::mem::take(&mut self.waiting).into_iter().partition(which);
+        self.waiting = waiting;
+        for pass in &ended {
+            self.note_result(pass, ScanResult { error: Some(why.into()), ..ScanResult::default() });
+        }
+        ended
+    }
+
+    /// Cancels comparisons of content.
+    pub(super) fn break_off(&self, which: impl Fn(&Pass) -> bool) {
+        self.comparing.iter().filter(|(pass, _)| which(pass)).for_each(|(_, cancel)| cancel.cancel());
     }
 
     /// Returns the passes that begin now; they are taken to run from then on, until [`Orders::ended`] or
@@ -213,15 +178,14 @@ impl Orders {
         begun
     }
 
-    /// Orders rescans that are due, of origins that are not being scanned, nor about to be.
+    /// Orders rescans that are due, of origins that are not being scanned as a whole, nor about to be.
     fn add_due(&mut self, now: MonoTime) {
-        let due: Vec<OriginId> =
-            self.due.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
-        for origin in due {
-            self.due.remove(&origin);
-            let waits = self.waiting.iter().any(|pass| pass.part == Part::whole(origin.clone()));
-            if !waits && !self.running.contains_key(&origin) {
-                self.add_order(vec![Part::whole(origin)], How::default(), true);
+        for origin in self.rescans.take(now) {
+            let whole = Part::whole(origin);
+            let waits = self.waiting.iter().any(|pass| pass.part == whole);
+            let runs = self.running.get(&whole.origin).is_some_and(|running| running.pass.part == whole);
+            if !waits && !runs {
+                self.add_order(vec![whole], How::default(), true);
             }
         }
     }
@@ -235,7 +199,7 @@ impl Orders {
     ) -> Option<(Pass, Ended)> {
         let Running { mut pass, end, .. } = self.running.remove(origin)?;
         if pass.part.paths.is_none() {
-            self.rest(origin, now);
+            self.rescans.rest(origin, now);
         }
         match end {
             Some(End::Yields) if was_cancelled => {
@@ -250,12 +214,41 @@ impl Orders {
 
     /// Records how a pass ended: for its order, and, unless it was cancelled, for its origin.
     pub(super) fn note(&mut self, pass: &Pass, ended: Ended, result: ScanResult) {
-        // What a part was like says nothing of the whole, unless something is wrong.
-        let telling = pass.part.paths.is_none() || result.held_back.is_some() || result.error.is_some();
-        if ended == Ended::Done && telling {
-            self.results.insert(pass.part.origin.to_string(), result.clone());
+        if ended == Ended::Done {
+            self.note_origin(pass, &result);
         }
         self.note_result(pass, result);
+    }
+
+    fn note_origin(&mut self, pass: &Pass, result: &ScanResult) {
+        // What a part was like says nothing of the whole, unless something is wrong.
+        if pass.part.paths.is_none() || result.held_back.is_some() || result.error.is_some() {
+            self.results.insert(pass.part.origin.to_string(), result.clone());
+        }
+    }
+
+    /// Takes it that content is compared from now on, until [`Orders::compared`] or [`Orders::lost`] says otherwise,
+    /// after a pass that ended so; returns what cancels that. Its order is not done before.
+    pub(super) fn compare(
+        &mut self,
+        pass: &Pass,
+        result: &ScanResult,
+        cancel: &CancellationToken,
+    ) -> CancellationToken {
+        self.note_origin(pass, result);
+        let cancel = cancel.child_token();
+        // The pass may have come to its end all the same.
+        if self.all.get(&pass.order).is_none_or(|order| order.cancelled) {
+            cancel.cancel();
+        }
+        self.comparing.push((pass.clone(), cancel.clone()));
+        cancel
+    }
+
+    /// Records how a comparison ended.
+    pub(super) fn compared(&mut self, pass: &Pass, was_cancelled: bool, result: ScanResult) {
+        self.comparing.retain(|(other, _)| (other.order, &other.part) != (pass.order, &pass.part));
+        self.note(pass, if was_cancelled { Ended::Cancelled } else { Ended::Done }, result);
     }
 
     fn note_result(&mut self, pass: &Pass, result: ScanResult) {
@@ -265,13 +258,18 @@ impl Orders {
         }
     }
 
-    /// Fails what was under way, of one origin or of all: nobody is at work on it any more.
+    /// Fails the pass over an origin that was under way, or whatever was: nobody is at work on it any more.
     pub(super) fn lost(&mut self, origin: Option<&OriginId>, now: MonoTime) {
         let gone = |id: &OriginId| origin.is_none_or(|origin| origin == id);
         let lost: Vec<OriginId> = self.running.keys().filter(|id| gone(id)).cloned().collect();
         for origin in lost {
             let Some((pass, _)) = self.ended(&origin, false, now) else { continue };
-            self.note_result(&pass, ScanResult { error: Some(LOST.into()), ..ScanResult::default() });
+            self.note_result(&pass, lost_result());
+        }
+        if origin.is_none() {
+            for (pass, _) in std::mem::take(&mut self.comparing) {
+                self.note_result(&pass, lost_result());
+            }
         }
     }
 
@@ -292,7 +290,7 @@ impl Orders {
 
     /// Returns when the next rescan is due.
     pub(super) fn next_due(&self) -> Option<MonoTime> {
-        self.due.values().min().copied()
+        self.rescans.next()
     }
 
     /// Returns when there is something to be decided, if nothing happens before.
@@ -307,54 +305,32 @@ impl Orders {
 
     /// Notes whether changes of an origin are seen as they happen.
     pub(super) fn set_watched(&mut self, origin: &OriginId, watched: bool, now: MonoTime) {
-        let changed = if watched { self.watched.insert(origin.clone()) } else { self.watched.remove(origin) };
-        if changed && self.due.contains_key(origin) {
-            self.rest(origin, now);
-        }
+        self.rescans.set_watched(origin, watched, now);
     }
 
     /// Changes the time between rescans; zero for none.
     pub(super) fn set_interval(&mut self, interval: Duration, now: MonoTime) {
-        self.interval = interval;
-        let known: BTreeSet<OriginId> = self
-            .results
-            .keys()
-            .map(|id| OriginId::from(id.as_str()))
-            .chain(self.due.keys().cloned())
-            .collect();
-        known.iter().for_each(|origin| self.rest(origin, now));
+        self.rescans.set_interval(interval, now);
     }
 
-    /// Forgets rescans of origins that are no more.
+    /// Forgets origins that are no more, and whatever is to be done about them.
     pub(super) fn keep_only(&mut self, origins: &[OriginId]) {
-        self.due.retain(|origin, _| origins.contains(origin));
-    }
-
-    /// Has an origin rescanned after a while.
-    fn rest(&mut self, origin: &OriginId, now: MonoTime) {
-        let times = if self.watched.contains(origin) { WATCHED_EVERY } else { 1 };
-        if self.interval.is_zero() {
-            self.due.remove(origin);
-        } else {
-            self.due.insert(origin.clone(), now.plus(self.interval.saturating_mul(times)));
-        }
+        self.rescans.keep_only(origins);
+        self.results.retain(|name, _| origins.iter().any(|origin| origin.as_str() == name));
+        self.give_up(GONE, |pass| !origins.contains(&pass.part.origin));
     }
 }
 
-impl Running {
-    /// Returns from when on it gives way to others; `None` for one that does not.
-    fn yields_at(&self) -> Option<MonoTime> {
-        let whole = self.pass.part.paths.is_none() && self.end.is_none();
-        let least = LEAST_RUN.saturating_mul(1_u32.checked_shl(self.pass.yielded).unwrap_or(u32::MAX));
-        whole.then(|| self.began.plus(least))
-    }
+/// What a comparison or a pass is told that was lost.
+pub(super) fn lost_result() -> ScanResult {
+    ScanResult { error: Some(LOST.into()), ..ScanResult::default() }
+}
 
-    fn give_way(&mut self) {
-        if self.end.is_none() {
-            self.end = Some(End::Yields);
-            self.cancel.cancel();
-        }
-    }
+/// Takes paths together, as few; `None` for all of the origin.
+fn together(mut some: Vec<OriginPath>, more: Vec<OriginPath>) -> Option<Vec<OriginPath>> {
+    some.extend(more);
+    let few = few_paths(some, MANY_PATHS);
+    (!few.iter().any(OriginPath::is_root)).then_some(few)
 }
 
 /// Takes the parts of each origin together, in their order.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::verify::Verify;
 
 const INTERVAL: Duration = Duration::from_secs(300);
 
@@ -124,7 +125,7 @@ fn what_is_seen_to_change_joins_what_waits() {
     orders.add_seen(whole("a"));
     assert_eq!(orders.waiting.len(), 3);
     end(&mut orders, "a", 1);
-    assert_eq!(begin(&mut orders, 1), ["a:xyw"]);
+    assert_eq!(begin(&mut orders, 1), ["a:wxy"]);
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn cancelled_order_ends_and_its_origin_is_not_said_to_have_failed() {
     let other = orders.add(vec![whole("b")], How::default());
     begin(&mut orders, 0);
     let waiting = orders.add(vec![whole("b")], How::default());
-    assert!(orders.cancel(number) && orders.cancel(waiting) && !orders.cancel(99));
+    assert!(orders.cancel(number, at(1)) && orders.cancel(waiting, at(1)) && !orders.cancel(99, at(1)));
     assert_eq!(orders.state_of(waiting).unwrap().1["b"].error.as_deref(), Some(CANCELLED));
     for origin in ["a", "b"] {
         let (pass, ended) = orders.ended(&origin.into(), true, at(1)).unwrap();
@@ -184,7 +185,7 @@ fn origins_are_rescanned_after_their_rest_and_watched_ones_seldom() {
     assert_eq!(begin(&mut orders, 310), ["a"]);
     end(&mut orders, "a", 311);
     orders.keep_only(&["b".into()]);
-    assert_eq!(orders.next_due(), Some(at(20 + 300 * u64::from(WATCHED_EVERY))));
+    assert_eq!(orders.next_due(), Some(at(20 + 300 * u64::from(rescans::WATCHED_EVERY))));
     orders.set_watched(&"b".into(), false, at(400));
     assert_eq!(orders.next_due(), Some(at(700)));
     orders.set_interval(Duration::ZERO, at(500));
@@ -215,4 +216,155 @@ fn orders_that_ended_are_remembered_for_a_while() {
     }
     assert_eq!(orders.all.len(), REMEMBERED);
     assert!(orders.state_of(open).is_some());
+}
+
+#[test]
+fn rescan_that_is_due_while_a_part_is_looked_at_comes_after_it() {
+    let mut orders = orders();
+    orders.add(vec![whole("a")], How::default());
+    begin(&mut orders, 0);
+    end(&mut orders, "a", 0);
+    orders.add_seen(part("a", "x"));
+    assert_eq!(begin(&mut orders, 299), ["a:x"]);
+    assert!(begin(&mut orders, 300).is_empty());
+    end(&mut orders, "a", 301);
+    assert_eq!(begin(&mut orders, 301), ["a"]);
+}
+
+#[test]
+fn rescans_come_again_when_one_was_cancelled_before_it_began() {
+    let mut orders = orders();
+    let first = orders.add(vec![whole("a")], How::default());
+    assert!(orders.cancel(first, at(0)));
+    assert_eq!(orders.next_due(), Some(at(300)), "though it was never scanned");
+    // It is due while a part is looked at, waits for that, and is cancelled.
+    orders.add_seen(part("a", "x"));
+    begin(&mut orders, 299);
+    let waiting = orders.add(vec![whole("a")], How::default());
+    assert!(begin(&mut orders, 300).is_empty());
+    assert!(orders.cancel(waiting, at(310)));
+    end(&mut orders, "a", 311);
+    assert!(begin(&mut orders, 609).is_empty());
+    assert_eq!(begin(&mut orders, 610), ["a"]);
+}
+
+#[test]
+fn whole_pass_that_is_due_is_not_made_twice() {
+    let mut orders = orders();
+    orders.add(vec![whole("a")], How::default());
+    begin(&mut orders, 0);
+    end(&mut orders, "a", 0);
+    orders.add(vec![whole("a")], How::default());
+    assert_eq!(begin(&mut orders, 299), ["a"]);
+    assert!(begin(&mut orders, 300).is_empty());
+    end(&mut orders, "a", 400);
+    assert!(begin(&mut orders, 699).is_empty() && !orders.is_busy());
+}
+
+#[test]
+fn origin_that_is_no_more_is_forgotten_with_what_was_to_be_done() {
+    let mut orders = orders();
+    orders.add(vec![whole("a"), whole("b")], How::default());
+    begin(&mut orders, 0);
+    end(&mut orders, "a", 1);
+    end(&mut orders, "b", 1);
+    let waiting = orders.add(vec![whole("b")], How::default());
+    orders.keep_only(&["a".into()]);
+    assert_eq!(orders.results.keys().collect::<Vec<_>>(), ["a"]);
+    let (done, results) = orders.state_of(waiting).unwrap();
+    assert_eq!((done, results["b"].error.as_deref()), (true, Some(GONE)));
+    orders.set_interval(Duration::from_secs(7), at(2));
+    assert_eq!(begin(&mut orders, 9), ["a"]);
+}
+
+#[test]
+fn change_is_looked_at_before_a_pass_that_gave_way_goes_on() {
+    let mut orders = orders();
+    orders.add(vec![whole("a")], How::default());
+    begin(&mut orders, 0);
+    orders.add_seen(part("a", "x"));
+    begin(&mut orders, 2);
+    orders.ended(&"a".into(), true, at(2));
+    assert_eq!(begin(&mut orders, 2), ["a:x"]);
+    orders.add_seen(part("a", "y"));
+    end(&mut orders, "a", 3);
+    assert_eq!(begin(&mut orders, 3), ["a:y"], "the pass may have listed it already");
+    end(&mut orders, "a", 4);
+    assert_eq!(begin(&mut orders, 4), ["a"]);
+}
+
+#[test]
+fn changes_that_wait_are_few_however_often_they_are_seen() {
+    let mut orders = orders();
+    orders.add(vec![whole("a")], How::default());
+    begin(&mut orders, 0);
+    for n in 0..2 * MANY_PATHS {
+        orders.add_seen(part("a", "x/y"));
+        orders.add_seen(part("a", &format!("x/{n}")));
+    }
+    assert_eq!(orders.waiting.len(), 1);
+    assert_eq!(orders.waiting[0].part, part("a", "x"));
+    // What is changed all over is all of it.
+    for n in 0..=MANY_PATHS {
+        orders.add_seen(part("a", &n.to_string()));
+    }
+    assert_eq!(orders.waiting.len(), 1);
+    assert_eq!(orders.waiting[0].part, whole("a"));
+}
+
+/// Ends the pass over `a`, after which content is to be compared.
+fn end_before_comparing(orders: &mut Orders, now: u64) -> (Pass, CancellationToken) {
+    let (pass, ended) = orders.ended(&"a".into(), false, at(now)).unwrap();
+    assert_eq!((ended, pass.how.verify), (Ended::Done, Verify::Yes));
+    let result = ScanResult { added: 3, complete: true, ..ScanResult::default() };
+    let cancel = orders.compare(&pass, &result, &CancellationToken::new());
+    (pass, cancel)
+}
+
+const COMPARED: How = How { full: false, verify: Verify::Yes, confirm: false };
+
+#[test]
+fn comparison_holds_up_nothing_and_its_order_is_done_after_it() {
+    let mut orders = orders();
+    let number = orders.add(vec![whole("a")], COMPARED);
+    begin(&mut orders, 0);
+    orders.add_seen(part("a", "x"));
+    begin(&mut orders, 2);
+    // It gives way first, and what it found so far is not lost with that.
+    orders.ended(&"a".into(), true, at(2));
+    assert_eq!(begin(&mut orders, 2), ["a:x"]);
+    end(&mut orders, "a", 3);
+    assert_eq!(begin(&mut orders, 3), ["a"]);
+    let (pass, cancel) = end_before_comparing(&mut orders, 4);
+    assert_eq!(orders.results["a"].added, 3);
+    assert!(!orders.state_of(number).unwrap().0 && orders.is_quiet());
+    orders.add_seen(part("a", "y"));
+    assert_eq!(begin(&mut orders, 5), ["a:y"]);
+    end(&mut orders, "a", 6);
+    assert!(!cancel.is_cancelled());
+    orders.compared(&pass, false, ScanResult { differing: 2, ..ScanResult::default() });
+    let (done, results) = orders.state_of(number).unwrap();
+    assert_eq!((done, results["a"].differing, orders.results["a"].differing), (true, 2, 2));
+    assert!(orders.comparing.is_empty());
+}
+
+#[test]
+fn cancelled_order_ends_its_comparison_and_no_other() {
+    let mut orders = orders();
+    let number = orders.add(vec![whole("a")], COMPARED);
+    begin(&mut orders, 0);
+    let (pass, cancel) = end_before_comparing(&mut orders, 1);
+    let late = orders.add(vec![whole("a")], COMPARED);
+    begin(&mut orders, 1);
+    assert!(orders.cancel(number, at(2)));
+    assert!(cancel.is_cancelled());
+    orders.compared(&pass, true, ScanResult { error: Some(CANCELLED.into()), ..ScanResult::default() });
+    assert!(orders.state_of(number).unwrap().0);
+    assert_eq!(orders.results["a"].error, None, "the origin is not said to have failed");
+    // One that is cancelled as its pass ends is not begun.
+    assert!(orders.cancel(late, at(3)));
+    let (_, cancel) = end_before_comparing(&mut orders, 3);
+    assert!(cancel.is_cancelled());
+    orders.lost(None, at(4));
+    assert!(orders.state_of(late).unwrap().0);
 }
