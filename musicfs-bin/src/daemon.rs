@@ -9,6 +9,7 @@
 
 mod caching;
 mod first_look;
+mod given;
 mod origins;
 mod reload;
 mod scans;
@@ -47,7 +48,7 @@ pub(crate) use state::state_word;
 
 use first_look::FirstLooks;
 use state::{Daemon, Setup};
-pub(crate) use trash::{filter_of, in_words};
+pub(crate) use trash::{act as act_on_trash, filter_of};
 
 /// What the table of mounts names our mounts.
 pub(crate) const FS_NAME: &str = "musicfs";

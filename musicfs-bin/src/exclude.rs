@@ -1,6 +1,8 @@
 //! What the user does not want to see: from names to files, and back to words.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use musicfs_sync::{Excluded, Scanner};
 
 use crate::config::Config;
 use crate::control::api::{ExcludeAction, ExcludeOrder, Exclusion, Exclusions};
+use crate::control::percent;
 use crate::daemon::{Part, chain};
 use crate::targets;
 
@@ -41,13 +44,14 @@ pub(crate) async fn carry_out(
     let find = move || {
         let mut paths = Paths::new();
         for name in &order.paths {
-            let of_mount = mountpoint.as_deref().and_then(|at| Path::new(name).strip_prefix(at).ok());
+            let name = OsString::from_vec(percent::decode(name));
+            let of_mount = mountpoint.as_deref().and_then(|at| Path::new(&name).strip_prefix(at).ok());
             let found = match (action, of_mount) {
                 (ExcludeAction::Remove, Some(path)) => excluded_at(&excluded, path),
-                _ => named(&config, mountpoint.as_deref(), &*db, name)?,
+                _ => named(&config, mountpoint.as_deref(), &*db, &name)?,
             };
             if found.is_empty() {
-                return Err(format!("nothing that is excluded would be at {name}"));
+                return Err(format!("nothing that is excluded would be at {}", name.display()));
             }
             for (origin, path) in found {
                 if action == ExcludeAction::Remove {
@@ -73,7 +77,8 @@ pub(crate) async fn carry_out(
         changed += done.map_err(|error| chain(&error))?;
     }
     let excluded = scanner.excluded().await.map_err(|error| chain(&error))?;
-    let answer = Exclusions { excluded: excluded.iter().map(in_words).collect(), changed, job: None };
+    let answer =
+        Exclusions { excluded: excluded.iter().map(in_words).collect(), changed, ..Exclusions::default() };
     Ok(Changed { answer, shown_again })
 }
 
@@ -82,17 +87,18 @@ fn named(
     config: &Config,
     mountpoint: Option<&Path>,
     db: &dyn MetaDb,
-    name: &str,
+    name: &OsStr,
 ) -> Result<Vec<(OriginId, OriginPath)>, String> {
     let parts = targets::find(config, mountpoint, db, name).map_err(|error| chain(&error))??;
     let mut found = Vec::new();
     for Part { origin, paths } in parts {
         let paths = paths.ok_or_else(|| {
+            let name = name.display();
             format!("'{name}' is all of {origin}; to do without an origin, take it out of the configuration")
         })?;
         found.extend(paths.into_iter().map(|path| (origin.clone(), path)));
     }
-    if found.is_empty() { Err(format!("no file is at {name}")) } else { Ok(found) }
+    if found.is_empty() { Err(format!("no file is at {}", name.display())) } else { Ok(found) }
 }
 
 /// Returns what is excluded and would be at a path of the tree, or below it.

@@ -3,6 +3,8 @@
 //! Nothing here touches a mount or an origin: what the mount shows is looked up in the catalogue.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use musicfs_core::{Cookie, FileId, Ino, MetaDb, MetaError, NodeKind, OriginId, OriginPath, ROOT_INODE};
@@ -31,20 +33,21 @@ pub(crate) fn find(
     config: &Config,
     mountpoint: Option<&Path>,
     db: &dyn MetaDb,
-    name: &str,
+    name: &OsStr,
 ) -> Result<Result<Vec<Part>, String>, MetaError> {
-    if let Some(origin) = config.origins.iter().find(|origin| origin.is_named(name)) {
+    let shown = name.to_string_lossy();
+    if let Some(origin) = config.origins.iter().find(|origin| origin.is_named(&shown)) {
         return Ok(Ok(vec![Part::whole(origin.id().clone())]));
     }
     if let Some(rest) = mountpoint.and_then(|point| Path::new(name).strip_prefix(point).ok()) {
-        let shown = shown_at(db, rest.as_os_str().as_encoded_bytes())?;
-        return Ok(shown.ok_or_else(|| format!("nothing is at {name}")));
+        let found = shown_at(db, rest.as_os_str().as_bytes())?;
+        return Ok(found.ok_or_else(|| format!("nothing is at {shown}")));
     }
     let of = |origin: &NamedOrigin| Some((origin.id().clone(), below(origin, name)?));
     let Some((origin, path)) = config.origins.iter().find_map(of) else {
-        return Ok(Err(unknown(config, "origin or path", name)));
+        return Ok(Err(unknown(config, "origin or path", &shown)));
     };
-    Ok(match OriginPath::new(path.trim_matches('/')) {
+    Ok(match OriginPath::new(without_slashes(path)) {
         Ok(path) if path.is_root() => Ok(vec![Part::whole(origin)]),
         Ok(path) => Ok(vec![Part { origin, paths: Some(vec![path]) }]),
         Err(error) => Err(error.to_string()),
@@ -52,12 +55,21 @@ pub(crate) fn find(
 }
 
 /// Returns the rest of a name that begins with an origin's directory, address or id.
-fn below<'a>(origin: &NamedOrigin, name: &'a str) -> Option<&'a str> {
-    let in_folder = |folder: &Path| Path::new(name).strip_prefix(folder).ok()?.to_str();
-    let in_place = || name.strip_prefix(&origin.place())?.strip_prefix('/');
-    let by_id = || name.strip_prefix(origin.id().as_str())?.strip_prefix(':');
+fn below<'a>(origin: &NamedOrigin, name: &'a OsStr) -> Option<&'a [u8]> {
+    let after = |what: &str| name.as_bytes().strip_prefix(what.as_bytes());
+    let in_folder = |folder: &Path| Some(Path::new(name).strip_prefix(folder).ok()?.as_os_str().as_bytes());
+    let in_place = || after(&origin.place())?.strip_prefix(b"/");
+    let by_id = || after(origin.id().as_str())?.strip_prefix(b":");
     let real = || in_folder(&origin.real_path()?);
     origin.path().and_then(in_folder).or_else(real).or_else(in_place).or_else(by_id)
+}
+
+/// Returns a path without what is before and behind it.
+pub(crate) fn without_slashes(mut path: &[u8]) -> &[u8] {
+    while let [b'/', rest @ ..] | [rest @ .., b'/'] = path {
+        path = rest;
+    }
+    path
 }
 
 /// Returns where the files come from that are shown at a path of the tree.

@@ -1,6 +1,8 @@
 //! Files that the user does not want to see.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -89,6 +91,29 @@ fn excluded_file_is_invented_by_no_scan_and_comes_back_as_itself() {
     let back = mount.join("Anna/Album a/01 - Changed.flac");
     assert_eq!(fs::metadata(&back).unwrap().ino(), inode, "it is the same file, as it is now");
     assert_eq!(files::files(&mount.at()).len(), 7);
+    assert_eq!(excluded(&home, &[]), [""; 0]);
+    mount.unmount();
+}
+
+#[test]
+fn excluded_name_that_is_not_utf8_can_be_shown_again_when_the_catalogue_was_made_anew() {
+    let (music, home) = (music(), Home::new());
+    let name = OsStr::from_bytes(b"caf\xe9.flac");
+    fs::rename(music.path().join("b/2.flac"), music.path().join("b").join(name)).unwrap();
+    let mount = home.mount(music.path());
+    let all = files::files(&mount.at()).len();
+    let odd = music.path().join("b").join(name);
+    home.succeed(["exclude".as_ref(), odd.as_os_str()]);
+    is_gone(&mount.join("Anna/Album b/02 - Track 2.flac"));
+    mount.unmount();
+    fs::remove_dir_all(home.folder("cache")).unwrap();
+    let origin = music.path().as_os_str();
+    home.succeed(["exclude".as_ref(), "--remove".as_ref(), "--origin".as_ref(), origin, odd.as_os_str()]);
+    home.succeed(["exclude".as_ref(), "--origin".as_ref(), origin, odd.as_os_str()]);
+    let mount = home.mount(music.path());
+    assert_eq!(files::files(&mount.at()).len(), all - 1);
+    home.succeed(["exclude".as_ref(), "--remove".as_ref(), odd.as_os_str()]);
+    assert_eq!(files::files(&mount.at()).len(), all);
     assert_eq!(excluded(&home, &[]), [""; 0]);
     mount.unmount();
 }

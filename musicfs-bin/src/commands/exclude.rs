@@ -1,5 +1,7 @@
 //! `musicfs exclude`: by the running daemon, or without one by this process.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -11,6 +13,7 @@ use crate::cli::ExcludeArgs;
 use crate::context::{Context, Outcome, small_runtime};
 use crate::control::api::{ExcludeAction, ExcludeOrder, Exclusions};
 use crate::control::client::Client;
+use crate::control::percent;
 use crate::{exclude, output};
 
 /// Leaves files out of the tree, shows them again, or lists them.
@@ -20,8 +23,8 @@ pub(crate) fn run(cx: &Context, args: &ExcludeArgs) -> anyhow::Result<Outcome> {
         (false, true) => ExcludeAction::Remove,
         (false, false) => ExcludeAction::Add,
     };
-    let order =
-        ExcludeOrder { action, paths: args.paths.iter().map(|path| scan::name_of(cx, path)).collect() };
+    let encoded = |path: &OsString| percent::encode(scan::name_of(cx, path).as_bytes());
+    let order = ExcludeOrder { action, paths: args.paths.iter().map(encoded).collect() };
     let flags = args.settings.flags();
     let answer = match scan::daemon_of(cx, &flags, args.mount.as_deref())? {
         Some(client) => small_runtime()?.block_on(by_daemon(cx, &client, &order))?,
@@ -42,7 +45,7 @@ pub(crate) fn run(cx: &Context, args: &ExcludeArgs) -> anyhow::Result<Outcome> {
     } else {
         print(cx, action, &answer);
     }
-    Ok(Outcome::Done)
+    Ok(if answer.waits { Outcome::Partly } else { Outcome::Done })
 }
 
 async fn by_daemon(cx: &Context, client: &Client, order: &ExcludeOrder) -> anyhow::Result<Exclusions> {
@@ -57,6 +60,9 @@ async fn by_daemon(cx: &Context, client: &Client, order: &ExcludeOrder) -> anyho
 
 fn print(cx: &Context, action: ExcludeAction, answer: &Exclusions) {
     let out = &cx.output;
+    if answer.waits {
+        return out.line("That takes a while; the daemon goes on with it.");
+    }
     let changed = output::count(answer.changed);
     match action {
         ExcludeAction::Add => out.note(format!("{changed} files left the tree.")),

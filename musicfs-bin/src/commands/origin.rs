@@ -24,7 +24,7 @@ pub(crate) fn run(cx: &Context, command: &OriginCommand) -> anyhow::Result<Outco
         OriginCommand::List(args) => (args, false),
         OriginCommand::Check(args) => (args, true),
     };
-    let named: Vec<String> = args.only.iter().map(|name| super::scan::name_of(cx, name)).collect();
+    let named: Vec<String> = args.only.iter().map(|name| super::scan::text_of(cx, name)).collect();
     let found = match (running(cx, args)?, check) {
         (Some(client), true) => {
             let order = CheckOrder { origins: named };

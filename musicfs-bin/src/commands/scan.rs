@@ -1,7 +1,8 @@
 //! `musicfs scan`: by the running daemon, or without one by this process, which then holds the cache directory.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -85,7 +86,7 @@ async fn by_daemon(
     args: &ScanArgs,
     client: &Client,
 ) -> anyhow::Result<BTreeMap<String, ScanResult>> {
-    let origins = args.only.iter().map(|name| name_of(cx, name)).collect();
+    let origins = args.only.iter().map(|name| text_of(cx, name)).collect();
     let order = ScanOrder { origins, full: args.full, verify: args.verify, confirm: args.confirm };
     let mut job = client.scan(&order).await.context("the daemon did not take the order")?;
     let mut progress = progress(cx);
@@ -105,17 +106,20 @@ async fn by_daemon(
 
 /// An argument with a `/` is a path; made absolute, as the daemon has another working directory. But in `ORIGIN:PATH`
 /// the `/` comes after a colon.
-pub(super) fn name_of(cx: &Context, name: &std::ffi::OsStr) -> String {
-    let text = name.to_string_lossy().into_owned();
-    let before = text.split_once(':').map_or(text.as_str(), |(before, _)| before);
-    if text.contains("://") || (!before.contains('/') && !text.starts_with('~') && before != text) {
-        return text;
-    }
-    if !text.contains('/') && !text.starts_with('~') {
-        return text;
+pub(super) fn name_of(cx: &Context, name: &OsStr) -> OsString {
+    let text = name.to_string_lossy();
+    let before = text.split_once(':').map_or(&*text, |(before, _)| before);
+    let is_path = text.starts_with('~') || before.contains('/');
+    if text.contains("://") || !is_path {
+        return name.to_owned();
     }
     let path = crate::paths::absolute(name.as_ref(), &cx.env.cwd, cx.env.home());
-    path.map_or(text, |path| path.to_string_lossy().into_owned())
+    path.map_or_else(|_| name.to_owned(), PathBuf::into_os_string)
+}
+
+/// As [`name_of`], for those who take text only.
+pub(super) fn text_of(cx: &Context, name: &OsStr) -> String {
+    name_of(cx, name).to_string_lossy().into_owned()
 }
 
 fn progress(cx: &Context) -> Progress {

@@ -1,6 +1,7 @@
 //! `musicfs trash`: by the running daemon, or without one by this process, which then holds the cache directory.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,7 +13,8 @@ use crate::cli::{TrashArgs, TrashCommand};
 use crate::config::{Config, read_time};
 use crate::context::{Context, Outcome, Usage, small_runtime};
 use crate::control::api::{Trash, TrashAction, TrashOrder};
-use crate::daemon::{self, chain};
+use crate::control::percent;
+use crate::daemon;
 use crate::output;
 
 /// Lists, restores or purges.
@@ -58,8 +60,8 @@ fn order(cx: &Context, action: TrashAction, args: &TrashArgs) -> anyhow::Result<
     };
     Ok(TrashOrder {
         action,
-        origin: args.from.as_deref().map(|name| scan::name_of(cx, name.as_ref())),
-        path: args.path.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        origin: args.from.as_deref().map(|name| scan::text_of(cx, name.as_ref())),
+        path: args.path.as_ref().map(|path| percent::encode(path.as_os_str().as_bytes())),
         older_than_ms: time("--older-than", &args.older_than)?,
         newer_than_ms: time("--newer-than", &args.newer_than)?,
     })
@@ -68,12 +70,7 @@ fn order(cx: &Context, action: TrashAction, args: &TrashArgs) -> anyhow::Result<
 fn by_this_process(cx: &Context, config: &Config, order: &TrashOrder) -> anyhow::Result<Trash> {
     let filter = daemon::filter_of(config, order).map_err(Usage)?;
     without_daemon(cx, config, async |engine| {
-        let found = match order.action {
-            TrashAction::List => engine.scanner.trash(filter).await,
-            TrashAction::Restore => engine.scanner.restore_trash(filter).await,
-            TrashAction::Purge => engine.scanner.purge_trash(filter).await,
-        };
-        found.map(|files| daemon::in_words(&files)).map_err(|error| chain(&error))
+        daemon::act_on_trash(&engine.scanner, order.action, filter).await
     })
 }
 

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::FS_NAME;
+use super::given::{Given, STOPPING};
 use super::origins;
 use super::scans::{Part, Scans, chain};
 use super::status::problems;
@@ -28,6 +29,7 @@ use crate::control::api::{
     Status, Stopping, Totals, Trash, TrashOrder,
 };
 use crate::env::Env;
+use crate::exclude;
 use crate::log::LogControl;
 use crate::search::{Answer, SearchError};
 use crate::verify::Verify;
@@ -78,6 +80,8 @@ pub(super) struct Daemon {
     pub(super) closing: CancellationToken,
     /// Orders to the cache.
     pub(super) cache_jobs: Arc<CacheJobs>,
+    /// Orders about what is to be seen.
+    pub(super) orders: Given,
     /// Cancels scans, and work on the cache.
     pub(super) cancel: CancellationToken,
     /// A check of the catalogue has not come back.
@@ -105,6 +109,7 @@ impl Daemon {
             log: setup.log,
             scans: Arc::new(scans),
             cache_jobs: Arc::default(),
+            orders: Given::default(),
             watches: Arc::default(),
             notices: Mutex::new(setup.notices),
             stop: CancellationToken::new(),
@@ -151,7 +156,7 @@ impl Daemon {
         let find = move || {
             let mut parts = Vec::new();
             for name in names {
-                match crate::targets::find(&config, Some(&mountpoint), &*db, &name)? {
+                match crate::targets::find(&config, Some(&mountpoint), &*db, name.as_ref())? {
                     Ok(found) => parts.extend(found),
                     Err(unknown) => return Ok(Err(unknown)),
                 }
@@ -269,7 +274,7 @@ impl Controlled for Daemon {
 
     async fn scan(&self, order: ScanOrder) -> Result<ScanJob, String> {
         if self.phase() == MountPhase::Stopping {
-            return Err("the mount is being unmounted".into());
+            return Err(STOPPING.into());
         }
         let named = !order.origins.is_empty();
         let parts = self.scan_targets(order.origins).await?;
@@ -308,20 +313,24 @@ impl Controlled for Daemon {
     }
 
     async fn trash(&self, order: TrashOrder) -> Result<Trash, String> {
-        super::trash::carry_out(&self.engine.scanner, &self.config(), order, &*self.engine.clock).await
+        let engine = &self.engine;
+        super::trash::carry_out(&engine.scanner, &self.config(), order, &self.orders, &*engine.clock).await
     }
 
     async fn exclude(&self, order: ExcludeOrder) -> Result<Exclusions, String> {
-        let (config, db) = (self.config(), self.engine.db.clone());
-        let changed =
-            crate::exclude::carry_out(&self.engine.scanner, db, config, Some(&self.mountpoint), order)
-                .await?;
-        let crate::exclude::Changed { mut answer, shown_again } = changed;
-        if !shown_again.is_empty() {
-            // They may have changed meanwhile, or be new altogether.
-            answer.job = Some(self.scans.order_parts(Some(shown_again), false, Verify::No, false));
-        }
-        Ok(answer)
+        let (config, scanner, db) = (self.config(), self.engine.scanner.clone(), self.engine.db.clone());
+        let (mountpoint, scans) = (self.mountpoint.clone(), self.scans.clone());
+        let work = async move {
+            let changed = exclude::carry_out(&scanner, db, config, Some(&mountpoint), order).await?;
+            let exclude::Changed { mut answer, shown_again } = changed;
+            if !shown_again.is_empty() {
+                // They may have changed meanwhile, or be new altogether.
+                answer.job = Some(scans.order_parts(Some(shown_again), false, Verify::No, false));
+            }
+            Ok(answer)
+        };
+        let done = self.orders.carry_out(&*self.engine.clock, work).await?;
+        Ok(done.unwrap_or_else(|| Exclusions { waits: true, ..Exclusions::default() }))
     }
 
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String> {

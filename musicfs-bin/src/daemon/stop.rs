@@ -7,16 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_core::{Clock, MonoTime, TaskStatus};
+use futures::future::join_all;
+use musicfs_core::{Clock, MonoTime, TaskStatus, TaskSupervisor};
 use musicfs_fuse::{MountError, Session};
 use tracing::{error, info, warn};
 
-use super::caching::CACHE_TASK;
 use super::state::Daemon;
-use super::tasks::{
-    CONTROL_TASK, EVENTS_TASK, ORIGIN_NEWS_TASK, ORIGINS_TASK, PROGRESS_TASK, REFRESH_TASK, SCAN_TASK,
-    SEARCH_TASK, WATCHDOG_TASK,
-};
+use super::tasks::{CONTROL_TASK, SCAN_TASK, SEARCH_TASK};
 use super::{EndSignals, chain};
 use crate::context::Outcome;
 use crate::{control, notify};
@@ -38,6 +35,7 @@ impl Daemon {
         notify::stopping("unmounting");
         self.stop.cancel();
         self.cancel.cancel();
+        self.orders.close();
         let outcome = tokio::select! {
             outcome = self.clone().steps() => outcome,
             name = signals.wait() => {
@@ -58,20 +56,9 @@ impl Daemon {
             // It commits what it has.
             self.engine.search.wait_ended(clock.now().plus(TASK_LIMIT)).await;
         }
-        for task in [
-            SEARCH_TASK,
-            PROGRESS_TASK,
-            EVENTS_TASK,
-            ORIGIN_NEWS_TASK,
-            ORIGINS_TASK,
-            CACHE_TASK,
-            WATCHDOG_TASK,
-        ] {
-            self.supervisor.stop(task, clock.now().plus(TASK_LIMIT)).await;
-        }
-        for origin in self.engine.origin_ids() {
-            let task = format!("{REFRESH_TASK}-{origin}");
-            self.supervisor.stop(&task, clock.now().plus(TASK_LIMIT)).await;
+        end_tasks_but(CONTROL_TASK, &self.supervisor, &*clock).await;
+        if !self.orders.ended(&*clock, TASK_LIMIT).await {
+            warn!("an order to leave files out, or about files that are gone, has not come to its end");
         }
         let drain = self.config().drain_limit;
         let mut outcome = Outcome::Done;
@@ -136,6 +123,22 @@ impl Daemon {
     }
 }
 
+/// Ends all tasks but one, and those that one of them may have begun meanwhile.
+async fn end_tasks_but(last: &str, supervisor: &TaskSupervisor, clock: &dyn Clock) {
+    loop {
+        let goes_on =
+            |status: &TaskStatus| matches!(status, TaskStatus::Running | TaskStatus::Restarting { .. });
+        let report = supervisor.report().into_iter();
+        let tasks: Vec<String> =
+            report.filter(|task| task.name != last && goes_on(&task.status)).map(|task| task.name).collect();
+        if tasks.is_empty() {
+            return;
+        }
+        let deadline = clock.now().plus(TASK_LIMIT);
+        join_all(tasks.iter().map(|task| supervisor.stop(task, deadline))).await;
+    }
+}
+
 /// Unmounts, when all who looked at the session have let go of it; they hold it for a few lines.
 async fn unmount(session: Arc<Session>, drain: Duration, clock: &dyn Clock) -> Result<(), MountError> {
     let deadline: MonoTime = clock.now().plus(drain);
@@ -147,6 +150,27 @@ async fn unmount(session: Arc<Session>, drain: Duration, clock: &dyn Clock) -> R
                 session = shared;
                 clock.sleep_until(clock.now().plus(Duration::from_millis(1))).await;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use musicfs_core::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_tasks_end_but_the_last_whatever_they_are() {
+        let clock = Arc::new(SystemClock::new());
+        let supervisor = TaskSupervisor::with_clock(clock.clone());
+        supervisor.spawn_critical(CONTROL_TASK, std::future::pending);
+        supervisor.spawn_critical("recheck", std::future::pending);
+        supervisor.spawn_supervised("refresh-nas", std::future::pending());
+        end_tasks_but(CONTROL_TASK, &supervisor, &*clock).await;
+        assert_eq!(supervisor.task_status(CONTROL_TASK), TaskStatus::Running);
+        for task in ["recheck", "refresh-nas"] {
+            assert_eq!(supervisor.task_status(task), TaskStatus::Stopped, "{task}");
         }
     }
 }

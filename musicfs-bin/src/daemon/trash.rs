@@ -4,20 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use musicfs_core::{Clock, OriginPath};
-use musicfs_sync::{ScanError, Scanner, TrashFilter, Trashed};
+use musicfs_sync::{Scanner, TrashFilter, Trashed};
 
+use super::given::Given;
 use super::scans::chain;
 use crate::config::Config;
 use crate::control::api::{Trash, TrashAction, TrashFile, TrashOrder};
-
-/// Wait for a scan that is under way, before whoever gave the order is told that it waits.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::control::percent;
+use crate::targets;
 
 /// Returns which files an order means.
 pub(crate) fn filter_of(config: &Config, order: &TrashOrder) -> Result<TrashFilter, String> {
-    let origin = order.origin.as_deref().map(|name| crate::targets::origin(config, name)).transpose()?;
-    let under = order.path.as_deref().map(|path| path.trim_matches('/'));
-    let under = under.map(OriginPath::new).transpose().map_err(|error| error.to_string())?;
+    let origin = order.origin.as_deref().map(|name| targets::origin(config, name)).transpose()?;
+    let path = order.path.as_deref().map(percent::decode);
+    let under = path.as_deref().map(|path| OriginPath::new(targets::without_slashes(path)));
+    let under = under.transpose().map_err(|error| error.to_string())?;
     Ok(TrashFilter {
         origin,
         under,
@@ -31,34 +32,31 @@ pub(super) async fn carry_out(
     scanner: &Arc<Scanner>,
     config: &Config,
     order: TrashOrder,
+    orders: &Given,
     clock: &dyn Clock,
 ) -> Result<Trash, String> {
     let filter = filter_of(config, &order)?;
-    let working = tokio::spawn({
-        let scanner = scanner.clone();
-        async move { act(&scanner, order.action, filter).await }
-    });
-    tokio::select! {
-        biased;
-        done = working => match done {
-            Ok(Ok(files)) => Ok(in_words(&files)),
-            Ok(Err(error)) => Err(chain(&error)),
-            Err(error) => Err(error.to_string()),
-        },
-        () = clock.sleep_until(clock.now().plus(PATIENCE)) => Ok(Trash { waits: true, ..Trash::default() }),
-    }
+    let scanner = scanner.clone();
+    let done = orders.carry_out(clock, async move { act(&scanner, order.action, filter).await });
+    Ok(done.await?.unwrap_or_else(|| Trash { waits: true, ..Trash::default() }))
 }
 
-async fn act(scanner: &Scanner, action: TrashAction, filter: TrashFilter) -> Result<Vec<Trashed>, ScanError> {
-    match action {
+/// Does what an order says with the files that are meant. What failed is returned in words.
+pub(crate) async fn act(
+    scanner: &Scanner,
+    action: TrashAction,
+    filter: TrashFilter,
+) -> Result<Trash, String> {
+    let done = match action {
         TrashAction::List => scanner.trash(filter).await,
         TrashAction::Restore => scanner.restore_trash(filter).await,
         TrashAction::Purge => scanner.purge_trash(filter).await,
-    }
+    };
+    done.map(|files| in_words(&files)).map_err(|error| chain(&error))
 }
 
 /// Returns files as they go over the socket.
-pub(crate) fn in_words(files: &[Trashed]) -> Trash {
+fn in_words(files: &[Trashed]) -> Trash {
     let file = |trashed: &Trashed| TrashFile {
         id: trashed.file.id.to_string(),
         origin: trashed.file.origin.to_string(),

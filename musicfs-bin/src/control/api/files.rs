@@ -9,7 +9,7 @@ pub(crate) struct TrashOrder {
     pub(crate) action: TrashAction,
     /// Files of this origin.
     pub(crate) origin: Option<String>,
-    /// The file at this path of its origin, or those below it.
+    /// The file at this path of its origin, or those below it; percent-encoded.
     pub(crate) path: Option<String>,
     /// Files that have been missing for this long or longer, in milliseconds.
     pub(crate) older_than_ms: Option<u64>,
@@ -60,7 +60,7 @@ pub(crate) struct TrashFile {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ExcludeOrder {
     pub(crate) action: ExcludeAction,
-    /// Paths in the mount, in the origins' directories, or as `ORIGIN:PATH`.
+    /// Paths in the mount, in the origins' directories, or as `ORIGIN:PATH`; percent-encoded.
     pub(crate) paths: Vec<String>,
 }
 
@@ -86,6 +86,9 @@ pub(crate) struct Exclusions {
     pub(crate) changed: u64,
     /// The scan that looks at what came back; see `GET /v1/scan/progress`.
     pub(crate) job: Option<u64>,
+    /// It takes a while, and is done all the same; nothing else is said of it.
+    #[serde(default)]
+    pub(crate) waits: bool,
 }
 
 /// A file or directory that is excluded.
