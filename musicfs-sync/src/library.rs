@@ -2,8 +2,9 @@
 //!
 //! **Purpose.** [`Library`] keeps what can be had from nowhere else: so far the ids of files whose path does not
 //! give it (they moved, or two paths hash alike), the numbers that files took because their names were taken, the
-//! origins that there ever were, what is pinned, and what is not to be seen. A scan may add to it; nothing in it is ever rebuilt, guessed
-//! or dropped.
+//! origins that there ever were, what is pinned, and what is not to be seen. A scan may add to it; nothing in it is ever
+//! rebuilt or guessed, nor dropped but the identities and numbers of files that are forgotten by the user's word or age
+//! setting.
 //!
 //! **Invariants.** Every change is on the disk when its call returns. At rest the library is one file (a rollback
 //! journal, no write-ahead log), so that a copy of that file is a copy of everything. The newest three backups

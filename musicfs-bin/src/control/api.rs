@@ -235,7 +235,7 @@ pub(crate) struct FileExplanation {
     pub(crate) size: u64,
     /// `audio`, `sidecar` or `unparsed`.
     pub(crate) kind: String,
-    /// `pending`, `present` or `missing`.
+    /// `pending`, `present`, `missing` or `excluded`.
     pub(crate) state: String,
     pub(crate) format: Option<String>,
     pub(crate) codec: Option<String>,
