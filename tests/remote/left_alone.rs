@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use musicfs_core::{Clock, SystemClock};
 use musicfs_test_utils::eventually_blocking;
 use musicfs_test_utils::fault_proxy::Toxic;
 use musicfs_tests::files;
@@ -14,6 +15,8 @@ use crate::served::{Kind, Served};
 use crate::{read_afresh, wait_cached};
 
 const LARGE: usize = 24 << 20;
+/// Seconds between two reads for which an origin is asked that is left alone, at the least.
+const PROBED_EVERY: u64 = 10;
 
 #[test]
 fn reads_of_a_server_that_hangs_fail_without_asking_it_and_cached_ones_go_on() {
@@ -33,7 +36,7 @@ fn reads_of_a_server_that_hangs_fail_without_asking_it_and_cached_ones_go_on() {
     served.proxy().set([Toxic::Timeout(Duration::MAX)]);
     assert!(read_afresh(&path, 12 << 20, 4096).is_err());
     eventually_blocking("a check to fail", || mount.status()["state"] == "offline");
-    let before = asked(&mount).0;
+    let (before, clock) = (asked(&mount).0, SystemClock::new());
     for n in 0..30 {
         let error = read_afresh(&path, (14 << 20) + (n << 17), 4096).unwrap_err();
         let code = error.raw_os_error();
@@ -43,8 +46,9 @@ fn reads_of_a_server_that_hangs_fail_without_asking_it_and_cached_ones_go_on() {
             cached.unwrap_or_else(|error| panic!("{n}: {error}")) == wanted[(n as usize) << 14..][..4096]
         );
     }
-    let probes = asked(&mount).0 - before;
-    assert!(probes <= 8, "it was asked {probes} times");
+    // A read now and then finds out how it is; one that was under way may be counted as well.
+    let (probes, most) = (asked(&mount).0 - before, 2 + clock.now().0.as_secs() / PROBED_EVERY);
+    assert!(probes <= most, "it was asked {probes} times");
 
     served.proxy().heal();
     // What has just failed slowly is the answer for a moment.
