@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use musicfs_core::{Cookie, FileQuery, Ino, MetaDb, NodeKind, Origin, OriginId, OriginPath, ROOT_INODE};
+use musicfs_core::{FileQuery, Ino, MetaDb, Origin, OriginId, OriginPath};
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig};
 use musicfs_test_utils::library::{Sample, Track};
-use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin};
+use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin, shown_files};
 use tokio_util::sync::CancellationToken;
 
 const POINTS: [&str; 3] =
@@ -38,21 +38,6 @@ async fn scan(scanner: Arc<Scanner>) -> bool {
     let pass =
         async move { scanner.scan(&OriginId::from("m"), false, &CancellationToken::new()).await.is_ok() };
     tokio::spawn(pass).await.unwrap_or(false)
-}
-
-fn tree(db: &Database) -> BTreeMap<String, Ino> {
-    let mut files = BTreeMap::new();
-    let mut dirs = vec![(String::new(), ROOT_INODE)];
-    while let Some((path, dir)) = dirs.pop() {
-        for node in db.list(dir, Cookie(0), usize::MAX >> 1).unwrap() {
-            let path = format!("{path}/{}", node.name.unwrap());
-            match node.kind {
-                NodeKind::Dir => dirs.push((path, node.ino)),
-                NodeKind::File => drop(files.insert(path, node.ino)),
-            }
-        }
-    }
-    files
 }
 
 fn first_files(origin: &MemoryOrigin) {
@@ -95,7 +80,7 @@ async fn killed_at(point: Option<(&str, usize)>) -> (BTreeMap<String, Ino>, u64,
         assert!(scan(scanner).await);
     }
     let (db, _) = open(dir.path(), &origin);
-    (tree(&db), origin.reads(), died)
+    (shown_files(&*db), origin.reads(), died)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +133,7 @@ async fn excluded_and_included(killed: bool) -> [BTreeMap<String, Ino>; 2] {
             db.files(&FileQuery::Missing, None, 10).unwrap().files.is_empty(),
             "{point}: nothing is gone"
         );
-        trees.push(tree(&db));
+        trees.push(shown_files(&*db));
     }
     trees.try_into().unwrap()
 }

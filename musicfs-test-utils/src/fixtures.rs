@@ -1,12 +1,13 @@
 //! Short ways to what tests need.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use musicfs_cas::{CasConfig, CasStore};
 use musicfs_core::{
-    AudioMeta, Codec, FileId, FileKind, FileMeta, FileState, FileVersion, Format, OriginId, OriginPath,
-    Placement, Shown, UnixNanos, VirtualPath, VirtualTree,
+    AudioMeta, Codec, Cookie, FileId, FileKind, FileMeta, FileState, FileVersion, Format, Ino, MetaDb,
+    NodeKind, OriginId, OriginPath, Placement, ROOT_INODE, Shown, UnixNanos, VirtualPath, VirtualTree,
 };
 use parking_lot::RwLock;
 
@@ -53,6 +54,28 @@ pub fn make_audio_meta(artist: &str, album: &str, title: &str) -> AudioMeta {
 pub async fn setup_test_cas(dir: &Path) -> Arc<CasStore> {
     let opened = CasStore::open(CasConfig::new(dir.join("chunks"))).await;
     Arc::new(opened.expect("a chunk store in a folder of the test's own"))
+}
+
+/// Returns every file of the tree by its path, with its inode.
+///
+/// # Panics
+/// When the catalogue cannot be read, or two files are at one path.
+pub fn shown_files(db: &dyn MetaDb) -> BTreeMap<String, Ino> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![(String::new(), ROOT_INODE)];
+    while let Some((path, dir)) = dirs.pop() {
+        for node in db.list(dir, Cookie(0), usize::MAX >> 1).expect("a catalogue that can be read") {
+            let path = format!("{path}/{}", node.name.expect("a name, as all but the root have one"));
+            match node.kind {
+                NodeKind::Dir => dirs.push((path, node.ino)),
+                NodeKind::File => {
+                    assert!(!files.contains_key(&path), "two files are at {path}");
+                    files.insert(path, node.ino);
+                }
+            }
+        }
+    }
+    files
 }
 
 /// Makes a tree of the files that say where they are shown.

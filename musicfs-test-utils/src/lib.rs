@@ -46,7 +46,7 @@ mod wait;
 pub use clock::ManualClock;
 pub use faulty_chunks::FaultyCasStore;
 pub use faulty_origin::{FailMode, FaultyOrigin};
-pub use fixtures::{make_audio_meta, make_file_meta, setup_test_cas, setup_test_tree};
+pub use fixtures::{make_audio_meta, make_file_meta, setup_test_cas, setup_test_tree, shown_files};
 pub use logs::{CapturedLogs, captured_logs};
 pub use memory_chunks::MemoryChunkStore;
 pub use memory_meta::MemoryMetaDb;

@@ -21,8 +21,8 @@ use musicfs_core::{
 };
 use musicfs_origins::LocalOrigin;
 use musicfs_sync::{Database, Library, ScanReport, Scanner, ScannerConfig};
-use musicfs_test_utils::MemoryOrigin;
 use musicfs_test_utils::library::{Sample, Track, library_of_every_format, write_track};
+use musicfs_test_utils::{MemoryOrigin, shown_files};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -83,7 +83,7 @@ impl World {
 
     /// Every file of the tree by its path, with its inode.
     fn tree(&self) -> BTreeMap<String, Ino> {
-        shelf::tree(&*self.db)
+        shown_files(&*self.db)
     }
 
     fn paths(&self) -> Vec<String> {

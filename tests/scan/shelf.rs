@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use musicfs_core::{
-    Batch, ByteRange, ChunkExtent, ChunkHash, ChunkManifest, Clock, Cookie, FileId, FileKind, FileMeta, Ino,
-    MetaDb, NodeKind, Op, Origin, OriginId, OriginPath, ROOT_INODE,
+    Batch, ByteRange, ChunkExtent, ChunkHash, ChunkManifest, Clock, FileId, FileKind, FileMeta, Ino, MetaDb,
+    Op, Origin, OriginId, OriginPath,
 };
 use musicfs_sync::{Database, Library, PassOptions, ScanError, ScanReport, Scanner, ScannerConfig};
 use musicfs_test_utils::library::{Sample, Track};
-use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin};
+use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin, shown_files};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -128,7 +128,7 @@ impl Shelf {
 
     /// Every file of the tree by its path, with its inode.
     pub(crate) fn tree(&self) -> BTreeMap<String, Ino> {
-        tree(&*self.db)
+        shown_files(&*self.db)
     }
 
     /// Records that all of a file is cached.
@@ -150,20 +150,4 @@ impl Shelf {
         let audio = |ino: &&Ino| self.file(ino.file_id().unwrap()).kind == FileKind::Audio;
         self.tree().values().filter(audio).count()
     }
-}
-
-/// Every file of the tree by its path, with its inode.
-pub(crate) fn tree(db: &dyn MetaDb) -> BTreeMap<String, Ino> {
-    let mut files = BTreeMap::new();
-    let mut dirs = vec![(String::new(), ROOT_INODE)];
-    while let Some((path, dir)) = dirs.pop() {
-        for node in db.list(dir, Cookie(0), usize::MAX >> 1).unwrap() {
-            let path = format!("{path}/{}", node.name.unwrap());
-            match node.kind {
-                NodeKind::Dir => dirs.push((path, node.ino)),
-                NodeKind::File => assert!(files.insert(path, node.ino).is_none()),
-            }
-        }
-    }
-    files
 }
