@@ -12,18 +12,19 @@ use musicfs_sync::PassOptions;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::offline::on_stores;
 use crate::cli::ScanArgs;
-use crate::config::{Config, Flags, NamedOrigin, check};
+use crate::config::{Config, Flags, NamedOrigin};
 use crate::context::{Context, Outcome, Usage, small_runtime};
 use crate::control::api::{ScanOrder, ScanResult, ScanStatus};
 use crate::control::client::Client;
 use crate::daemon::{self, Part, chain};
-use crate::lock::{self, CacheLock, Holder};
+use crate::lock;
 use crate::mounts;
 use crate::progress::{self, Progress};
 use crate::targets;
 use crate::verify;
-use crate::wiring::{self, Engine};
+use crate::wiring::{self, Engine, Stores};
 
 /// Time between two looks at how far the daemon is.
 pub(super) const STEP: Duration = Duration::from_millis(200);
@@ -135,22 +136,11 @@ fn by_this_process(
     if config.origins.is_empty() {
         return Err(Usage("there are no origins to scan; name one with --origin PATH|URL".into()).into());
     }
-    crate::context::refuse(&check::own_directories(config))?;
-    let holder = Holder::this(None, cx.clock.unix().parts().0);
-    let _lock = CacheLock::acquire(&config.cache_dir, &holder)?;
-    let stores = wiring::open_stores(config, &cx.clock)?;
-    for notice in &stores.notices {
-        cx.output.warn(notice);
-    }
-    let chosen = chosen(cx, args, config, &*stores.db)?;
-    let origins = wiring::build_origins(config, &cx.env, &cx.clock)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (engine, _) = runtime.block_on(Engine::new(config, stores, origins, cx.clock.clone()));
-    let results = runtime.block_on(scan_all(cx, args, &engine, chosen));
-    engine.db.checkpoint().context("the catalogue could not be closed in order")?;
-    engine.library.backup().context("the library could not be backed up")?;
-    runtime.shutdown_background();
-    results
+    let prepare = |stores: &Stores| {
+        let chosen = chosen(cx, args, config, &*stores.db)?;
+        Ok((wiring::build_origins(config, &cx.env, &cx.clock)?, chosen))
+    };
+    on_stores(cx, config, prepare, async |engine, chosen| scan_all(cx, args, engine, chosen).await)
 }
 
 fn chosen(cx: &Context, args: &ScanArgs, config: &Config, db: &dyn MetaDb) -> anyhow::Result<Vec<Part>> {
