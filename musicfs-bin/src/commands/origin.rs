@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use musicfs_core::Clock;
-use musicfs_fuse::Os;
 use musicfs_origins::HealthMonitor;
 
+use super::scan::{self, Asked};
 use crate::cli::{OriginArgs, OriginCommand};
 use crate::config::{Config, NamedOrigin};
 use crate::context::{Context, Outcome, Usage, small_runtime};
@@ -16,7 +16,7 @@ use crate::control::api::{CheckOrder, OriginState, OriginStatus};
 use crate::control::client::Client;
 use crate::daemon;
 use crate::output::{self, Style};
-use crate::{lock, mounts, wiring};
+use crate::wiring;
 
 /// Lists or checks.
 pub(crate) fn run(cx: &Context, command: &OriginCommand) -> anyhow::Result<Outcome> {
@@ -24,7 +24,7 @@ pub(crate) fn run(cx: &Context, command: &OriginCommand) -> anyhow::Result<Outco
         OriginCommand::List(args) => (args, false),
         OriginCommand::Check(args) => (args, true),
     };
-    let named: Vec<String> = args.only.iter().map(|name| super::scan::text_of(cx, name)).collect();
+    let named: Vec<String> = args.only.iter().map(|name| scan::text_of(cx, name)).collect();
     let found = match (running(cx, args)?, check) {
         (Some(client), true) => {
             let order = CheckOrder { origins: named };
@@ -57,23 +57,12 @@ pub(crate) fn run(cx: &Context, command: &OriginCommand) -> anyhow::Result<Outco
     })
 }
 
-/// Finds the daemon to ask: of the mount that is named, of the configuration's cache directory, or the only one when
-/// the configuration names no origins.
+/// Finds the daemon to ask. Beside another process at work, origins are asked by this one.
 fn running(cx: &Context, args: &OriginArgs) -> anyhow::Result<Option<Client>> {
-    let (config, _) = Config::load(&args.settings.flags(), &cx.env);
-    let find = || mounts::find(&Os::default(), &config.runtime_dir, cx.env.uid);
-    if let Some(named) = &args.mount {
-        return mounts::choose(find()?, Some(&cx.mountpoint(named)?))?.client().map(Some);
-    }
-    if let Some(mountpoint) = lock::holder(&config.cache_dir).and_then(|holder| holder.mountpoint) {
-        let dir = daemon::mount_dir(&config.runtime_dir, &mountpoint);
-        let written = musicfs_fuse::read_handles(&dir).ok().flatten().and_then(|h| h.control_socket);
-        return Ok(Some(Client::new(written.unwrap_or_else(|| daemon::socket_in(&dir)))));
-    }
-    if config.origins.is_empty() {
-        return mounts::choose(find()?, None)?.client().map(Some);
-    }
-    Ok(None)
+    Ok(match scan::asked(cx, &args.settings.flags(), args.mount.as_deref())? {
+        Asked::Daemon(client) => Some(client),
+        Asked::Busy(..) | Asked::Nobody => None,
+    })
 }
 
 fn chosen<'a>(config: &'a Config, named: &[String]) -> anyhow::Result<Vec<&'a NamedOrigin>> {

@@ -19,7 +19,7 @@ use crate::context::{Context, Outcome, Usage, small_runtime};
 use crate::control::api::{ScanOrder, ScanResult, ScanStatus};
 use crate::control::client::Client;
 use crate::daemon::{self, Part, chain};
-use crate::lock;
+use crate::lock::{self, Holder};
 use crate::mounts;
 use crate::progress::{self, Progress};
 use crate::targets;
@@ -59,27 +59,48 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> anyhow::Result<Outcome> {
     })
 }
 
+/// Who can be asked.
+pub(super) enum Asked {
+    /// A daemon.
+    Daemon(Client),
+    /// Another process is at work in the cache directory, and answers nobody.
+    Busy(Holder, PathBuf),
+    /// Nobody.
+    Nobody,
+}
+
+/// Finds the daemon to ask; that another process is at work is an error.
+pub(super) fn daemon_of(cx: &Context, flags: &Flags, mount: Option<&Path>) -> anyhow::Result<Option<Client>> {
+    match asked(cx, flags, mount)? {
+        Asked::Daemon(client) => Ok(Some(client)),
+        Asked::Busy(holder, dir) => {
+            bail!("process {} is already at work in {}", holder.pid, dir.display())
+        }
+        Asked::Nobody => Ok(None),
+    }
+}
+
 /// Finds the daemon to ask: of the mount that is named, of the configuration's cache directory, or the only one
 /// when the configuration names no origins.
-pub(super) fn daemon_of(cx: &Context, flags: &Flags, mount: Option<&Path>) -> anyhow::Result<Option<Client>> {
+pub(super) fn asked(cx: &Context, flags: &Flags, mount: Option<&Path>) -> anyhow::Result<Asked> {
     let (config, _) = Config::load(flags, &cx.env);
     let find = || mounts::find(&Os::default(), &config.runtime_dir, cx.env.uid);
     if let Some(named) = mount {
         let known = mounts::choose(find()?, Some(&cx.mountpoint(named)?))?;
-        return known.client().map(Some);
+        return known.client().map(Asked::Daemon);
     }
     if let Some(holder) = lock::holder(&config.cache_dir) {
-        let Some(mountpoint) = holder.mountpoint else {
-            bail!("process {} is already at work in {}", holder.pid, config.cache_dir.display());
+        let Some(mountpoint) = &holder.mountpoint else {
+            return Ok(Asked::Busy(holder, config.cache_dir));
         };
-        let dir = daemon::mount_dir(&config.runtime_dir, &mountpoint);
+        let dir = daemon::mount_dir(&config.runtime_dir, mountpoint);
         let written = musicfs_fuse::read_handles(&dir).ok().flatten().and_then(|h| h.control_socket);
-        return Ok(Some(Client::new(written.unwrap_or_else(|| daemon::socket_in(&dir)))));
+        return Ok(Asked::Daemon(Client::new(written.unwrap_or_else(|| daemon::socket_in(&dir)))));
     }
     if config.origins.is_empty() {
-        return mounts::choose(find()?, None)?.client().map(Some);
+        return mounts::choose(find()?, None)?.client().map(Asked::Daemon);
     }
-    Ok(None)
+    Ok(Asked::Nobody)
 }
 
 async fn by_daemon(
