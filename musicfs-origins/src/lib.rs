@@ -83,5 +83,5 @@ pub use sftp::{SftpAuth, SftpConfig, SftpOrigin};
 pub use smb::{SmbConfig, SmbOrigin};
 pub use spec::{
     BuiltOrigin, Environment, LocalSpec, NfsSpec, OpendalSpec, OriginKind, OriginSpec, S3Spec, SecretCommand,
-    SecretSource, SftpSpec, SmbSpec, SpecError, WebSpec, build,
+    SecretSource, SftpSpec, SmbSpec, SpecError, WebSpec, build, derived_id,
 };

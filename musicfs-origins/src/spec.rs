@@ -249,8 +249,8 @@ fn checked_id(id: &str) -> Result<OriginId, SpecError> {
     Ok(OriginId::from(id))
 }
 
-/// Makes an id of a name that is known again and a hash that tells two of a name apart.
-fn id_of(name: &str, place: &str) -> OriginId {
+/// Makes an id of a name that is known again, and a hash of the place that tells two of a name apart.
+pub fn derived_id(name: &str, place: &[u8]) -> OriginId {
     let mut slug = String::new();
     for c in name.to_lowercase().chars() {
         if c.is_ascii_alphanumeric() {
@@ -261,6 +261,6 @@ fn id_of(name: &str, place: &str) -> OriginId {
     }
     slug.truncate(SLUG_MAX);
     let slug = slug.trim_end_matches('-');
-    let hash = blake3::hash(place.as_bytes()).to_hex();
+    let hash = blake3::hash(place).to_hex();
     OriginId::from(format!("{}-{}", if slug.is_empty() { "music" } else { slug }, &hash[..6]))
 }

@@ -11,8 +11,6 @@ use toml::{Table, Value};
 use super::Source;
 use super::settings::{Base, Setting};
 
-/// Longest part of a directory's name that an id made from it keeps: long enough to know it again.
-const SLUG_MAX: usize = 24;
 /// Keys whose values are files of this machine, beside those that end in `_file`.
 const FILE_KEYS: [&str; 1] = ["known_hosts"];
 
@@ -195,19 +193,8 @@ fn scheme_text(piece: &[u8]) -> OsString {
 /// Derives an id from a directory: its name, and a hash of its real path that tells two of a name apart.
 fn derived_id(path: &Path) -> OriginId {
     let real = crate::paths::real_in_time(path);
-    let mut slug = String::new();
     let name = real.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
-    for c in name.to_lowercase().chars() {
-        if c.is_ascii_alphanumeric() {
-            slug.push(c);
-        } else if !slug.is_empty() && !slug.ends_with('-') {
-            slug.push('-');
-        }
-    }
-    slug.truncate(SLUG_MAX);
-    let slug = slug.trim_end_matches('-');
-    let hash = blake3_hex(real.as_os_str().as_encoded_bytes());
-    OriginId::from(format!("{}-{}", if slug.is_empty() { "music" } else { slug }, &hash[..6]))
+    musicfs_origins::derived_id(&name, real.as_os_str().as_encoded_bytes())
 }
 
 /// Returns the BLAKE3 hash of bytes in hexadecimal.

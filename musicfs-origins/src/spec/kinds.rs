@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::secrets::{SecretCommand, SecretSource};
-use super::{SpecError, id_of, keys};
+use super::{SpecError, derived_id, keys};
 
 /// Types of origins with keys of their own.
 const OWN: [&str; 7] = ["local", "s3", "webdav", "http", "sftp", "smb", "nfs"];
@@ -458,7 +458,7 @@ impl OriginKind {
             Self::Nfs(spec) => last(&spec.export),
             Self::Opendal(spec) => spec.service.to_owned(),
         };
-        id_of(&name, &self.place())
+        derived_id(&name, self.place().as_bytes())
     }
 }
 
