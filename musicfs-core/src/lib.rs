@@ -54,6 +54,7 @@ mod seen;
 mod supervisor;
 mod template;
 mod tree;
+mod units;
 
 pub use audio::{
     AlbumKey, AudioIdentity, AudioMeta, Codec, Format, MusicBrainzIds, PictureKind, PictureRef,
@@ -87,3 +88,4 @@ pub use seen::{SeenFile, SeenKeeper};
 pub use supervisor::{TaskReport, TaskStatus, TaskSupervisor, install_panic_hook};
 pub use template::{Template, TemplateError};
 pub use tree::{Shown, Standing, TreeChange, VirtualTree};
+pub use units::byte_unit;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use musicfs_core::Template;
+use musicfs_core::{Template, byte_unit};
 
 /// The TOML type in which a setting is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,18 +132,10 @@ impl ByteSize {
         let digits = raw.find(|c: char| !c.is_ascii_digit()).unwrap_or(raw.len());
         let (number, unit) = raw.split_at(digits);
         let number: u64 = number.parse().map_err(|_| wrong())?;
-        let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-            "b" => 1,
+        let factor = match unit.trim() {
+            // Zero is zero in every unit.
             "" if number == 0 => 1,
-            "k" | "kb" => 1_000,
-            "m" | "mb" => 1_000_000,
-            "g" | "gb" => 1_000_000_000,
-            "t" | "tb" => 1_000_000_000_000,
-            "kib" => 1 << 10,
-            "mib" => 1 << 20,
-            "gib" => 1 << 30,
-            "tib" => 1 << 40,
-            _ => return Err(wrong()),
+            unit => byte_unit(unit).ok_or_else(wrong)?,
         };
         number.checked_mul(factor).map(Self).ok_or_else(wrong)
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use musicfs_core::byte_unit;
 use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 
@@ -98,15 +99,9 @@ pub(super) struct Time(pub(super) Duration);
 impl Bytes {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (number, unit) = measured(text)?;
-        let factor: u64 = match unit.to_ascii_lowercase().trim_end_matches("/s") {
-            "" | "b" => 1,
-            "k" | "kb" => 1_000,
-            "m" | "mb" => 1_000_000,
-            "g" | "gb" => 1_000_000_000,
-            "kib" => 1 << 10,
-            "mib" => 1 << 20,
-            "gib" => 1 << 30,
-            _ => return None,
+        let factor = match unit.to_ascii_lowercase().trim_end_matches("/s") {
+            "" => 1,
+            unit => byte_unit(unit)?,
         };
         number.checked_mul(factor).filter(|bytes| *bytes > 0).map(Self)
     }
