@@ -129,20 +129,11 @@ fn cut_run(run: &[u8], is_final: bool) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use musicfs_test_utils::library::random_bytes;
     use proptest::prelude::*;
 
-    /// Noise from a fixed generator (xorshift64*), so that content-defined cuts fall where they would in music.
     fn noise(len: usize, seed: u64) -> Bytes {
-        let mut state = seed | 1;
-        let mut bytes = Vec::with_capacity(len + 8);
-        while bytes.len() < len {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
-        }
-        bytes.truncate(len);
-        bytes.into()
+        random_bytes(len, seed).into()
     }
 
     fn cut_whole(file: &Bytes, fences: Vec<u64>) -> Vec<Cut> {

@@ -30,6 +30,7 @@
 
 mod clock;
 pub mod conformance;
+pub mod damage;
 pub mod fault_proxy;
 mod faulty_chunks;
 mod faulty_origin;

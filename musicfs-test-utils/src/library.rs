@@ -27,7 +27,7 @@ use musicfs_core::{AudioMeta, UnixNanos};
 pub use bench::{bench_large, bench_library, bench_library_of};
 pub use demo::{Written, demo_library, library_of_every_format};
 pub use flac::noise_flac;
-pub use noise::noise_track;
+pub use noise::{noise_track, random_bytes};
 pub use sample::{Cover, Sample};
 
 /// Why a file could not be made.

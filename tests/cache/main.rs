@@ -15,24 +15,15 @@ use musicfs_core::{
 };
 use musicfs_origins::{OriginReader, OriginRegistry, ReadLimits};
 use musicfs_sync::Database;
+use musicfs_test_utils::library::random_bytes;
 use musicfs_test_utils::{FailMode, FaultyCasStore, FaultyOrigin, MemoryOrigin, eventually};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
 
-/// Bytes that differ everywhere: xorshift64*, seeded.
 fn noise(len: usize, seed: u64) -> Bytes {
-    let mut state = seed | 1;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes.into()
+    random_bytes(len, seed).into()
 }
 
 struct World {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use musicfs_core::{AudioMeta, Batch, MetaDb, Op, Template, UnixNanos};
 use musicfs_sync::{Database, arranged_by};
+use musicfs_test_utils::damage::{self, Damage};
 use musicfs_test_utils::library::{Sample, Track, write_track};
 use musicfs_test_utils::{eventually_blocking, tracks};
 use musicfs_tests::disk::SmallDisk;
@@ -149,26 +150,15 @@ fn change_some(home: &Home, count: u64) {
     tracks::fill(&db, count..count + 1_000).unwrap();
 }
 
-/// Does something to a file.
-type Damage = fn(&Path);
-
-const DAMAGES: [(&str, Damage); 5] = [
-    ("removed", |path| fs::remove_file(path).unwrap()),
-    ("emptied", |path| fs::write(path, b"").unwrap()),
-    ("cut in half", |path| {
-        let bytes = fs::read(path).unwrap();
-        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
-    }),
-    ("all garbage", |path| {
-        let len = fs::metadata(path).unwrap().len() as usize;
-        fs::write(path, vec![0xa5; len]).unwrap();
-    }),
-    ("a folder", |path| {
+const DAMAGES: [(&str, Damage); 5] = {
+    let [removed, emptied, halved, garbage] = damage::DAMAGES;
+    let folder: (&str, Damage) = ("a folder", |path| {
         fs::remove_file(path).unwrap();
         fs::create_dir(path).unwrap();
         fs::write(path.join("something"), b"in it").unwrap();
-    }),
-];
+    });
+    [removed, emptied, halved, garbage, folder]
+};
 
 /// The index's files by what they hold: names of parts are given anew with each index.
 fn parts(index: &Path) -> Vec<(String, PathBuf)> {

@@ -6,6 +6,7 @@ use musicfs_core::{
     AudioIdentity, AudioMeta, Batch, FileId, FileMeta, MetaDb, Name, Op, Placement, Revision, Searcher,
     SystemClock, UnixNanos, VirtualPath,
 };
+use musicfs_test_utils::damage::{DAMAGES, Damage};
 use musicfs_test_utils::{MemoryMetaDb, eventually, make_file_meta};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -240,35 +241,20 @@ fn files_of(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Does something to a file.
-type Damage = fn(&Path);
-
 #[test]
 fn index_with_any_file_damaged_in_any_way_ends_equal_to_a_fresh_one() {
     let sound = tempfile::tempdir().unwrap();
     drop(built(sound.path()));
     let files = files_of(sound.path());
     assert!(files.len() > 5, "{files:?}");
-    let damages: [(&str, Damage); 5] = [
-        ("removed", |path| fs::remove_file(path).unwrap()),
-        ("emptied", |path| fs::write(path, b"").unwrap()),
-        ("cut in half", |path| {
-            let bytes = fs::read(path).unwrap();
-            fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
-        }),
-        ("all garbage", |path| {
-            let len = fs::metadata(path).unwrap().len() as usize;
-            fs::write(path, vec![0xa5; len]).unwrap();
-        }),
-        ("garbled in the middle", |path| {
-            let mut bytes = fs::read(path).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 0xff;
-            fs::write(path, bytes).unwrap();
-        }),
-    ];
+    let garbled: (&str, Damage) = ("garbled in the middle", |path| {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        fs::write(path, bytes).unwrap();
+    });
     for file in files {
-        for (damage, apply) in damages {
+        for (damage, apply) in DAMAGES.into_iter().chain([garbled]) {
             let dir = tempfile::tempdir().unwrap();
             let db = library();
             copy_index(sound.path(), dir.path());

@@ -31,6 +31,22 @@ pub fn noise_track(sample: Sample, tags: &AudioMeta, bytes: usize, seed: u64) ->
     tagging::tagged_bytes(sample, stretched, tags, None)
 }
 
+/// Returns bytes that differ everywhere, the same for the same `seed`: content-defined cuts fall in them where they
+/// would in music.
+pub fn random_bytes(len: usize, seed: u64) -> Vec<u8> {
+    // xorshift64*
+    let mut state = seed | 1;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
 /// Noise without a byte of 0xFF or 0, so that nothing in it is taken for a mark.
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
