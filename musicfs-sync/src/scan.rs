@@ -241,11 +241,6 @@ impl Scanner {
                 let rest = pass::run(self, origin, &PassOptions { reread: false, ..options }, cancel).await;
                 rest.map(|rest| rest.after(&first))
             }
-            // So much changed that what stands beside it elsewhere is found by looking at all.
-            Ok(part) if part.unsettled && part.held_back.is_none() => {
-                let rest = pass::run(self, origin, &PassOptions::default(), cancel).await;
-                rest.map(|rest| rest.after(&part))
-            }
             done => done,
         };
         drop(shown);

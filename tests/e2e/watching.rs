@@ -64,6 +64,20 @@ fn change_on_an_origin_is_seen_by_itself() {
 }
 
 #[test]
+fn cover_far_above_what_changed_follows_it() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    let write = |album: &str| write_track(music.path(), "far/x/y/1.mp3", &track("One").album(album)).unwrap();
+    write("Before");
+    fs::write(music.path().join("far/cover.jpg"), "picture").unwrap();
+    let mount = watched(&home, &music);
+    eventually_blocking("the cover", || there(&mount, "Anna/Before/cover.jpg"));
+    write("After");
+    eventually_blocking("the cover to follow", || there(&mount, "Anna/After/cover.jpg"));
+    eventually_blocking("the old place to go", || !there(&mount, "Anna/Before"));
+    mount.unmount();
+}
+
+#[test]
 fn file_that_is_written_bit_by_bit_is_shown_as_it_ended() {
     let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
     let mount = watched(&home, &music);

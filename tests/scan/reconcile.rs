@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use musicfs_core::{
-    FileKind, FileQuery, FileState, MetaDb, OriginErrorKind, Refreshed, Refresher, UnixNanos,
+    Batch, FileKind, FileMeta, FileQuery, FileState, MetaDb, Op, OriginErrorKind, Refreshed, Refresher,
+    UnixNanos,
 };
 use musicfs_sync::{Identity, PassOptions, TrashFilter};
-use musicfs_test_utils::MemoryOrigin;
 use musicfs_test_utils::library::{Sample, Track};
+use musicfs_test_utils::{MemoryOrigin, make_file_meta};
 
 use crate::shelf::{Shelf, id, path, tagged, track};
 
@@ -376,6 +377,36 @@ async fn cover_that_comes_by_itself_joins_its_album_in_a_partial_pass() {
     let tree = shelf.tree();
     assert!(tree.contains_key("/Artist/Other/cover.jpg"), "{tree:?}");
     assert!(tree.contains_key("/Artist/Other/Scans/back.jpg"), "{tree:?}");
+}
+
+#[tokio::test]
+async fn part_of_a_large_origin_asks_for_a_whole_pass_only_where_that_is_needed_and_makes_none() {
+    let shelf = Shelf::new();
+    let album = |title: &str| Track::new(Sample::Mp3Cbr).artist("Artist").album(title).title("x").track(1, 0);
+    shelf.origin.put("Album/1.mp3", album("Old").to_bytes().unwrap());
+    shelf.origin.put("Album/Scans/back.jpg", "x");
+    shelf.scan().await;
+    // More than is looked at around a change.
+    let gone = |n: usize| {
+        let at = format!("gone/{n}.mp3");
+        let row =
+            FileMeta { id: shelf.id_at(&at), origin: id(), path: path(&at), ..make_file_meta(1, "x", 1) };
+        Op::PutFile(Box::new(FileMeta { state: FileState::Missing, shown_at: None, ..row }))
+    };
+    shelf.db.apply(&Batch { at: UnixNanos(1), ops: (0..20_001).map(gone).collect() }).unwrap();
+    shelf.origin.put("Album/1.mp3", album("New").to_bytes().unwrap());
+    assert!(!shelf.scan_paths(&["Album"]).await.unsettled, "all that goes by the album is below it");
+    assert!(shelf.tree().contains_key("/Artist/New/Scans/back.jpg"), "{:?}", shelf.tree());
+    // What lies above all goes by all.
+    shelf.origin.put("cover.jpg", "x");
+    shelf.scan().await;
+    assert!(shelf.tree().contains_key("/Artist/New/cover.jpg"), "{:?}", shelf.tree());
+    shelf.origin.put("Album/1.mp3", album("Newest").to_bytes().unwrap());
+    let listings = shelf.asked.scans();
+    assert!(shelf.scan_paths(&["Album"]).await.unsettled);
+    assert_eq!(shelf.asked.scans() - listings, 1, "of the part");
+    shelf.scan().await;
+    assert!(shelf.tree().contains_key("/Artist/Newest/cover.jpg"), "{:?}", shelf.tree());
 }
 
 #[tokio::test]

@@ -78,9 +78,10 @@ pub struct ScanReport {
     /// It went on where that pass was, so that what came before was not listed.
     #[serde(skip)]
     pub(super) goes_on: bool,
-    /// It was over a part, and what goes by other parts is not settled.
+    /// It was over a part, and of what stands beside it elsewhere more may have to move than was looked at: a pass
+    /// over everything is to follow.
     #[serde(skip)]
-    pub(super) unsettled: bool,
+    pub unsettled: bool,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
 }

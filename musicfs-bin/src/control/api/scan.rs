@@ -68,6 +68,9 @@ pub(crate) struct ScanResult {
     /// Bytes of cached content that were compared.
     #[serde(default)]
     pub(crate) compared_bytes: u64,
+    /// It was over a part that others may have to move with; a pass over everything follows.
+    #[serde(skip)]
+    pub(crate) unsettled: bool,
     /// Why it failed; the figures count up to there.
     pub(crate) error: Option<String>,
 }

@@ -127,6 +127,9 @@ impl Scans {
         let (pass, ended) = ended.filter(|(_, ended)| *ended != Ended::Yielded)?;
         self.tell(origin, was_cancelled, &result);
         let mut orders = self.orders.lock();
+        if ended == Ended::Done && result.unsettled {
+            orders.add_seen(Part::whole(origin.clone()));
+        }
         let compare = ended == Ended::Done && pass.how.verify == Verify::Yes && verify::may_follow(&result);
         let cancel = compare.then(|| orders.compare(&pass, &result, &self.cancel));
         if cancel.is_none() {

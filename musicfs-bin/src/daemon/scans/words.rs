@@ -66,6 +66,7 @@ pub(crate) fn result_of(report: &ScanReport) -> ScanResult {
         held_back: report.held_back.clone(),
         needs_confirmation: report.needs_confirmation,
         elapsed_ms: report.elapsed_ms,
+        unsettled: report.unsettled,
         ..ScanResult::default()
     }
 }

@@ -57,7 +57,8 @@ impl Pass<'_> {
                 Ok(whole)
             })
             .await?;
-        self.report.unsettled = !whole;
+        // What is held back a pass over everything would hold back, too.
+        self.report.unsettled = !whole && self.report.held_back.is_none();
         self.finish(whole).await
     }
 

@@ -88,7 +88,12 @@ impl Folders {
         let tops: Vec<OriginPath> = folders.iter().map(OriginPath::parent).collect();
         let mut whole = folders.len() <= MANY_FOLDERS;
         for top in few_paths(tops, FEW_TOPS) {
-            whole &= self.look_around(writer, origin, &top, &folders)?;
+            if whole && !self.look_around(writer, origin, &top, &folders)? {
+                // Where there is so much, what is below the folders themselves and just above them may be all.
+                for folder in folders.iter().filter(|folder| folder.is_within(&top)) {
+                    whole = whole && self.look_around(writer, origin, folder, &folders)?;
+                }
+            }
         }
         let mut done = HashSet::new();
         for orphans in self.orphans.iter().filter(|orphans| done.insert(orphans.folder.clone())) {
@@ -97,7 +102,8 @@ impl Folders {
         Ok(whole)
     }
 
-    /// Looks up what is below the folder `top`, for the changed `folders` there are, and the folders above it.
+    /// Looks up what is below the folder `top`, for the changed `folders` there are, and the folders above it. Tells
+    /// whether that was all; where too much is below it, nothing is taken in.
     fn look_around(
         &mut self,
         writer: &mut Writer,
@@ -106,6 +112,9 @@ impl Folders {
         folders: &BTreeSet<OriginPath>,
     ) -> Result<bool, ScanError> {
         let near = writer.files(&FileQuery::Under(origin.clone(), top.clone()), NEARBY)?;
+        if near.next.is_some() {
+            return Ok(false);
+        }
         let mut found: BTreeMap<OriginPath, (bool, Vec<(FileId, OriginPath)>)> = BTreeMap::new();
         for file in near.files.into_iter().filter(|file| file.state == FileState::Present) {
             let (music, sidecars) = found.entry(file.path.parent()).or_default();
@@ -123,7 +132,7 @@ impl Folders {
                 self.orphans.push(Orphans { folder: at, sidecars, changed: true });
             }
         }
-        let mut whole = near.next.is_none();
+        let mut whole = true;
         let mut above = top.clone();
         while !above.is_root() {
             above = above.parent();
