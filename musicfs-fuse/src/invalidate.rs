@@ -57,7 +57,6 @@ enum Wake {
 #[derive(Clone)]
 pub(crate) struct Invalidator {
     wake: Sender<Wake>,
-    revisions: watch::Receiver<Revision>,
     announced: Announced,
 }
 
@@ -72,11 +71,11 @@ pub(crate) struct Wakes {
 }
 
 impl Invalidator {
-    /// Makes one that is told of `revisions`; what came up to `since` the kernel cannot have seen otherwise.
-    pub(crate) fn new(revisions: watch::Receiver<Revision>, since: Revision) -> (Self, Wakes) {
+    /// Makes one; what came up to `since` the kernel cannot have seen otherwise.
+    pub(crate) fn new(since: Revision) -> (Self, Wakes) {
         let (wake, wakes) = channel();
         let announced = Announced(Arc::new(AtomicU64::new(since.0)));
-        (Self { wake, revisions, announced: announced.clone() }, Wakes { wakes, announced })
+        (Self { wake, announced: announced.clone() }, Wakes { wakes, announced })
     }
 
     /// Tells whether changes up to a revision are not all announced yet.
@@ -99,8 +98,8 @@ impl Invalidator {
     }
 
     /// Waits for new revisions and wakes the thread, until the mount or the catalogue ends.
-    pub(crate) async fn watch(mut self) {
-        while self.revisions.changed().await.is_ok() {
+    pub(crate) async fn watch(self, mut revisions: watch::Receiver<Revision>) {
+        while revisions.changed().await.is_ok() {
             if self.wake.send(Wake::Changed).is_err() {
                 return;
             }

@@ -228,14 +228,14 @@ impl Session {
         let entry = entry.filter(|entry| entry.is_ours(&options.fs_name));
         let entry = entry.ok_or_else(|| unmount(io::ErrorKind::NotFound.into()))?;
         let (ended_sender, ended) = watch::channel(false);
-        let (invalidator, wakes) = Invalidator::new(revisions, since);
+        let (invalidator, wakes) = Invalidator::new(since);
         let depth = options.passthrough.then(|| stack_depth(&os));
         let adapter =
             Adapter::new(fs, invalidator.clone(), runtime.clone(), options.ttl, depth, ended_sender);
         let shared = adapter.shared();
         let (background, notices) = serve(adapter, device, &options).map_err(unmount)?;
         invalidate::start(&shared, wakes, notices, since).map_err(unmount)?;
-        let watcher = runtime.spawn(invalidator.clone().watch()).abort_handle();
+        let watcher = runtime.spawn(invalidator.clone().watch(revisions)).abort_handle();
         read_ahead(entry.device, options.read_ahead_kib);
         Ok(Self {
             mountpoint,
