@@ -40,9 +40,9 @@ use tokio::sync::{Semaphore, watch};
 use crate::attr::{file_type, negative};
 use crate::fs::{Emitted, Listing, OpenError, Passthrough, Prepared, Xattr, XattrAnswer};
 use crate::invalidate::Invalidator;
-use crate::passthrough::Granted;
+use crate::numbers::Granted;
 use crate::stats::count;
-use crate::{Attr, Backends, FsError, MusicFs};
+use crate::{Backends, FsError, MusicFs};
 
 /// How long the kernel keeps what a search found: as long as it is taken to be so.
 const SEARCH_TTL: Duration = Duration::from_secs(1);
@@ -99,10 +99,9 @@ impl<B: Backends> Adapter<B> {
         self.shared.clone()
     }
 
-    /// Returns how long the kernel may keep attributes: not at all while handles of another size read by them. It then
-    /// asks before it takes the end of the new version for that of the old one.
-    fn ttl_of(&self, fs: &MusicFs<B>, attr: &Attr) -> Duration {
-        if fs.is_open_otherwise(attr) { Duration::ZERO } else { self.ttl }
+    /// Returns the inode number of what the kernel means.
+    fn ino(&self, number: INodeNo) -> Ino {
+        self.shared.fs.files.numbers.file(by_number(number))
     }
 
     /// Answers at once. A panic drops the reply, which answers EIO.
@@ -145,8 +144,8 @@ impl<B: Backends> Shared<B> {
         tracing::error!(operation, panic = what, "a request failed with a panic; the mount goes on");
     }
 
-    async fn open(&self, ino: Ino, reply: ReplyOpen) {
-        let prepared = match self.prepare(ino).await {
+    async fn open(&self, number: Ino, reply: ReplyOpen) {
+        let prepared = match self.prepare(number).await {
             Ok(prepared) => self.announced().await.map(|()| prepared),
             Err(error) => Err(error),
         };
@@ -168,15 +167,15 @@ impl<B: Backends> Shared<B> {
 
     /// Prepares a file. When the catalogue turns out to be out of date, it is brought up to date, the kernel told,
     /// and the opener sent to look the path up again, which the kernel does by itself.
-    async fn prepare(&self, ino: Ino) -> Result<Prepared, FsError> {
-        let id = match self.fs.prepare_open(ino, self.passthrough).await {
+    async fn prepare(&self, number: Ino) -> Result<Prepared, FsError> {
+        let id = match self.fs.prepare_open(number, self.passthrough).await {
             Ok(prepared) => return Ok(prepared),
             Err(OpenError::Failed(error)) => return Err(error),
             Err(OpenError::Outdated(id)) => id,
         };
         match self.fs.refresh(id).await? {
             // The file came back, or changed only in passing.
-            Refreshed::Unchanged => match self.fs.prepare_open(ino, self.passthrough).await {
+            Refreshed::Unchanged => match self.fs.prepare_open(number, self.passthrough).await {
                 Ok(prepared) => Ok(prepared),
                 Err(OpenError::Failed(error)) => Err(error),
                 Err(OpenError::Outdated(_)) => Err(FsError::Stale),
@@ -190,7 +189,10 @@ impl<B: Backends> Shared<B> {
     }
 
     fn finish(&self, prepared: Prepared, reply: ReplyOpen) {
-        let opened = self.fs.finish_open(prepared, |file| reply.open_backing(file));
+        let opened = match self.fs.finish_open(prepared, |file| reply.open_backing(file)) {
+            Ok(opened) => opened,
+            Err(error) => return reply.error(errno(error)),
+        };
         let handle = FileHandle(opened.handle);
         let flags = FopenFlags::FOPEN_NOFLUSH;
         match opened.granted {
@@ -198,20 +200,17 @@ impl<B: Backends> Shared<B> {
             Granted::Cached { keep: false } => reply.opened(handle, flags),
             Granted::Direct => reply.opened(handle, flags | FopenFlags::FOPEN_DIRECT_IO),
             Granted::Passthrough(backing) => reply.opened_passthrough(handle, flags, &backing),
-            // Reading around the cache comes before passthrough; the file is named because the kernel asks for it.
-            Granted::Around(backing) => {
-                reply.opened_passthrough(handle, flags | FopenFlags::FOPEN_DIRECT_IO, &backing);
-            }
         }
     }
 
-    async fn read(self: Arc<Self>, ino: Ino, handle: u64, offset: u64, size: u32, reply: ReplyData) {
+    async fn read(self: Arc<Self>, number: Ino, handle: u64, offset: u64, size: u32, reply: ReplyData) {
         match self.fs.read(handle, offset, size).await {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => {
                 reply.error(errno(error));
-                // The reader has its answer; the catalogue learns of the change for the next one.
-                if let (FsError::Stale, Some(id)) = (error, ino.file_id()) {
+                // The reader has its answer; the catalogue learns of the change for the next one, if it does not know.
+                let id = self.fs.files.numbers.file(number).file_id();
+                if let (FsError::Stale, Some(id), Ok(true)) = (error, id, self.fs.is_known(handle)) {
                     tokio::spawn(async move { self.fs.refresh(id).await });
                 }
             }
@@ -223,7 +222,7 @@ fn errno(error: FsError) -> Errno {
     Errno::from_i32(error.errno() as i32)
 }
 
-fn ino(number: INodeNo) -> Ino {
+fn by_number(number: INodeNo) -> Ino {
     Ino::from_raw(number.0)
 }
 
@@ -272,16 +271,16 @@ impl<B: Backends> Filesystem for Adapter<B> {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.answer("lookup", |fs| match fs.lookup(ino(parent), name.as_bytes()) {
-            Ok(attr) if fs.is_search(ino(parent)) || fs.is_search(attr.ino) => {
-                let attr_ttl = if fs.is_search(attr.ino) { SEARCH_TTL } else { self.ttl };
-                reply.entry_with_ttls(&attr_ttl, &SEARCH_TTL, &attr.to_kernel(), GENERATION);
-            }
+        let parent = by_number(parent);
+        self.answer("lookup", |fs| match fs.lookup(parent, name.as_bytes()) {
             Ok(attr) => {
-                reply.entry_with_ttls(&self.ttl_of(fs, &attr), &self.ttl, &attr.to_kernel(), GENERATION)
+                let keep = |searched| if searched { SEARCH_TTL } else { self.ttl };
+                let entry_ttl = keep(fs.is_search(parent) || fs.is_search(attr.ino));
+                let (attr, attr_ttl) = attr.to_entry(keep(fs.is_search(attr.ino)));
+                reply.entry_with_ttls(&attr_ttl, &entry_ttl, &attr, GENERATION);
             }
             // What a search finds may change at any time, and nothing announces it.
-            Err(FsError::NotFound) if fs.is_search(ino(parent)) => reply.error(Errno::ENOENT),
+            Err(FsError::NotFound) if fs.is_search(parent) => reply.error(Errno::ENOENT),
             // Cached as "there is none", which an error would not be.
             Err(FsError::NotFound) => reply.entry(&self.ttl, &negative(), GENERATION),
             Err(error) => reply.error(errno(error)),
@@ -290,10 +289,10 @@ impl<B: Backends> Filesystem for Adapter<B> {
 
     fn forget(&self, _: &Request, _: INodeNo, _: u64) {}
 
-    fn getattr(&self, _: &Request, number: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
-        self.answer("getattr", |fs| match fs.getattr_of(ino(number), handle.map(|handle| handle.0)) {
+    fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.answer("getattr", |fs| match fs.getattr(by_number(number)) {
             Ok(attr) if fs.is_search(attr.ino) => reply.attr(&SEARCH_TTL, &attr.to_kernel()),
-            Ok(attr) => reply.attr(&self.ttl_of(fs, &attr), &attr.to_kernel()),
+            Ok(attr) => reply.attr(&self.ttl, &attr.to_kernel()),
             Err(error) => reply.error(errno(error)),
         });
     }
@@ -308,7 +307,7 @@ impl<B: Backends> Filesystem for Adapter<B> {
 
     fn readdir(&self, _: &Request, dir: INodeNo, _: FileHandle, from: u64, mut reply: ReplyDirectory) {
         self.answer("readdir", |fs| {
-            let listed = fs.readdir(ino(dir), from, Listing::Names, &mut |entry| {
+            let listed = fs.readdir(by_number(dir), from, Listing::Names, &mut |entry| {
                 let name = OsStr::from_bytes(entry.name);
                 let number = INodeNo(entry.attr.ino.raw());
                 emitted(reply.add(number, entry.next, file_type(entry.attr.kind), name))
@@ -329,13 +328,11 @@ impl<B: Backends> Filesystem for Adapter<B> {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.answer("readdirplus", |fs| {
-            let searched = fs.is_search(ino(dir));
-            let listed = fs.readdir(ino(dir), from, Listing::Attributes, &mut |entry| {
+            let searched = fs.is_search(by_number(dir));
+            let listed = fs.readdir(by_number(dir), from, Listing::Attributes, &mut |entry| {
                 let name = OsStr::from_bytes(entry.name);
-                let number = INodeNo(entry.attr.ino.raw());
-                let attr = entry.attr.to_kernel();
-                let ttl = if searched { SEARCH_TTL } else { self.ttl_of(fs, &entry.attr) };
-                emitted(reply.add(number, entry.next, name, &ttl, &attr, GENERATION))
+                let (attr, ttl) = entry.attr.to_entry(if searched { SEARCH_TTL } else { self.ttl });
+                emitted(reply.add(attr.ino, entry.next, name, &ttl, &attr, GENERATION))
             });
             match listed {
                 Ok(()) => reply.ok(),
@@ -348,7 +345,7 @@ impl<B: Backends> Filesystem for Adapter<B> {
         if flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & (libc::O_TRUNC | libc::O_CREAT) != 0 {
             return reply.error(Errno::EROFS);
         }
-        self.answer_later("open", |shared| async move { shared.open(ino(number), reply).await });
+        self.answer_later("open", |shared| async move { shared.open(by_number(number), reply).await });
     }
 
     fn read(
@@ -362,9 +359,9 @@ impl<B: Backends> Filesystem for Adapter<B> {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let in_flight = self.shared.fs.begin_read(ino(number));
+        let in_flight = self.shared.fs.begin_read(by_number(number));
         self.answer_later("read", |shared| async move {
-            shared.read(ino(number), handle.0, offset, size, reply).await;
+            shared.read(by_number(number), handle.0, offset, size, reply).await;
             drop(in_flight);
         });
     }
@@ -393,7 +390,7 @@ impl<B: Backends> Filesystem for Adapter<B> {
     }
 
     fn access(&self, _: &Request, number: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        self.answer("access", |fs| match fs.access(ino(number), mask.bits()) {
+        self.answer("access", |fs| match fs.access(self.ino(number), mask.bits()) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(errno(error)),
         });
@@ -401,7 +398,7 @@ impl<B: Backends> Filesystem for Adapter<B> {
 
     fn getxattr(&self, _: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let mut wanted = None;
-        self.answer("getxattr", |fs| match fs.begin_getxattr(ino(number), name.as_bytes(), size) {
+        self.answer("getxattr", |fs| match fs.begin_getxattr(self.ino(number), name.as_bytes(), size) {
             Ok(XattrAnswer::Ready(answer)) => answer_xattr(reply, Ok(answer)),
             Ok(XattrAnswer::Hash(file)) => wanted = Some((file, reply)),
             Err(error) => reply.error(errno(error)),
@@ -414,7 +411,7 @@ impl<B: Backends> Filesystem for Adapter<B> {
     }
 
     fn listxattr(&self, _: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
-        self.answer("listxattr", |fs| answer_xattr(reply, fs.listxattr(ino(number), size)));
+        self.answer("listxattr", |fs| answer_xattr(reply, fs.listxattr(self.ino(number), size)));
     }
 
     // What the kernel asks once and never again.

@@ -13,6 +13,8 @@ pub(crate) const BLOCK: u32 = 4096;
 pub struct Attr {
     /// Inode number.
     pub ino: Ino,
+    /// The number by which the kernel is to know it: another while an older version of the file is open.
+    pub number: Ino,
     /// What it is.
     pub kind: NodeKind,
     /// Exact size in bytes; 0 for a directory.
@@ -26,8 +28,8 @@ pub struct Attr {
 }
 
 impl Attr {
-    pub(crate) fn of(node: &Node, uid: u32, gid: u32) -> Self {
-        Self { ino: node.ino, kind: node.kind, size: node.size, mtime: node.mtime, uid, gid }
+    pub(crate) fn of(node: &Node, number: Ino, uid: u32, gid: u32) -> Self {
+        Self { ino: node.ino, number, kind: node.kind, size: node.size, mtime: node.mtime, uid, gid }
     }
 
     /// Returns the permissions: everybody may read, nobody may write.
@@ -36,6 +38,15 @@ impl Attr {
             NodeKind::Dir => 0o555,
             NodeKind::File => 0o444,
         }
+    }
+
+    /// Returns the attributes for a reply that names the inode, and how long the kernel may keep them. The library has
+    /// one field for inode number and number: when they differ it is the latter, and the kernel may not keep it, so that
+    /// it asks for the attributes before it tells a program.
+    pub(crate) fn to_entry(self, ttl: Duration) -> (FileAttr, Duration) {
+        let number = INodeNo(self.number.raw());
+        let ttl = if self.number == self.ino { ttl } else { Duration::ZERO };
+        (FileAttr { ino: number, ..self.to_kernel() }, ttl)
     }
 
     /// Returns the attributes in the kernel's form.

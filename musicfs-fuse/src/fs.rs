@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use crate::attr::BLOCK;
 use crate::error::chain;
 use crate::kernel_view::KernelView;
+use crate::numbers::Told;
 use crate::stats::{Counters, count};
 use crate::{Attr, Backends, FsError, FsStats};
 
@@ -133,7 +134,7 @@ impl<B: Backends> MusicFs<B> {
         FsStats {
             open_handles: self.files.handles() as u64,
             reads_in_flight: self.files.reads_in_flight(),
-            passthrough_refused: self.files.modes.refused(),
+            passthrough_refused: self.files.numbers.refused(),
             ..self.counters.snapshot()
         }
     }
@@ -151,9 +152,9 @@ impl<B: Backends> MusicFs<B> {
             return found;
         }
         match name {
-            b"." => self.attr_of(parent),
+            b"." => self.attr_by(parent),
             b".." => {
-                let node = self.node(parent)?;
+                let node = self.node(self.files.numbers.file(parent))?;
                 self.attr_of(node.parent)
             }
             _ => {
@@ -174,18 +175,26 @@ impl<B: Backends> MusicFs<B> {
         }
     }
 
-    /// Returns the attributes of an inode. A file that is open keeps them when it has left the tree.
+    /// Returns the attributes of what the kernel knows by a number. While a file is open, those of the version that is
+    /// open under the number, also when the file has been replaced or has left the tree.
     ///
     /// # Errors
-    /// [`FsError::Stale`] when the inode is not in the tree.
-    pub fn getattr(&self, ino: Ino) -> Result<Attr, FsError> {
+    /// [`FsError::Stale`] when it is not in the tree, or known by another number.
+    pub fn getattr(&self, number: Ino) -> Result<Attr, FsError> {
         count(&self.counters.getattrs);
-        if let Some(found) = self.search_getattr(ino) {
-            return found;
-        }
-        match self.attr_of(ino) {
-            Err(FsError::Stale) => self.open_file_attr(ino).ok_or(FsError::Stale),
-            answer => answer,
+        self.search_getattr(number).unwrap_or_else(|| self.attr_by(number))
+    }
+
+    fn attr_by(&self, number: Ino) -> Result<Attr, FsError> {
+        let numbers = &self.files.numbers;
+        let ino = numbers.file(number);
+        match numbers.told(number) {
+            Some(Told { size, mtime }) => {
+                let (uid, gid) = (self.options.uid, self.options.gid);
+                Ok(Attr { ino, number, kind: NodeKind::File, size, mtime, uid, gid })
+            }
+            None if numbers.number(ino) != number => Err(FsError::Stale),
+            None => self.attr_of(ino),
         }
     }
 
@@ -215,7 +224,7 @@ impl<B: Backends> MusicFs<B> {
                 return Ok(());
             }
             // Of `..` a listing tells the number only, which spares a look at the parent.
-            let attr = Attr { ino: node.parent, ..self.attr(&node) };
+            let attr = Attr { ino: node.parent, number: node.parent, ..self.attr(&node) };
             if emit(DirEntry { name: b"..", attr, next: FIRST_COOKIE }) == Emitted::Full {
                 return Ok(());
             }
@@ -302,7 +311,11 @@ impl<B: Backends> MusicFs<B> {
     }
 
     fn attr(&self, node: &Node) -> Attr {
-        Attr::of(node, self.options.uid, self.options.gid)
+        let number = match node.kind {
+            NodeKind::Dir => node.ino,
+            NodeKind::File => self.files.numbers.number_for(node.ino, Told::from(node)),
+        };
+        Attr::of(node, number, self.options.uid, self.options.gid)
     }
 
     /// Logs a failure of the catalogue, and sorts it.

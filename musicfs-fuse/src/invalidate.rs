@@ -28,12 +28,13 @@ use std::time::Duration;
 
 use fuser::{INodeNo, Notifier};
 use futures::future::select;
-use musicfs_core::{Change, Changes, Clock, Ino, MetaDb, MetaError, Name, ROOT_INODE, Revision};
+use musicfs_core::{Change, Changes, Clock, Ino, MetaDb, MetaError, Name, Node, ROOT_INODE, Revision};
 use tokio::sync::{oneshot, watch};
 
 use crate::adapter::Shared;
 use crate::error::chain;
 use crate::kernel_view::KernelView;
+use crate::numbers::Told;
 use crate::os::THREAD_NAME;
 use crate::stats::count;
 use crate::{Backends, MusicFs};
@@ -211,6 +212,35 @@ fn notices(changes: &[Change], kernel: &KernelView) -> Vec<Notice> {
     notices
 }
 
+/// Puts a notice in terms of the numbers by which the kernel knows files. One that has several, as it was replaced while
+/// it was open, is looked up again; what is open under its other numbers stays as it is.
+fn by_number<B: Backends>(fs: &MusicFs<B>, notice: Notice) -> Result<[Option<Notice>; 2], MetaError> {
+    let numbers = &fs.files.numbers;
+    Ok(match notice {
+        Notice::Inode(ino) => {
+            let (mut number, mut entry) = (numbers.number(ino), None);
+            if numbers.told(number).is_some()
+                && let Some(node) = fs.backends.meta().node(ino)?
+            {
+                number = numbers.number_for(ino, Told::from(&node));
+            }
+            if numbers.has_several(ino)
+                && let Some(Node { parent, name: Some(name), .. }) = fs.backends.meta().node(ino)?
+            {
+                entry = Some(Notice::Entry { parent, name });
+            }
+            // A read that waits holds pages locked, for which this thread would wait.
+            let reading = fs.files.is_reading(number);
+            [entry, Some(if reading { Notice::Attributes(number) } else { Notice::Inode(number) })]
+        }
+        Notice::Attributes(ino) => [Some(Notice::Attributes(numbers.number(ino))), None],
+        Notice::Removed { parent, name, ino } => {
+            [Some(Notice::Removed { parent, name, ino: numbers.number(ino) }), None]
+        }
+        Notice::Entry { .. } => [Some(notice), None],
+    })
+}
+
 fn added_ino(change: &Change) -> Option<Ino> {
     match change {
         Change::EntryAdded { ino, .. } => Some(*ino),
@@ -280,20 +310,18 @@ impl<B: Backends, S: Sink> Announcer<B, S> {
             fs.kernel.begin_comparing();
             if truncated {
                 tracing::warn!("changes of the catalogue were lost; everything is looked up again");
-                fs.files.modes.forget_all();
+                fs.files.numbers.forget_all();
                 Self::sent(fs, self.kernel.everything());
             }
             for change in &changes {
                 if let Change::FileChanged { id, content: true } | Change::FileForgotten { id } = change {
-                    fs.files.modes.forget(id.ino());
+                    fs.files.numbers.forget(fs.files.numbers.number(id.ino()));
                 }
             }
             for notice in notices(&changes, &fs.kernel) {
-                let notice = match notice {
-                    Notice::Inode(ino) if fs.files.is_reading(ino) => Notice::Attributes(ino),
-                    notice => notice,
-                };
-                Self::sent(fs, self.kernel.send(&notice));
+                for notice in by_number(fs, notice)?.into_iter().flatten() {
+                    Self::sent(fs, self.kernel.send(&notice));
+                }
             }
             let reached = upto == self.since;
             self.since = upto;

@@ -34,8 +34,8 @@ mod invalidate;
 mod kernel_view;
 mod liveness;
 mod mount_table;
+mod numbers;
 mod os;
-mod passthrough;
 mod session;
 mod stats;
 

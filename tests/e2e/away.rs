@@ -1,11 +1,13 @@
 //! Disks of this machine that are unmounted, exchanged, or may not be read: nothing in the library is lost by it.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use musicfs_core::AudioMeta;
 use musicfs_test_utils::eventually_blocking;
-use musicfs_test_utils::library::{Sample, Track, write_track};
+use musicfs_test_utils::library::{Sample, Track, noise_flac, write_track};
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
 use musicfs_tests::mount::Mount;
@@ -142,5 +144,55 @@ fn folder_that_goes_while_it_is_watched_is_kept_when_it_is_most_of_all() {
     eventually_blocking("the brake to be let go", || !held());
     assert_eq!(files::files(&mount.at()), all);
     assert_eq!(mount.status()["totals"]["missing"], 0);
+    mount.unmount();
+}
+
+/// The same music with another length: there is room for other tags.
+fn with_padding(flac: &[u8]) -> Vec<u8> {
+    // "fLaC", a header and STREAMINFO of 34 bytes.
+    let (info, rest) = flac.split_at(4 + 4 + 34);
+    let padding: [&[u8]; 2] = [&[1, 0, 0x10, 0], &[0; 0x1000]];
+    [info, padding[0], padding[1], rest].concat()
+}
+
+#[test]
+fn copy_of_another_length_is_read_while_a_program_still_reads_from_the_disk_that_is_gone() {
+    let home = Home::new();
+    let (disk, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let audio = AudioMeta { title: Some("Song".into()), ..AudioMeta::default() };
+    let bytes = noise_flac(&audio, 2 << 20);
+    fs::write(disk.path().join("a.flac"), &bytes).unwrap();
+    fs::write(other.path().join("b.flac"), with_padding(&bytes)).unwrap();
+    let slot = Slot(home.folder("disk"));
+    fs::create_dir(&slot.0).unwrap();
+    slot.insert(disk.path());
+    let origins: String = [("disk", &*slot.0, 1), ("other", other.path(), 2)]
+        .map(|(id, path, n)| {
+            format!("[[origins]]\nid = \"{id}\"\npath = \"{}\"\npriority = {n}\n", path.display())
+        })
+        .concat();
+    home.configure(&format!("rescan_interval = \"0\"\nwatch = false\nhealth_interval = \"1s\"\n{origins}"));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    let all = files::files(&mount.at());
+    assert_eq!(all.len(), 1, "the copies are not one: {all:?}");
+    let path = mount.join(&all[0]);
+    let mut playing = File::open(&path).unwrap();
+    let mut read = vec![0; 1 << 20];
+    playing.read_exact(&mut read).unwrap();
+    assert!(read == bytes[..1 << 20]);
+    slot.eject();
+    eventually_blocking("the copy to be read", || {
+        fs::read(&path).is_ok_and(|read| read == with_padding(&bytes))
+    });
+    playing.read_to_end(&mut read).unwrap();
+    assert!(read == bytes);
+    // The disk is back; who plays from the copy goes on.
+    let copy = File::open(&path).unwrap();
+    slot.insert(disk.path());
+    eventually_blocking("the disk to be read", || fs::read(&path).is_ok_and(|read| read == bytes));
+    let mut read = vec![0; 5000];
+    copy.read_exact_at(&mut read, 3000).unwrap();
+    assert!(read == with_padding(&bytes)[3000..8000]);
     mount.unmount();
 }

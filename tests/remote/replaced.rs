@@ -9,7 +9,7 @@ use std::path::Path;
 use musicfs_test_utils::eventually_blocking;
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
-use musicfs_tests::replacing::{read_while_replaced, versions};
+use musicfs_tests::replacing::{Old, read_while_replaced, versions};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::served::{Kind, Served};
@@ -91,7 +91,7 @@ fn file_replaced_on_an_ssh_server_while_it_is_read_is_one_version_for_each() {
     mount.wait_scanned();
     let path = mount.join("Anna/News/01 - Song.flac");
     let next = home.folder("next.flac");
-    read_while_replaced(&path, &versions, |new| {
+    read_while_replaced(&path, &versions, Old::PlaysOn, |new| {
         wait_cached(&path, "full");
         fs::write(&next, new).unwrap();
         fs::rename(&next, &file).unwrap();

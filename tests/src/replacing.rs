@@ -48,13 +48,22 @@ pub fn versions(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(version).collect()
 }
 
+/// What becomes of who has a version open that was replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// It is read to its end: its bytes are still there.
+    PlaysOn,
+    /// It may fail with ESTALE.
+    MayFail,
+}
+
 /// Replaces the file that is shown at `path` with each version after the first, which is there, by `replace`, while
-/// programs read it and map it into memory. Whatever anybody reads must be a whole version, or fail with ESTALE; once a
-/// version is known, those who open the file read it.
+/// programs read it and map it into memory. Whatever anybody reads must be a whole version, or fail with ESTALE where it
+/// was replaced since it was opened; once a version is known, those who open the file read it.
 ///
 /// # Panics
 /// When somebody read anything else.
-pub fn read_while_replaced(path: &Path, versions: &[Vec<u8>], mut replace: impl FnMut(&[u8])) {
+pub fn read_while_replaced(path: &Path, versions: &[Vec<u8>], fate: Old, mut replace: impl FnMut(&[u8])) {
     let ended = AtomicBool::new(false);
     let mapper = Mapper::start(path);
     std::thread::scope(|scope| {
@@ -69,7 +78,7 @@ pub fn read_while_replaced(path: &Path, versions: &[Vec<u8>], mut replace: impl 
             eventually_blocking("the new version", || fs::read(path).is_ok_and(|read| read == *new));
             let size = fs::metadata(path).map(|meta| meta.len()).ok();
             assert_eq!(size, Some(new.len() as u64), "the size is another's");
-            read_old(open, old);
+            read_old(open, old, fate);
         }
         drop(ended);
         let whole: usize = readers.into_iter().map(|reader| reader.join().unwrap_or(0)).sum();
@@ -116,11 +125,15 @@ fn describe(bytes: &[u8], versions: &[Vec<u8>]) -> String {
 }
 
 /// Reads a handle whose file was replaced.
-fn read_old(mut open: File, old: &[u8]) {
+fn read_old(mut open: File, old: &[u8], fate: Old) {
     let mut bytes = Vec::new();
+    let size = open.metadata().map(|meta| meta.len()).ok();
+    assert_eq!(size, Some(old.len() as u64), "an open file has another size");
     match open.read_to_end(&mut bytes) {
         Ok(_) => assert!(bytes == *old, "{} bytes, not the {} of the version opened", bytes.len(), old.len()),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::StaleNetworkFileHandle, "{error}"),
+        Err(error) => {
+            assert_eq!((error.kind(), fate), (ErrorKind::StaleNetworkFileHandle, Old::MayFail), "{error}");
+        }
     }
 }
 
@@ -155,13 +168,7 @@ impl Mapper {
         for line in lines.lines().collect::<BTreeSet<_>>() {
             let (size, sum) = line.split_once(' ').unwrap_or_else(|| panic!("said {line}"));
             let size: usize = size.parse().unwrap_or_else(|error| panic!("{error}: {line}"));
-            // The size that a handle is told is that of the newest version. What lies beyond the end of its own is
-            // nothing, as on any disk.
-            let mapped = |version: &Vec<u8>| {
-                let mut bytes = version[..version.len().min(size)].to_vec();
-                bytes.resize(size, 0);
-                sha256(&bytes) == sum
-            };
+            let mapped = |version: &Vec<u8>| version.len() == size && sha256(version) == sum;
             assert!(versions.iter().any(mapped), "mapped memory held no version");
         }
     }

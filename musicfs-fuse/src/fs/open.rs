@@ -1,8 +1,6 @@
 //! Opening, reading and closing files.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{fs, io};
@@ -11,16 +9,16 @@ use bytes::Bytes;
 use fuser::BackingId;
 use futures::future::{Either, select};
 use musicfs_core::{
-    ByteRange, Clock, ContentReader, Course, FileId, FileMeta, Ino, MetaDb, NodeKind, ReadError, ReadPlan,
-    Refreshed, Refresher,
+    ByteRange, Clock, ContentReader, Course, FileId, FileMeta, Ino, MetaDb, MetaError, ReadError, ReadPlan,
+    Refreshed, Refresher, Revision,
 };
 
 use super::MusicFs;
 use super::open_files::{OpenFile, ReadInFlight};
 use crate::error::chain;
-use crate::passthrough::{BackingKey, Granted, Mode, VersionKey};
+use crate::numbers::{Granted, Told, VersionKey, Wanted};
 use crate::stats::count;
-use crate::{Attr, Backends, FsError};
+use crate::{Backends, FsError};
 
 /// Longest wait for the catalogue to be brought up to date when an opener finds it out of date.
 const REFRESH_WITHIN: Duration = Duration::from_secs(5);
@@ -28,9 +26,12 @@ const REFRESH_WITHIN: Duration = Duration::from_secs(5);
 /// A file that is ready to be opened: what it reads is fixed.
 #[derive(Debug)]
 pub(crate) struct Prepared {
+    number: Ino,
     file: FileMeta,
     plan: ReadPlan,
-    backing: Option<(fs::File, BackingKey)>,
+    backing: Option<fs::File>,
+    /// Of the catalogue, or an earlier one.
+    revision: Revision,
 }
 
 /// Whether the kernel is to read files by itself where it can.
@@ -64,16 +65,16 @@ pub struct Opened {
 }
 
 impl<B: Backends> MusicFs<B> {
-    /// Opens a file for reading through the daemon.
+    /// Opens a file for reading through the daemon, by the number under which the kernel knows it.
     ///
     /// Dropping the future opens nothing.
     ///
     /// # Errors
-    /// [`FsError::Stale`] when the file is not what the catalogue says; the catalogue is being brought up to date
-    /// by then, and after a new lookup the file can be opened. Others as the reader has them.
-    pub async fn open(&self, ino: Ino) -> Result<Opened, FsError> {
-        match self.prepare_open(ino, Passthrough::Off).await {
-            Ok(prepared) => Ok(self.finish_open(prepared, |_| Err(io::ErrorKind::Unsupported.into()))),
+    /// [`FsError::Stale`] when the file is not what the catalogue says, or what the kernel was told under that number;
+    /// after a new lookup the file can be opened. Others as the reader has them.
+    pub async fn open(&self, number: Ino) -> Result<Opened, FsError> {
+        match self.prepare_open(number, Passthrough::Off).await {
+            Ok(prepared) => self.finish_open(prepared, |_| Err(io::ErrorKind::Unsupported.into())),
             Err(OpenError::Failed(error)) => Err(error),
             Err(OpenError::Outdated(id)) => {
                 self.refresh(id).await?;
@@ -82,14 +83,15 @@ impl<B: Backends> MusicFs<B> {
         }
     }
 
-    /// Finds what a handle on an inode reads.
+    /// Finds what a handle reads.
     pub(crate) async fn prepare_open(
         &self,
-        ino: Ino,
+        number: Ino,
         passthrough: Passthrough,
     ) -> Result<Prepared, OpenError> {
         count(&self.counters.opens);
-        let id = ino.file_id().ok_or(FsError::IsADirectory)?;
+        let id = self.files.numbers.file(number).file_id().ok_or(FsError::IsADirectory)?;
+        let revision = self.backends.meta().revision().map_err(|e| self.failed("open", &e))?;
         let file = self.backends.meta().file(id).map_err(|e| self.failed("open", &e))?;
         let file = file.ok_or(FsError::Stale)?;
         let reader = self.backends.reader();
@@ -100,47 +102,62 @@ impl<B: Backends> MusicFs<B> {
         };
         let mut backing = None;
         if passthrough == Passthrough::Wanted
-            && !self.files.modes.refused()
+            && !self.files.numbers.refused()
             && let Some(opened) = reader.backing(&plan).await
             && let Ok(found) = opened.metadata()
             && found.len() == plan.size()
         {
-            backing = Some((opened, BackingKey { dev: found.dev(), ino: found.ino() }));
+            backing = Some(opened);
         }
-        Ok(Prepared { file, plan, backing })
+        Ok(Prepared { number, file, plan, backing, revision })
     }
 
     /// Opens what was prepared. `register` makes a file known to the kernel, which then reads it by itself.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] when it is out of date, or the file is known by another number.
     pub(crate) fn finish_open(
         &self,
         prepared: Prepared,
         register: impl FnOnce(&fs::File) -> io::Result<BackingId>,
-    ) -> Opened {
-        let Prepared { file, plan, backing } = prepared;
-        let ino = file.id.ino();
-        let version = version_key(&plan);
-        // The kernel knows the length of the file; a copy of another length must not be taken for it.
-        if plan.file() != file.id && plan.size() != file.version.size {
-            self.files.modes.open_direct(ino);
-            let open = OpenFile::new(file, plan, Mode::Direct);
-            return Opened { handle: self.files.insert(open), granted: Granted::Direct };
-        }
-        let offer = backing.as_ref().map(|(_, key)| *key);
-        let granted = self.files.modes.open(ino, version, offer, || match &backing {
-            Some((opened, _)) => register(opened),
-            None => Err(io::ErrorKind::NotFound.into()),
-        });
-        let mode = match &granted {
-            Granted::Cached { .. } => Mode::Cached(version),
-            Granted::Direct => Mode::Direct,
-            Granted::Passthrough(_) => Mode::Passthrough,
-            Granted::Around(_) => Mode::Around,
+    ) -> Result<Opened, FsError> {
+        let Prepared { number, file, plan, backing, revision } = prepared;
+        let (version, told) = (version_key(&file, &plan), Told::from(&file.version));
+        let wanted = match backing {
+            // The kernel is told the length of the file; a copy of another length must not be taken for it.
+            _ if plan.size() != told.size => Wanted::Direct,
+            Some(backing) => Wanted::Passthrough(move || register(&backing)),
+            None => Wanted::Cached,
         };
-        if mode == Mode::Passthrough {
+        let granted = self.files.numbers.open(number, version, told, wanted).ok_or(FsError::Stale)?;
+        let handle = self.files.insert(OpenFile::new(number, file, plan));
+        // From here on the kernel is told of no other version under this number. What was known when the handle was
+        // prepared, it may have been told before.
+        match self.is_since(handle, revision) {
+            Ok(true) => {}
+            Ok(false) => return Err(self.never_opened(handle, FsError::Stale)),
+            Err(error) => return Err(self.never_opened(handle, self.failed("open", &error))),
+        }
+        if matches!(granted, Granted::Passthrough(_)) {
             count(&self.counters.passthrough_opens);
         }
-        let open = OpenFile::new(file, plan, mode);
-        Opened { handle: self.files.insert(open), granted }
+        Ok(Opened { handle, granted })
+    }
+
+    fn never_opened(&self, handle: u64, error: FsError) -> FsError {
+        self.release(handle);
+        error
+    }
+
+    /// Tells whether the catalogue has had the version of a handle since a revision of it.
+    fn is_since(&self, handle: u64, revision: Revision) -> Result<bool, MetaError> {
+        Ok(self.backends.meta().revision()? == revision || self.is_known(handle)?)
+    }
+
+    /// Tells whether the version of a handle is the one that the catalogue has.
+    pub(crate) fn is_known(&self, handle: u64) -> Result<bool, MetaError> {
+        let Some(open) = self.files.get(handle) else { return Ok(false) };
+        Ok(self.backends.meta().file(open.id)?.is_some_and(|file| file.version == open.version))
     }
 
     /// Reads from a handle: exactly what lies in the file of the `len` bytes at `offset`.
@@ -154,26 +171,19 @@ impl<B: Backends> MusicFs<B> {
         count(&self.counters.reads);
         let asked = ByteRange::at(offset, u64::from(len));
         let range = asked.clamp_to(file.plan.size());
-        if file.outlived.load(Ordering::SeqCst) {
-            return Err(FsError::Stale);
-        }
-        if range.len() < asked.len() && self.is_replaced(&file) {
-            // A short answer would make the kernel cut the new version at the old one's end.
-            return Err(FsError::Stale);
-        }
         if range.is_empty() {
             return Ok(Bytes::new());
         }
         let clock = self.backends.clock();
         let began = clock.now();
-        if let Some(error) = self.files.failures.recent(file.ino, range, began) {
+        if let Some(error) = self.files.failures.recent(file.number, range, began) {
             return Err(error);
         }
         let bytes = match self.backends.reader().read(&file.plan, range).await {
             Ok(bytes) => bytes,
             Err(error) => {
                 let error = self.read_failed(&file.origin, &file.path, &error);
-                self.files.failures.note(file.ino, range, began, clock.now(), error);
+                self.files.failures.note(file.number, range, began, clock.now(), error);
                 return Err(error);
             }
         };
@@ -190,17 +200,17 @@ impl<B: Backends> MusicFs<B> {
     /// Closes a handle. What it held is dropped.
     pub fn release(&self, handle: u64) {
         if let Some(file) = self.files.remove(handle) {
-            drop(self.files.modes.close(file.ino, file.mode));
+            drop(self.files.numbers.close(file.number));
             // The kernel's pages are those of two copies then, alike as they are.
             if file.plan.course().is_some_and(Course::has_switched) {
-                self.files.modes.forget(file.ino);
+                self.files.numbers.forget(file.number);
             }
         }
     }
 
-    /// Counts a read of an inode as in flight for as long as the guard lives.
-    pub(crate) fn begin_read(&self, ino: Ino) -> ReadInFlight {
-        self.files.begin_read(ino)
+    /// Counts a read under a number as in flight for as long as the guard lives.
+    pub(crate) fn begin_read(&self, number: Ino) -> ReadInFlight {
+        self.files.begin_read(number)
     }
 
     /// Has the catalogue brought up to date on one file, within a limit.
@@ -217,44 +227,6 @@ impl<B: Backends> MusicFs<B> {
                 Err(FsError::TimedOut)
             }
         }
-    }
-
-    /// Attributes of a file that is open and no longer in the tree.
-    pub(super) fn open_file_attr(&self, ino: Ino) -> Option<Attr> {
-        let file = self.files.of_inode(ino)?;
-        let (size, mtime) = (file.plan.size(), file.mtime);
-        Some(Attr { ino, kind: NodeKind::File, size, mtime, uid: self.options.uid, gid: self.options.gid })
-    }
-
-    /// As [`MusicFs::getattr`], asked for a handle.
-    ///
-    /// # Errors
-    /// [`FsError::Stale`] also for a handle through the cache on a version of another length: the kernel would read
-    /// it up to the length of the new one.
-    pub(crate) fn getattr_of(&self, ino: Ino, handle: Option<u64>) -> Result<Attr, FsError> {
-        let attr = self.getattr(ino)?;
-        if let Some(file) = handle.and_then(|handle| self.files.get(handle))
-            && matches!(file.mode, Mode::Cached(_))
-            && file.plan.size() != attr.size
-        {
-            return Err(FsError::Stale);
-        }
-        Ok(attr)
-    }
-
-    /// Tells whether handles are open through the kernel's cache that read another size than the kernel is told.
-    pub(crate) fn is_open_otherwise(&self, attr: &Attr) -> bool {
-        attr.kind == NodeKind::File && self.files.outlive(attr.ino, attr.size)
-    }
-
-    /// Tells whether the tree shows another size than the handle reads. A file that left the tree is not replaced,
-    /// and neither is one in whose place a copy is read.
-    fn is_replaced(&self, file: &Arc<OpenFile>) -> bool {
-        if file.ino.file_id() != Some(file.plan.file()) {
-            return false;
-        }
-        let node = self.backends.meta().node(file.ino);
-        matches!(node, Ok(Some(node)) if node.size != file.plan.size())
     }
 
     /// Logs a failed read, unless its origin has just failed others, and sorts it.
@@ -285,9 +257,8 @@ impl<B: Backends> MusicFs<B> {
     }
 }
 
-fn version_key(plan: &ReadPlan) -> VersionKey {
+fn version_key(file: &FileMeta, plan: &ReadPlan) -> VersionKey {
     let mut hasher = DefaultHasher::new();
-    plan.file().hash(&mut hasher);
-    plan.version().hash(&mut hasher);
+    (&file.version, plan.file(), plan.version()).hash(&mut hasher);
     VersionKey(hasher.finish())
 }

@@ -1,40 +1,39 @@
 //! The handles that are open, and the reads that wait for bytes.
 //!
-//! Two locks, each held for a few lines: the table of handles, and the counts of reads per inode. A handle is
+//! Two locks, each held for a few lines: the table of handles, and the counts of reads per number. A handle is
 //! never refused for want of a slot.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuser::BackingId;
-use musicfs_core::{FileMeta, Ino, OriginId, OriginPath, ReadPlan, UnixNanos};
+use musicfs_core::{FileId, FileMeta, FileVersion, Ino, OriginId, OriginPath, ReadPlan};
 use parking_lot::{Mutex, RwLock};
 
 use super::complaints::Complaints;
 use super::failures::Failures;
-use crate::passthrough::{Mode, OpenModes};
+use crate::numbers::Numbers;
 
 /// A file that is open.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
-    pub(crate) ino: Ino,
+    /// The number under which it is open.
+    pub(crate) number: Ino,
     /// What it reads, fixed when it was opened.
     pub(crate) plan: ReadPlan,
+    /// The file, and its version by the catalogue when it was opened.
+    pub(crate) id: FileId,
+    pub(crate) version: FileVersion,
     /// Where the file is, for a log.
     pub(crate) origin: OriginId,
     pub(crate) path: OriginPath,
-    pub(crate) mtime: UnixNanos,
-    pub(crate) mode: Mode,
-    /// The kernel has been told of another size since, by which it reads this handle, too.
-    pub(crate) outlived: AtomicBool,
 }
 
 impl OpenFile {
-    pub(crate) fn new(file: FileMeta, plan: ReadPlan, mode: Mode) -> Self {
-        let mtime = file.version.mtime.unwrap_or(UnixNanos(0));
-        let (ino, outlived) = (file.id.ino(), AtomicBool::new(false));
-        Self { ino, plan, origin: file.origin, path: file.path, mtime, mode, outlived }
+    pub(crate) fn new(number: Ino, file: FileMeta, plan: ReadPlan) -> Self {
+        let FileMeta { id, version, origin, path, .. } = file;
+        Self { number, plan, id, version, origin, path }
     }
 }
 
@@ -42,24 +41,24 @@ pub(crate) struct OpenFiles {
     next: AtomicU64,
     table: RwLock<HashMap<u64, Arc<OpenFile>>>,
     reads: Arc<Mutex<HashMap<Ino, u64>>>,
-    pub(crate) modes: OpenModes<BackingId>,
+    pub(crate) numbers: Numbers<BackingId>,
     pub(crate) failures: Failures,
     pub(crate) complaints: Complaints,
 }
 
 /// Counts a read as in flight until it is dropped.
 pub(crate) struct ReadInFlight {
-    ino: Ino,
+    number: Ino,
     reads: Arc<Mutex<HashMap<Ino, u64>>>,
 }
 
 impl Drop for ReadInFlight {
     fn drop(&mut self) {
         let mut reads = self.reads.lock();
-        if let Some(count) = reads.get_mut(&self.ino) {
+        if let Some(count) = reads.get_mut(&self.number) {
             *count -= 1;
             if *count == 0 {
-                reads.remove(&self.ino);
+                reads.remove(&self.number);
             }
         }
     }
@@ -71,7 +70,7 @@ impl OpenFiles {
             next: AtomicU64::new(1),
             table: RwLock::default(),
             reads: Arc::default(),
-            modes: OpenModes::new(),
+            numbers: Numbers::new(),
             failures: Failures::default(),
             complaints: Complaints::default(),
         }
@@ -91,41 +90,19 @@ impl OpenFiles {
         self.table.write().remove(&handle)
     }
 
-    /// Returns some open handle of an inode, by a walk of all: for the rare file that is open and not in the tree.
-    pub(crate) fn of_inode(&self, ino: Ino) -> Option<Arc<OpenFile>> {
-        self.table.read().values().find(|file| file.ino == ino).cloned()
-    }
-
-    /// Notes that the kernel is told of a size, and tells whether handles of another are open through its cache.
-    pub(crate) fn outlive(&self, ino: Ino, size: u64) -> bool {
-        if !self.modes.is_cached(ino) {
-            return false;
-        }
-        let table = self.table.read();
-        let through_cache = |file: &&Arc<OpenFile>| matches!(file.mode, Mode::Cached(_));
-        let others = table.values().filter(|file| file.ino == ino).filter(through_cache);
-        others.fold(false, |any, file| {
-            let other = file.plan.size() != size;
-            if other {
-                file.outlived.store(true, Ordering::SeqCst);
-            }
-            any || other
-        })
-    }
-
     pub(crate) fn handles(&self) -> usize {
         self.table.read().len()
     }
 
-    /// Counts a read of an inode as in flight.
-    pub(crate) fn begin_read(&self, ino: Ino) -> ReadInFlight {
-        *self.reads.lock().entry(ino).or_default() += 1;
-        ReadInFlight { ino, reads: self.reads.clone() }
+    /// Counts a read under a number as in flight.
+    pub(crate) fn begin_read(&self, number: Ino) -> ReadInFlight {
+        *self.reads.lock().entry(number).or_default() += 1;
+        ReadInFlight { number, reads: self.reads.clone() }
     }
 
-    /// Tells whether a read of the inode waits for bytes: the kernel then holds pages of it locked.
-    pub(crate) fn is_reading(&self, ino: Ino) -> bool {
-        self.reads.lock().contains_key(&ino)
+    /// Tells whether a read under a number waits for bytes: the kernel then holds pages of it locked.
+    pub(crate) fn is_reading(&self, number: Ino) -> bool {
+        self.reads.lock().contains_key(&number)
     }
 
     pub(crate) fn reads_in_flight(&self) -> u64 {

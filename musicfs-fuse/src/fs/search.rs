@@ -245,7 +245,8 @@ impl<B: Backends> MusicFs<B> {
     }
 
     fn made_dir(&self, ino: Ino, mtime: musicfs_core::UnixNanos) -> Attr {
-        Attr { ino, kind: NodeKind::Dir, size: 0, mtime, uid: self.options.uid, gid: self.options.gid }
+        let (uid, gid) = (self.options.uid, self.options.gid);
+        Attr { ino, number: ino, kind: NodeKind::Dir, size: 0, mtime, uid, gid }
     }
 }
 

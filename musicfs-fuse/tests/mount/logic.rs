@@ -1,6 +1,6 @@
 //! The filesystem's logic, called as the kernel's adapter calls it.
 
-use musicfs_core::{Ino, ROOT_INODE, UnixNanos};
+use musicfs_core::{Batch, Ino, MetaDb, ROOT_INODE, UnixNanos};
 use musicfs_fuse::{Emitted, FsError, Listing, Xattr};
 use proptest::prelude::*;
 
@@ -140,15 +140,49 @@ async fn open_file_that_left_the_tree_keeps_its_attributes() {
 }
 
 #[tokio::test]
-async fn read_across_the_end_of_a_replaced_file_is_stale_not_short() {
+async fn file_replaced_while_it_is_open_is_known_by_another_number() {
     let library = Library::new();
     library.put_bytes("x.flac", &noise(1, 1000));
     let fs = library.fs();
-    let opened = fs.open(Library::id("x.flac").ino()).await.unwrap();
+    let ino = Library::id("x.flac").ino();
+    let old = fs.open(ino).await.unwrap();
     // The catalogue learns of a longer version; the store still has the old one for this handle.
     library.apply(Library::ops("x.flac", 5000, UnixNanos(77)).into());
-    assert_eq!(fs.read(opened.handle, 900, 4096).await, Err(FsError::Stale));
-    assert_eq!(fs.read(opened.handle, 0, 900).await.unwrap().len(), 900);
+    let found = fs.lookup(ROOT_INODE, b"x.flac").unwrap();
+    assert_eq!((found.ino, found.size), (ino, 5000));
+    assert_ne!(found.number, ino);
+    assert_eq!((fs.getattr(found.number).unwrap().size, fs.getattr(ino).unwrap().size), (5000, 1000));
+    assert_eq!(fs.lookup(found.number, b".").unwrap(), found);
+    assert_eq!(fs.lookup(found.number, b"..").unwrap().ino, ROOT_INODE);
+    assert_eq!(fs.read(old.handle, 900, 4096).await.unwrap(), noise(1, 1000)[900..]);
+    assert_eq!(fs.open(ino).await.unwrap_err(), FsError::Stale);
+    library.put_bytes("x.flac", &noise(2, 3000));
+    let new = fs.open(found.number).await.unwrap();
+    assert_eq!(fs.read(new.handle, 0, 4096).await.unwrap(), noise(2, 3000));
+    assert_eq!(fs.read(old.handle, 0, 10).await, Err(FsError::Stale), "its bytes are nowhere any more");
+    fs.release(old.handle);
+    assert_eq!(fs.getattr(ino), Err(FsError::Stale));
+    assert_eq!(fs.lookup(ROOT_INODE, b"x.flac").unwrap().number, found.number);
+}
+
+#[tokio::test]
+async fn version_replaced_between_finding_and_opening_it_is_not_opened() {
+    let library = Library::new();
+    library.put_bytes("x.flac", &noise(1, 1000));
+    let fs = library.fs();
+    let ino = Library::id("x.flac").ino();
+    // While the reader has the file opened, the catalogue learns of another version.
+    let ops = std::sync::Mutex::new(Some(Library::ops("x.flac", 5000, UnixNanos(77))));
+    let db = library.db.clone();
+    *library.store.opening.lock() = Some(Box::new(move || {
+        if let Some(ops) = ops.lock().unwrap().take() {
+            db.apply(&Batch { at: UnixNanos(9), ops: ops.into() }).unwrap();
+        }
+    }));
+    assert_eq!(fs.open(ino).await.unwrap_err(), FsError::Stale);
+    assert_eq!(fs.stats().open_handles, 0);
+    let found = fs.lookup(ROOT_INODE, b"x.flac").unwrap();
+    assert_eq!((found.number, found.size), (ino, 5000), "nothing is open under the number");
 }
 
 #[tokio::test]

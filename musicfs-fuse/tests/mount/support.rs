@@ -116,9 +116,13 @@ pub(crate) enum Content {
 #[derive(Default)]
 pub(crate) struct Store {
     files: Mutex<HashMap<FileId, (FileVersion, Content)>>,
+    /// Versions that were replaced, when they are kept, as by a cache.
+    old: Mutex<Option<Vec<(FileId, FileVersion, Content)>>>,
     pub(crate) reads: AtomicUsize,
     /// Opening this file panics.
     pub(crate) trap: Mutex<Option<FileId>>,
+    /// Called while a file is opened, after it was found.
+    pub(crate) opening: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 impl Store {
@@ -126,7 +130,12 @@ impl Store {
         let files = self.files.lock();
         let error = |kind| ReadError::from(OriginError::new(&"o".into(), &OriginPath::root(), kind));
         let (now, content) = files.get(&plan_file).ok_or_else(|| error(OriginErrorKind::NotFound))?;
-        if now.is_same(version) { Ok(content.clone()) } else { Err(error(OriginErrorKind::Changed)) }
+        if now.is_same(version) {
+            return Ok(content.clone());
+        }
+        let old = self.old.lock();
+        let kept = old.iter().flatten().find(|(id, kept, _)| *id == plan_file && kept.is_same(version));
+        kept.map(|(_, _, content)| content.clone()).ok_or_else(|| error(OriginErrorKind::Changed))
     }
 }
 
@@ -137,6 +146,9 @@ impl ContentReader for Store {
             panic!("opened the file that panics");
         }
         self.current(file.id, &file.version)?;
+        if let Some(opening) = &*self.opening.lock() {
+            opening();
+        }
         Ok(ReadPlan::verbatim(file))
     }
 
@@ -283,8 +295,16 @@ impl Library {
         };
         let mtime = self.tick();
         let version = FileVersion { size, mtime: Some(mtime), etag: None };
-        self.store.files.lock().insert(Self::id(path), (version, content));
+        let before = self.store.files.lock().insert(Self::id(path), (version, content));
+        if let (Some(old), Some((version, content))) = (&mut *self.store.old.lock(), before) {
+            old.push((Self::id(path), version, content));
+        }
         (size, mtime)
+    }
+
+    /// Has versions that are replaced from now on stay readable for who has them open.
+    pub(crate) fn keep_old_versions(&self) {
+        *self.store.old.lock() = Some(Vec::new());
     }
 
     /// Has the version that is there come from elsewhere.
