@@ -62,6 +62,7 @@ impl Cache {
         let reader = FileReader::with_fetcher(shared, fetcher, parts.db, parts.clock, parts.worth_caching);
         let reader = reader.with_keeper(keeper.clone()).with_away(parts.is_away);
         reader.set_prefetch(config.prefetch);
+        reader.set_deadline(config.remote_deadline);
         reader.set_compare_after(compare_after(config));
         Ok(Self { store, keeper, reader })
     }

@@ -76,8 +76,6 @@ pub(crate) struct CachedFile {
     manifest: ChunkManifest,
     unsaved: u64,
     flights: BTreeMap<u64, Flight>,
-    /// Chunks that were proven to be of the file and are no longer there, until their stretches are stored again.
-    lost: BTreeMap<u64, ChunkExtent>,
     chunker: Chunker,
     ahead: ReadAhead,
     /// Up to where chunks were loaded ahead of the reader who was there last.
@@ -98,7 +96,6 @@ impl CachedFile {
             manifest,
             unsaved: 0,
             flights: BTreeMap::new(),
-            lost: BTreeMap::new(),
             chunker: Chunker::new(fences),
             ahead: ReadAhead::default(),
             loaded_to: 0,
@@ -261,6 +258,8 @@ impl CachedFile {
         mut budget: impl FnMut(u64) -> Option<OwnedSemaphorePermit>,
     ) -> Vec<Launch> {
         let mut launches = Vec::new();
+        // What follows one another goes in one request; what comes of it is served piece by piece.
+        step = step.min(PIECE);
         let gaps = self.gaps(range.clamp_to(self.size));
         let stretches: Vec<_> =
             gaps.into_iter().flat_map(|gap| self.stretches(gap, range, guesses)).collect();
@@ -333,7 +332,6 @@ impl CachedFile {
     pub(crate) fn stored(&mut self, extent: ChunkExtent) {
         if self.manifest.insert(extent) {
             self.unsaved += extent.range.len();
-            self.lost.retain(|_, lost| lost.range.intersect(&extent.range).is_none());
         }
         let manifest = &self.manifest;
         self.flights.retain(|_, flight| !flight.arrived || !manifest.gaps(flight.range).is_empty());
@@ -354,31 +352,13 @@ impl CachedFile {
         }
     }
 
-    /// Forgets what arrived and was not stored, once nothing is under way: whoever wants it fetches it, for a store that
-    /// may take it by now.
-    pub(crate) fn forget_unstored(&mut self) {
-        if self.flights.values().all(|flight| flight.arrived) {
-            self.flights.clear();
-        }
-    }
-
     /// Takes note that a chunk turned out to be damaged or gone; tells whether that is news.
     pub(crate) fn lost(&mut self, extent: &ChunkExtent) -> bool {
-        let is_guess = self.guess_of(extent.range).is_some();
         let news = self.manifest.remove(extent);
         if news {
             self.unsaved += extent.range.len();
-            if !is_guess {
-                self.lost.insert(extent.range.start(), *extent);
-            }
         }
         news
-    }
-
-    /// Returns the chunk that was lost and holds the byte at `offset`.
-    pub(crate) fn lost_at(&self, offset: u64) -> Option<ChunkExtent> {
-        let (_, lost) = self.lost.range(..=offset).next_back()?;
-        Some(*lost).filter(|lost| lost.range.end() > offset)
     }
 
     /// Takes note that a chunk could not be read, and may be read later: it is fetched while its origin answers, and
@@ -570,11 +550,8 @@ mod tests {
         let whole = extent(0, MIB);
         file.stored(whole);
         assert!(file.lost(&whole) && !file.lost(&whole));
-        assert_eq!((file.lost_at(0), file.lost_at(MIB)), (Some(whole), None));
         assert!(matches!(file.place(0, Guesses::Compare), Place::Gap));
         assert_eq!(file.launch_demand(ByteRange::new(0, 1), Guesses::Compare).len(), 1);
-        file.stored(extent(10, 20));
-        assert_eq!(file.lost_at(0), None);
     }
 
     #[test]
@@ -587,12 +564,6 @@ mod tests {
         }
         assert!(file.flights.len() as u64 * PIECE <= MAX_UNSTORED);
         assert!(matches!(file.place(19 * MIB, Guesses::Compare), Place::Flight(..)));
-        let under_way = file.launch_demand(ByteRange::at(30 * MIB, MIB), Guesses::Compare);
-        file.forget_unstored();
-        assert!(matches!(file.place(19 * MIB, Guesses::Compare), Place::Flight(..)));
-        file.failed(under_way[0].range);
-        file.forget_unstored();
-        assert!(matches!(file.place(19 * MIB, Guesses::Compare), Place::Gap), "the store may take it now");
     }
 
     fn guessing() -> (CachedFile, Vec<ChunkExtent>) {
@@ -626,7 +597,6 @@ mod tests {
         let launches = file.launch_demand(ByteRange::new(190_000, 910_000), Guesses::Serve);
         assert_eq!(ranges(&launches), [(131_072, 200_000), (900_000, 917_504)]);
         assert!(file.lost(&guesses[0]));
-        assert_eq!(file.lost_at(499_999), None, "nobody knows that it was right");
         assert!(matches!(file.place(499_999, Guesses::Serve), Place::Gap));
     }
 

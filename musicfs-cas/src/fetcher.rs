@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use musicfs_core::{ByteRange, ContentReader, OriginError, ReadError, ReadPlan};
+use musicfs_core::{ByteRange, ContentReader, OriginError, PartSink, ReadError, ReadPlan};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The budget is counted in pieces of this size, as permits are 32 bits wide.
@@ -58,15 +58,40 @@ impl ContentFetcher {
     pub(crate) async fn fetch(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         let bytes = self.source.read(plan, range).await?;
         self.fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        match (bytes.len() as u64 == range.len(), plan.as_verbatim()) {
-            (true, _) | (_, None) => Ok(bytes),
-            // Nothing that is shorter than it must be may reach the cache.
-            (false, Some((origin, path, _))) => {
-                let kind = musicfs_core::OriginErrorKind::Corrupt;
-                let said = format!("{} bytes came for {range}", bytes.len());
-                Err(OriginError::new(origin, path, kind).with_source(said).into())
-            }
+        must_be_whole(plan, range, bytes.len() as u64)?;
+        Ok(bytes)
+    }
+
+    /// As [`fetch`](Self::fetch), handing what comes to `parts`: no more than the range.
+    pub(crate) async fn fetch_parts(
+        self: &Arc<Self>,
+        plan: &ReadPlan,
+        range: ByteRange,
+        parts: PartSink,
+    ) -> Result<(), ReadError> {
+        let came = Arc::new(AtomicU64::new(0));
+        let (counted, fetcher) = (Arc::clone(&came), Arc::clone(self));
+        let counting = PartSink::new(move |part: Bytes| {
+            let len = part.len() as u64;
+            fetcher.fetched.fetch_add(len, Ordering::Relaxed);
+            counted.fetch_add(len, Ordering::Relaxed);
+            parts.push(part);
+        });
+        self.source.read_parts(plan, range, &counting).await?;
+        must_be_whole(plan, range, came.load(Ordering::Relaxed))
+    }
+}
+
+/// Nothing that is shorter than it must be may reach the cache.
+fn must_be_whole(plan: &ReadPlan, range: ByteRange, came: u64) -> Result<(), ReadError> {
+    match plan.as_verbatim() {
+        Some((origin, path, _)) if came != range.len() => {
+            let kind = musicfs_core::OriginErrorKind::Corrupt;
+            Err(OriginError::new(origin, path, kind)
+                .with_source(format!("{came} bytes came for {range}"))
+                .into())
         }
+        _ => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@
 //! * What is cached by guess ([`ChunkManifest::guesses`]) is served only when the origin does not answer; else it is
 //!   fetched, and thereby compared.
 //!
-//! What is cached is loaded, and mended, in `reader/load.rs`. What is fetched is in `reader/flights.rs`, what is fetched though nobody asked in `reader/prefetch.rs`, what is
+//! What is fetched is in `reader/flights.rs`, what is fetched though nobody asked in `reader/prefetch.rs`, what is
 //! compared in `reader/guesses.rs` and, by order, in `reader/verify.rs`, what others read of files, and is kept as well, in
 //! `reader/seen.rs`.
 //!
@@ -23,7 +23,6 @@
 
 mod flights;
 mod guesses;
-mod load;
 mod prefetch;
 mod seen;
 mod stats;
@@ -37,11 +36,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use musicfs_core::{
-    ByteRange, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, Clock, ContentReader, FileId, FileMeta,
-    FileVersion, MetaDb, MonoTime, OriginId, OriginPath, ReadError, ReadPlan,
+    ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, Clock, ContentReader,
+    EventKind, FileId, FileMeta, FileVersion, MetaDb, MonoTime, OriginId, OriginPath, ReadError, ReadPlan,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
+use tracing::warn;
 
 use crate::cached_file::{CachedFile, Guesses, Place};
 use crate::edges::Edges;
@@ -57,13 +57,18 @@ pub use stats::ReaderStats;
 use table::{Files, Shared};
 
 /// Verified chunks kept in memory for all files together.
-const HOT_BYTES: usize = 64 << 20;
+const HOT_BYTES: usize = 48 << 20;
 /// A store that failed is left alone for this long.
 const RETRY_STORE: Duration = Duration::from_secs(60);
 /// How often one byte of a read is tried: a chunk may be damaged, then its fetch ahead may fail, then its own.
 const MAX_TRIES: usize = 4;
 /// How far to read ahead while nothing can be stored: what came is kept for as long as it is ahead only.
 const AHEAD_WITHOUT_STORE: u64 = 1 << 20;
+/// How far ahead of a reader cached chunks are loaded: enough to have several hashed at once.
+const WARM_AHEAD: u64 = 4 << 20;
+
+/// How long a read waits for what is being fetched, unless said otherwise.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Reads files through a chunk store. Cloning gives another handle on the same reader.
 #[derive(Clone)]
@@ -78,7 +83,7 @@ struct Inner {
     store: Arc<dyn ChunkStore>,
     keeper: OnceLock<CacheKeeper>,
     is_away: OnceLock<Box<IsAway>>,
-    fetcher: ContentFetcher,
+    fetcher: Arc<ContentFetcher>,
     db: Arc<dyn MetaDb>,
     clock: Arc<dyn Clock>,
     worth_caching: Box<WorthCaching>,
@@ -97,6 +102,8 @@ struct Inner {
     tracks: Arc<Semaphore>,
     /// How long a guess waits to be compared while nobody reads it; `None` for ever.
     compare_after: watch::Sender<Option<Duration>>,
+    /// How long a read waits for what is being fetched.
+    deadline: Mutex<Duration>,
 }
 
 impl std::fmt::Debug for FileReader {
@@ -119,7 +126,7 @@ impl FileReader {
             store,
             keeper: OnceLock::new(),
             is_away: OnceLock::new(),
-            fetcher,
+            fetcher: Arc::new(fetcher),
             db,
             clock,
             worth_caching,
@@ -133,6 +140,7 @@ impl FileReader {
             prefetch: AtomicBool::new(true),
             tracks: Arc::new(Semaphore::new(prefetch::MAX_TRACKS)),
             compare_after: watch::channel(None).0,
+            deadline: Mutex::new(DEADLINE),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -142,6 +150,12 @@ impl FileReader {
         // The first stays; a second would be of another store.
         let _ = self.inner.keeper.set(keeper);
         self
+    }
+
+    /// Changes the deadline of reads that begin from now on; at first it is 30 s. What is being fetched goes on beyond it
+    /// for as long as it brings something, and is there for the next.
+    pub fn set_deadline(&self, deadline: Duration) {
+        *self.inner.deadline.lock() = deadline;
     }
 
     /// Forgets what is kept in memory of files and chunks: what is read from now on comes from the store, or the
@@ -212,18 +226,48 @@ impl Inner {
         there.map(|extent| extent.range.len()).sum()
     }
 
+    /// Loads the part of a chunk that a read wants; `None` when the chunk is of no use.
+    async fn load_part(&self, file: &Shared, extent: &ChunkExtent, want: ByteRange) -> Option<Bytes> {
+        let bytes = self.load(file, extent).await?;
+        let part = extent.range.intersect(&want)?;
+        let from = usize::try_from(part.start() - extent.range.start()).ok()?;
+        let len = usize::try_from(part.len()).ok()?;
+        self.counters.from_cache.fetch_add(part.len(), Ordering::Relaxed);
+        Some(bytes.slice(from..from + len))
+    }
+
+    /// Loads a chunk. One that is of no use is taken out of the file's manifest; one that cannot be read now may be later,
+    /// and stays as a guess.
+    async fn load(&self, file: &Shared, extent: &ChunkExtent) -> Option<Bytes> {
+        let evicted = self.is_evicted(&extent.hash);
+        let loaded = match self.hot.get(&*self.store, &extent.hash).await {
+            Ok(bytes) => bytes.filter(|bytes| bytes.len() as u64 == extent.range.len()),
+            Err(error @ ChunkError::Corrupt(_)) => {
+                warn!(error = &error as &dyn std::error::Error, "damaged chunk; fetching it again");
+                self.tell(EventKind::CacheCorrupt { chunk: extent.hash.to_string() });
+                None
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                file.lock().unreadable(extent);
+                return None;
+            }
+        };
+        // Others may load it as well; it is repaired once.
+        if loaded.is_none() && file.lock().lost(extent) && !evicted {
+            self.counters.repaired.fetch_add(1, Ordering::Relaxed);
+        }
+        loaded
+    }
+
     async fn read(self: &Arc<Self>, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
-        let began = self.clock.now();
+        let (began, deadline) = (self.clock.now(), *self.deadline.lock());
         let file = self.file(plan.file(), plan.version(), None, Asked::Reader).await?;
         let mut guesses = self.what_to_do_with_guesses(&file, plan);
         let (ahead, plays) = {
             let mut state = file.lock();
             let (mut ahead, plays) = state.note_read(range);
-            let keeps_nothing = self.keeps_nothing();
-            if !keeps_nothing && *file.in_flight.borrow() == 0 {
-                state.forget_unstored();
-            }
-            if keeps_nothing {
+            if self.keeps_nothing() {
                 let least = ahead.fetch.len().min(AHEAD_WITHOUT_STORE);
                 ahead.fetch = ByteRange::at(ahead.fetch.start(), least);
             }
@@ -248,10 +292,14 @@ impl Inner {
                 Place::Chunk(extent) => self.load_part(&file, &extent, want).await,
                 Place::Flight(of, mut outcome) => {
                     let _waiting = Counted::new(&self.reading);
-                    let mended = self.mend_if_slow(&file, plan, want, &mut outcome).await;
-                    match outcome.wait_for(|came| came.is_some() || mended.is_some()).await.map(|o| o.clone())
-                    {
-                        _ if mended.is_some() => mended,
+                    let came = tokio::select! {
+                        biased;
+                        came = outcome.wait_for(Option::is_some) => came.map(|outcome| outcome.clone()),
+                        () = self.clock.sleep_until(began.plus(deadline)) => {
+                            Ok(Some(Err(Arc::new(timed_out(plan, deadline)))))
+                        }
+                    };
+                    match came {
                         Ok(Some(Ok(bytes))) => {
                             let part = of.intersect(&want).map_or(0..0, |part| {
                                 let from = (part.start() - of.start()) as usize;
@@ -267,9 +315,7 @@ impl Inner {
                         Ok(Some(Err(error)))
                             if tries > 0 || !may_pass(&error, self.clock.now().since(began)) =>
                         {
-                            let mended =
-                                if is_away(&error) { self.mend(&file, plan, want).await } else { None };
-                            Some(mended.ok_or_else(|| same_error(&error))?)
+                            return Err(same_error(&error));
                         }
                         // It was fetched for another, or ahead; now it is wanted.
                         Ok(_) | Err(_) => None,
@@ -297,6 +343,20 @@ impl Inner {
             }
         }
         Ok(join(parts))
+    }
+
+    /// Loads the chunks that a reader wants, and those that a forward reader comes to next, all at once.
+    fn load_ahead(self: &Arc<Self>, file: &Shared, read: ByteRange, upto: u64) {
+        let near = ByteRange::new(read.start(), upto.max(read.end()).min(read.start() + WARM_AHEAD));
+        let chunks = file.lock().take_to_load(near);
+        if chunks.len() < 2 && upto <= read.end() {
+            // The read loads it.
+            return;
+        }
+        for extent in chunks {
+            let (inner, file) = (self.clone(), file.clone());
+            tokio::spawn(async move { inner.load(&file, &extent).await.is_some() });
+        }
     }
 }
 
@@ -357,6 +417,11 @@ impl ContentReader for FileReader {
 fn edges(meta: Option<&FileMeta>, version: &FileVersion) -> Edges {
     let audio = meta.filter(|meta| meta.version.is_same(version)).and_then(|meta| meta.audio.as_ref());
     Edges::of(version.size, audio.and_then(|audio| audio.audio_region))
+}
+
+fn timed_out(plan: &ReadPlan, after: Duration) -> ReadError {
+    let origin = plan.as_verbatim().map_or_else(|| OriginId::from("any"), |(origin, ..)| origin.clone());
+    ReadError::TimedOut { origin, after }
 }
 
 /// Whether the origin did not answer.

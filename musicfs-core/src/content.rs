@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::{
     ByteRange, Course, FileId, FileMeta, FileVersion, MetaError, OriginError, OriginErrorKind, OriginId,
-    OriginPath,
+    OriginPath, PartSink,
 };
 
 /// Where the bytes of a segment come from.
@@ -220,6 +220,17 @@ pub trait ContentReader: Send + Sync + 'static {
     /// See [`ReadError`].
     async fn read(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError>;
 
+    /// Reads a range as [`read`](Self::read) does, and hands its bytes on as they come: `parts` is given them in order,
+    /// and when this returns, all of the range. By default, all comes at once. Its deadline is that of its next part,
+    /// so that a long range on a slow line may take as long as it needs.
+    ///
+    /// # Errors
+    /// See [`ReadError`]. What came before is good.
+    async fn read_parts(&self, plan: &ReadPlan, range: ByteRange, parts: &PartSink) -> Result<(), ReadError> {
+        parts.push(self.read(plan, range).await?);
+        Ok(())
+    }
+
     /// Opens the file of this machine whose bytes are exactly the plan's, for the kernel to read by itself;
     /// `None` where there is none, or reading it could hang.
     async fn backing(&self, plan: &ReadPlan) -> Option<std::fs::File>;
@@ -246,6 +257,9 @@ impl<T: ContentReader + ?Sized> ContentReader for Arc<T> {
     }
     async fn read(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         (**self).read(plan, range).await
+    }
+    async fn read_parts(&self, plan: &ReadPlan, range: ByteRange, parts: &PartSink) -> Result<(), ReadError> {
+        (**self).read_parts(plan, range, parts).await
     }
     async fn backing(&self, plan: &ReadPlan) -> Option<std::fs::File> {
         (**self).backing(plan).await

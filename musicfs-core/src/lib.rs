@@ -46,6 +46,7 @@ pub mod layout;
 mod metadb;
 mod name;
 mod origin;
+mod parts;
 mod path;
 mod pin;
 mod range;
@@ -80,6 +81,7 @@ pub use origin::{
     FsBacking, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError, OriginErrorKind, OriginHealth,
     Retry, ScanCursor, ScanPage, ScanRequest, ScanStream, UnlistedFolder,
 };
+pub use parts::PartSink;
 pub use path::{InvalidPath, OriginPath};
 pub use pin::{Pin, PinSet};
 pub use range::ByteRange;

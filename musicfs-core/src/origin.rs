@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use crate::{ByteRange, FileVersion, OriginId, OriginPath};
+use crate::{ByteRange, FileVersion, OriginId, OriginPath, PartSink};
 
 /// What an origin can do, fixed for its lifetime.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,6 +205,26 @@ pub trait Origin: Send + Sync + 'static {
         range: ByteRange,
     ) -> Result<Bytes, OriginError>;
 
+    /// Reads a range as [`read`](Self::read) does, and hands its bytes on as they come: `parts` is given them in order,
+    /// and when this returns, all of the range. What it is given is of the version asked for, also when this fails
+    /// later on; a call that is dropped may have given any part.
+    ///
+    /// By default, all comes at once when `read` returns. An origin that sees its bytes come one by one, after it was
+    /// told which version they are of, does better.
+    ///
+    /// # Errors
+    /// As `read`.
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        parts.push(self.read(path, version, range).await?);
+        Ok(())
+    }
+
     /// Asks whether the origin is there, as cheaply as can be.
     ///
     /// # Errors
@@ -237,6 +257,15 @@ impl<T: Origin + ?Sized> Origin for Arc<T> {
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
         (**self).read(path, version, range).await
+    }
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        (**self).read_parts(path, version, range, parts).await
     }
     async fn health(&self) -> Result<OriginHealth, OriginError> {
         (**self).health().await

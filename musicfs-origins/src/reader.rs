@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,7 +28,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use musicfs_core::{
     ByteRange, ChunkHash, Clock, ContentReader, FileMeta, FileVersion, FsBacking, LocalAccess, MonoTime,
-    Origin, OriginError, OriginErrorKind, OriginId, OriginPath, ReadError, ReadPlan, ReadSource,
+    Origin, OriginError, OriginErrorKind, OriginId, OriginPath, PartSink, ReadError, ReadPlan, ReadSource,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
@@ -40,6 +41,9 @@ use warned::Warned;
 
 /// Bytes that a hash reads at once: enough to keep a disk busy, little to hold.
 const HASH_STEP: usize = 1024 * 1024;
+
+/// Bytes per second that must come of a long range: below, its deadline is not put off.
+const STALL_RATE: u64 = 1000;
 
 /// How long a call may take, by where the origin is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +124,16 @@ impl OriginReader {
         call: &Call<'_>,
         work: BoxFuture<'static, Result<T, OriginError>>,
     ) -> Result<T, ReadError> {
+        self.within_of(call, work, &Came::default()).await
+    }
+
+    /// As [`within`](Self::within); what came meanwhile puts the deadline off.
+    async fn within_of<T: Send + 'static>(
+        &self,
+        call: &Call<'_>,
+        work: BoxFuture<'static, Result<T, OriginError>>,
+        came: &Came,
+    ) -> Result<T, ReadError> {
         let Some(presence) = self.guards.enter(call.origin.id(), call.path) else {
             return Err(self.timed_out(call, "its earlier reads are still stuck"));
         };
@@ -132,13 +146,20 @@ impl OriginReader {
         // What runs in the blocking pool cannot be stopped; what waits for a network is, by dropping it.
         let leftover = if call.origin.local().is_some() { Leftover::Finish } else { Leftover::Drop };
         let mut running = Running::new(work, turn, leftover);
-        tokio::select! {
-            biased;
-            done = running.done() => Ok(done?),
-            () = &mut late => {
-                running.abandon();
-                Err(self.timed_out(call, "it does not answer"))
+        let mut seen = 0;
+        loop {
+            tokio::select! {
+                biased;
+                done = running.done() => return Ok(done?),
+                () = &mut late => {}
             }
+            let bytes = came.0.load(Ordering::Relaxed);
+            if bytes - seen < STALL_RATE * call.limit.as_secs() || bytes == seen {
+                running.abandon();
+                return Err(self.timed_out(call, "it does not answer"));
+            }
+            seen = bytes;
+            late = self.clock.sleep_until(self.clock.now().plus(call.limit));
         }
     }
 
@@ -192,23 +213,59 @@ impl OriginReader {
         range: ByteRange,
         into: &mut Answer,
     ) -> Result<(), ReadError> {
-        let longest = call.origin.caps().max_range.max(1);
-        let mut at = range.start();
-        while at < range.end() {
-            let part = ByteRange::new(at, at.saturating_add(longest).min(range.end()));
+        for part in calls(call, range) {
             let (origin, path, version) = (Arc::clone(call.origin), call.path.clone(), version.clone());
             let work = async move { origin.read(&path, &version, part).await };
             let bytes = self.within(call, Box::pin(work)).await?;
-            if bytes.len() as u64 != part.len() {
-                let error = OriginError::new(call.origin.id(), call.path, OriginErrorKind::Corrupt);
-                let said = format!("asked for {} bytes, got {}", part.len(), bytes.len());
-                return Err(error.with_source(said).into());
-            }
+            must_be_whole(call, part, bytes.len() as u64)?;
             into.push(bytes);
-            at = part.end();
         }
         Ok(())
     }
+
+    /// As [`fetch`](Self::fetch), handing on what comes. Each part puts the deadline off.
+    async fn fetch_parts(
+        &self,
+        call: &Call<'_>,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), ReadError> {
+        for part in calls(call, range) {
+            let came = Came::default();
+            let (origin, path, version) = (Arc::clone(call.origin), call.path.clone(), version.clone());
+            let (counted, parts) = (came.clone(), parts.clone());
+            let work = async move {
+                let parts = PartSink::new(move |bytes: Bytes| {
+                    counted.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    parts.push(bytes);
+                });
+                origin.read_parts(&path, &version, part, &parts).await
+            };
+            self.within_of(call, Box::pin(work), &came).await?;
+            must_be_whole(call, part, came.0.load(Ordering::Relaxed))?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that came for a call that is under way.
+#[derive(Clone, Default)]
+struct Came(Arc<AtomicU64>);
+
+/// Divides a range into as many calls as the origin wants.
+fn calls(call: &Call<'_>, range: ByteRange) -> impl Iterator<Item = ByteRange> + use<> {
+    let longest = call.origin.caps().max_range.max(1);
+    let starts = (0..range.len().div_ceil(longest)).map(move |n| range.start() + n * longest);
+    starts.map(move |at| ByteRange::new(at, at.saturating_add(longest).min(range.end())))
+}
+
+fn must_be_whole(call: &Call<'_>, part: ByteRange, came: u64) -> Result<(), ReadError> {
+    if came == part.len() {
+        return Ok(());
+    }
+    let error = OriginError::new(call.origin.id(), call.path, OriginErrorKind::Corrupt);
+    Err(error.with_source(format!("asked for {} bytes, got {came}", part.len())).into())
 }
 
 /// The parts of an answer: one is handed on as it is, several are put together.
@@ -235,6 +292,13 @@ impl Answer {
     fn finish(self) -> Bytes {
         self.all.map(BytesMut::freeze).or(self.first).unwrap_or_default()
     }
+}
+
+/// Returns the part of a plan's own bytes. One that promises more than it holds is a mistake of its maker; nothing is
+/// read past it.
+fn inline(bytes: &Bytes, range: ByteRange) -> Bytes {
+    let within = range.clamp_to(bytes.len() as u64);
+    bytes.slice(within.start() as usize..within.end() as usize)
 }
 
 /// Opens a file of this machine, which must be of `version`.
@@ -297,11 +361,7 @@ impl ContentReader for OriginReader {
         let mut answer = Answer::default();
         for slice in plan.slices(range) {
             match slice.source {
-                ReadSource::Inline(bytes) => {
-                    // A plan that promises more than it holds is a mistake of its maker; nothing is read past it.
-                    let within = slice.range.clamp_to(bytes.len() as u64);
-                    answer.push(bytes.slice(within.start() as usize..within.end() as usize));
-                }
+                ReadSource::Inline(bytes) => answer.push(inline(bytes, slice.range)),
                 ReadSource::Origin { origin, path, version, start: _ } => {
                     let origin = self.origin(origin)?;
                     let call = self.call(&origin, path, begun);
@@ -310,6 +370,20 @@ impl ContentReader for OriginReader {
             }
         }
         Ok(answer.finish())
+    }
+
+    async fn read_parts(&self, plan: &ReadPlan, range: ByteRange, parts: &PartSink) -> Result<(), ReadError> {
+        for slice in plan.slices(range) {
+            match slice.source {
+                ReadSource::Inline(bytes) => parts.push(inline(bytes, slice.range)),
+                ReadSource::Origin { origin, path, version, start: _ } => {
+                    let origin = self.origin(origin)?;
+                    let call = self.call(&origin, path, self.clock.now());
+                    self.fetch_parts(&call, version, slice.range, parts).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn backing(&self, plan: &ReadPlan) -> Option<File> {

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use musicfs_core::{
     ByteRange, ChunkHash, ContentReader, FileId, FileMeta, FileVersion, FsBacking, LocalAccess, Origin,
-    OriginCaps, OriginEntry, OriginError, OriginErrorKind, OriginHealth, OriginId, OriginPath, ReadError,
-    ReadPlan, ReadSource, ScanRequest, ScanStream, Segment,
+    OriginCaps, OriginEntry, OriginError, OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink,
+    ReadError, ReadPlan, ReadSource, ScanRequest, ScanStream, Segment,
 };
 use musicfs_origins::{LocalOrigin, OriginReader, OriginRegistry, ReadLimits};
 use musicfs_test_utils::{
@@ -83,6 +84,37 @@ impl Folder {
 
 fn timed_out(result: Result<Bytes, ReadError>, after: Duration) {
     assert!(matches!(result, Err(ReadError::TimedOut { after: limit, .. }) if limit == after));
+}
+
+#[tokio::test]
+async fn long_read_has_until_its_next_part_and_gives_what_came() {
+    let origin = MemoryOrigin::new("nas").with_caps(OriginCaps::remote());
+    let version = origin.put("a", vec![7; 1 << 20]);
+    let reading = Reading::of([Arc::new(origin.clone()) as Arc<dyn Origin>]);
+    let came = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&came);
+    let parts = PartSink::new(move |part: Bytes| {
+        counted.fetch_add(part.len() as u64, Ordering::SeqCst);
+    });
+    origin.hold_parts_after(0);
+    let (reader, plan) = (Arc::clone(&reading.reader), ReadPlan::verbatim(&meta("nas", "a", &version)));
+    let read = tokio::spawn(async move { reader.read_parts(&plan, ByteRange::at(0, 1 << 20), &parts).await });
+    // In all, it takes far longer than a call may.
+    for step in 1..=5 {
+        reading.sleeping(1).await;
+        reading.clock.advance(REMOTE * 2 / 3);
+        origin.hold_parts_after(step * (128 << 10));
+        eventually("more to come", || came.load(Ordering::SeqCst) == step * (128 << 10)).await;
+    }
+    eventually_async("the read to be given up", async || {
+        reading.clock.advance(REMOTE);
+        tokio::task::yield_now().await;
+        read.is_finished()
+    })
+    .await;
+    let error = read.await.unwrap().unwrap_err();
+    assert!(matches!(error, ReadError::TimedOut { .. }), "{error}");
+    assert_eq!(came.load(Ordering::SeqCst), 5 * (128 << 10));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +12,7 @@ use futures::StreamExt;
 use futures::stream;
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError, OriginHealth,
-    OriginId, OriginPath, ScanRequest, ScanStream, SystemClock,
+    OriginId, OriginPath, PartSink, ScanRequest, ScanStream, SystemClock,
 };
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -273,6 +273,25 @@ impl Origin for FaultyOrigin {
         bytes.truncate(most);
         self.shared.counts.bytes.fetch_add(bytes.len() as u64, Ordering::SeqCst);
         Ok(bytes)
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        self.shared.counts.reads.fetch_add(1, Ordering::SeqCst);
+        let left = AtomicUsize::new(self.shared.pass(path).await?);
+        let (shared, parts) = (Arc::clone(&self.shared), parts.clone());
+        let passing = PartSink::new(move |mut part: Bytes| {
+            part.truncate(left.load(Ordering::SeqCst));
+            left.fetch_sub(part.len(), Ordering::SeqCst);
+            shared.counts.bytes.fetch_add(part.len() as u64, Ordering::SeqCst);
+            parts.push(part);
+        });
+        self.shared.inner.read_parts(path, version, range, &passing).await
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {

@@ -9,10 +9,14 @@ use futures::StreamExt;
 use futures::stream;
 use musicfs_core::{
     ByteRange, ChunkHash, FileVersion, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanCursor, ScanPage, ScanRequest, ScanStream,
-    UnixNanos, UnlistedFolder,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanCursor, ScanPage, ScanRequest,
+    ScanStream, UnixNanos, UnlistedFolder,
 };
 use parking_lot::Mutex;
+use tokio::sync::watch;
+
+/// Bytes of a part of a read that brings its bytes as they come.
+const PART: usize = 64 << 10;
 
 /// An origin in memory. Clones are the same origin.
 ///
@@ -25,6 +29,8 @@ pub struct MemoryOrigin {
     caps: OriginCaps,
     page_size: usize,
     state: Arc<Mutex<State>>,
+    /// Bytes of each read that come before it hangs.
+    comes: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Debug)]
@@ -58,7 +64,8 @@ impl MemoryOrigin {
             ticks: 0,
         };
         let caps = OriginCaps::local().without_watching();
-        Self { id: id.into(), caps, page_size: 100, state: Arc::new(Mutex::new(state)) }
+        let comes = Arc::new(watch::Sender::new(u64::MAX));
+        Self { id: id.into(), caps, page_size: 100, state: Arc::new(Mutex::new(state)), comes }
     }
 
     /// Sets the capabilities. With strong versions, files have etags.
@@ -118,6 +125,12 @@ impl MemoryOrigin {
         let mut state = self.state.lock();
         let file = state.files.remove(&parsed(from.as_ref())).expect("the file to move");
         state.files.insert(parsed(to.as_ref()), file);
+    }
+
+    /// Has each read that hands its bytes on as they come ([`Origin::read_parts`]) hang when it has brought so many, those
+    /// under way included, until more are let through. Other reads are not held.
+    pub fn hold_parts_after(&self, bytes: u64) {
+        self.comes.send_replace(bytes);
     }
 
     /// Ends listings after this many pages, without an error and without saying that they are complete.
@@ -287,6 +300,25 @@ impl Origin for MemoryOrigin {
         }
         let range = range.clamp_to(now.size);
         Ok(bytes.slice(range.start() as usize..range.end() as usize))
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        let mut rest = self.read(path, version, range).await?;
+        let (mut comes, mut given) = (self.comes.subscribe(), 0);
+        while !rest.is_empty() {
+            let part = rest.split_to(rest.len().min(PART));
+            given += part.len() as u64;
+            // The sender is ours: it outlives the wait.
+            let _ = comes.wait_for(|most| given <= *most).await;
+            parts.push(part);
+        }
+        Ok(())
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {

@@ -6,6 +6,7 @@ mod seen;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use musicfs_cas::{CasConfig, CasStore, ContentFetcher, FileReader};
@@ -21,6 +22,8 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
+/// For what must not hang.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn noise(len: usize, seed: u64) -> Bytes {
     random_bytes(len, seed).into()
@@ -139,6 +142,45 @@ async fn open(
 
 fn down(world: &World) {
     world.origin.set_mode(FailMode::ReturnError(std::io::ErrorKind::ConnectionRefused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reader_gets_what_has_come_of_a_window_before_the_rest_of_it() {
+    let world = World::new().await;
+    let bytes = noise(16 * MIB, 3);
+    let file = world.add("a.flac", &bytes);
+    let part = |n: usize| bytes.slice(n * MIB..(n + 1) * MIB);
+    // Enough for what the first two reads ask for; of the window after them, which is one request, a part.
+    world.memory.hold_parts_after(MIB as u64 * 3 / 2);
+    for n in 0..3 {
+        let read = tokio::time::timeout(DEADLINE, world.read(&file, n * MIB, MIB)).await;
+        assert!(read.expect("an answer").unwrap() == part(n), "{n}");
+    }
+    let asked = world.origin.reads();
+    let next = world.read(&file, 3 * MIB, MIB);
+    tokio::pin!(next);
+    assert!(futures::poll!(&mut next).is_pending());
+    world.memory.hold_parts_after(u64::MAX);
+    assert!(next.await.unwrap() == part(3));
+    assert!(world.origin.reads() <= asked + 1, "{} instead of {asked}", world.origin.reads());
+    assert!(world.read_all(&file).await.unwrap() == bytes);
+    assert_eq!(world.origin.bytes_read(), bytes.len() as u64, "nothing is fetched twice");
+}
+
+#[tokio::test]
+async fn read_of_what_comes_too_slowly_ends_by_its_deadline_and_what_came_is_there_for_the_next() {
+    let world = World::new().await;
+    let bytes = noise(MIB, 4);
+    let file = world.add("a.flac", &bytes);
+    let deadline = Duration::from_millis(200);
+    world.reader.set_deadline(deadline);
+    world.memory.hold_parts_after(MIB as u64 / 2);
+    let read = tokio::time::timeout(DEADLINE, world.read(&file, 0, MIB)).await.expect("an end");
+    assert!(matches!(read, Err(ReadError::TimedOut { after, .. }) if after == deadline), "{read:?}");
+    world.memory.hold_parts_after(u64::MAX);
+    world.settled(&file).await;
+    assert!(world.read(&file, 0, MIB).await.unwrap() == bytes);
+    assert_eq!(world.origin.reads(), 1);
 }
 
 #[tokio::test]

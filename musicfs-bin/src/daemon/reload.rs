@@ -124,6 +124,9 @@ impl Daemon {
             }
         }
         self.engine.failover.set_deadline(applied.remote_deadline);
+        if let Some(cache) = &self.engine.cache {
+            cache.reader.set_deadline(applied.remote_deadline);
+        }
         self.engine.direct.set_limits(wiring::limits(&applied));
         *self.config.lock() = Arc::new(applied);
         self.watches.reload();

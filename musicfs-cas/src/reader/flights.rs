@@ -1,15 +1,19 @@
 //! Fetches under way: each is a task, from the request to the manifest.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use musicfs_core::{
     Batch, ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, EventKind, FileId, FileVersion, Op,
-    ReadPlan,
+    PartSink, ReadPlan,
 };
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
 use tracing::{error, warn};
 
 use super::table::{Shared, Tracked};
@@ -48,7 +52,87 @@ pub(super) enum Asked {
     Prefetch,
 }
 
+/// Fetches that follow one another in the file, in one request to its origin. What comes of it is handed on piece by
+/// piece.
+struct Request {
+    range: ByteRange,
+    /// What has not come yet, in order; the first may have begun to.
+    open: Mutex<Open>,
+}
+
+/// The pieces of a request, as they land.
+type Pieces = mpsc::UnboundedReceiver<(Launch, Bytes)>;
+
+struct Open {
+    launches: VecDeque<Launch>,
+    /// What has come of the first.
+    begun: BytesMut,
+    landed: mpsc::UnboundedSender<(Launch, Bytes)>,
+}
+
+impl Request {
+    /// Puts fetches together that follow one another; returns each request with the pieces that land.
+    fn of(launches: Vec<Launch>) -> Vec<(Arc<Self>, Pieces)> {
+        let mut rows: Vec<VecDeque<Launch>> = Vec::new();
+        for launch in launches {
+            match rows
+                .last_mut()
+                .filter(|row| row.back().is_some_and(|l| l.range.end() == launch.range.start()))
+            {
+                Some(row) => row.push_back(launch),
+                None => rows.push(VecDeque::from([launch])),
+            }
+        }
+        let request = |launches: VecDeque<Launch>| {
+            let ends = launches.front().zip(launches.back());
+            let range = ends.map_or(ByteRange::at(0, 0), |(first, last)| {
+                ByteRange::new(first.range.start(), last.range.end())
+            });
+            let (landed, pieces) = mpsc::unbounded_channel();
+            let open = Mutex::new(Open { launches, begun: BytesMut::new(), landed });
+            (Arc::new(Self { range, open }), pieces)
+        };
+        rows.into_iter().map(request).collect()
+    }
+
+    /// Takes the next part, and hands on the pieces that it completes.
+    fn take(&self, mut part: Bytes) {
+        let mut open = self.open.lock();
+        while let Some(launch) = open.launches.front() {
+            let len = launch.range.len() as usize;
+            let missing = len - open.begun.len();
+            if part.len() < missing {
+                if open.begun.is_empty() {
+                    open.begun.reserve(len);
+                }
+                open.begun.extend_from_slice(&part);
+                return;
+            }
+            let last = part.split_to(missing);
+            let whole = if open.begun.is_empty() {
+                last
+            } else {
+                open.begun.extend_from_slice(&last);
+                open.begun.split().freeze()
+            };
+            if let Some(launch) = open.launches.pop_front() {
+                // Whoever stores them is there until this request ends.
+                let _ = open.landed.send((launch, whole));
+            }
+        }
+    }
+
+    /// Ends it; returns what has not come.
+    fn end(&self) -> VecDeque<Launch> {
+        let mut open = self.open.lock();
+        // No more will land.
+        open.landed = mpsc::unbounded_channel().0;
+        std::mem::take(&mut open.launches)
+    }
+}
+
 impl Inner {
+    /// Begins to fetch, those that follow one another in one request.
     pub(super) fn start(
         self: &Arc<Self>,
         file: &Shared,
@@ -56,49 +140,79 @@ impl Inner {
         launches: Vec<Launch>,
         asked: Asked,
     ) {
-        for launch in launches {
-            // Counted from now, so that whoever waits for the end waits for this one.
-            let landing = Landing::new(file);
+        for (request, pieces) in Request::of(launches) {
+            // Counted from now, so that whoever waits for the end waits for these.
+            let (fetching, storing) = (Landing::new(file), Landing::new(file));
+            let (inner, its_file, its_plan) = (self.clone(), file.clone(), plan.clone());
+            tokio::spawn(async move {
+                let _done = storing;
+                inner.land(&its_file, &its_plan, pieces, asked).await;
+            });
             let (inner, file, plan) = (self.clone(), file.clone(), plan.clone());
             tokio::spawn(async move {
-                let _done = landing;
+                let _done = fetching;
                 let _reading = (asked == Asked::Reader).then(|| Counted::new(&inner.reading));
-                inner.fly(&file, &plan, launch, asked).await;
+                inner.fly(&file, &plan, &request, asked).await;
             });
         }
     }
 
-    /// One fetch.
-    async fn fly(&self, file: &Shared, plan: &ReadPlan, launch: Launch, asked: Asked) {
-        let Launch { range, outcome } = launch;
-        let cuts = match self.fetcher.fetch(plan, range).await {
-            Ok(bytes) => {
-                if asked == Asked::Prefetch {
-                    self.counters.prefetched.fetch_add(range.len(), Ordering::Relaxed);
-                }
-                let refuted = self.compare_with_guess(file, range, &bytes);
-                outcome.send_replace(Some(Ok(bytes.clone())));
-                let cuts = file.lock().arrived(range, bytes);
-                if refuted {
-                    self.correct(plan).await;
-                }
-                cuts
+    /// One request.
+    async fn fly(&self, file: &Shared, plan: &ReadPlan, request: &Arc<Request>, asked: Asked) {
+        let taking = Arc::clone(request);
+        let parts = PartSink::new(move |part| taking.take(part));
+        let fetched = self.fetcher.fetch_parts(plan, request.range, parts).await;
+        let missing = request.end();
+        let Err(error) = fetched else { return };
+        let error = Arc::new(error);
+        for Launch { range, outcome } in missing {
+            let cuts = file.lock().failed(range);
+            outcome.send_replace(Some(Err(Arc::clone(&error))));
+            self.keep_all(file, cuts, asked).await;
+        }
+        self.save_if_up(file, plan).await;
+    }
+
+    /// Serves and stores what comes of a request.
+    async fn land(&self, file: &Shared, plan: &ReadPlan, mut pieces: Pieces, asked: Asked) {
+        let mut storing = FuturesUnordered::new();
+        loop {
+            let (Launch { range, outcome }, bytes) = tokio::select! {
+                biased;
+                piece = pieces.recv() => match piece {
+                    Some(piece) => piece,
+                    None => break,
+                },
+                Some(()) = storing.next() => continue,
+            };
+            if asked == Asked::Prefetch {
+                self.counters.prefetched.fetch_add(range.len(), Ordering::Relaxed);
             }
-            Err(error) => {
-                let cuts = file.lock().failed(range);
-                outcome.send_replace(Some(Err(Arc::new(error))));
-                cuts
+            let refuted = self.compare_with_guess(file, range, &bytes);
+            outcome.send_replace(Some(Ok(bytes.clone())));
+            let cuts = file.lock().arrived(range, bytes);
+            if refuted {
+                self.correct(plan).await;
             }
-        };
-        // Several at once: what forces one chunk to disk often takes the others along.
-        join_all(cuts.into_iter().map(|cut| self.keep(file, cut, asked))).await;
+            storing.push(self.keep_all(file, cuts, asked));
+        }
+        while storing.next().await.is_some() {}
+        self.save_if_up(file, plan).await;
+    }
+
+    async fn save_if_up(&self, file: &Shared, plan: &ReadPlan) {
         if !self.store_is_down() {
             self.save_if_due(file, plan, SAVE_EVERY).await;
         }
     }
 
+    /// Stores chunks, several at once: what forces one to disk often takes the others along.
+    async fn keep_all(&self, file: &Shared, cuts: Vec<Cut>, asked: Asked) {
+        join_all(cuts.into_iter().map(|cut| self.keep(file, cut, asked))).await;
+    }
+
     /// Stores a chunk, when there is room.
-    pub(super) async fn keep(&self, file: &Shared, cut: Cut, asked: Asked) {
+    async fn keep(&self, file: &Shared, cut: Cut, asked: Asked) {
         if self.store_is_down() {
             file.lock().not_stored();
             return;

@@ -25,8 +25,6 @@ pub(super) struct Tracked {
     pub(super) meta: Option<Box<FileMeta>>,
     pub(super) edges: Edges,
     pub(super) saving: tokio::sync::Mutex<()>,
-    /// The turn of those who mend it.
-    pub(super) mending: tokio::sync::Mutex<()>,
     /// Fetches under way, until what they brought is stored.
     pub(super) in_flight: watch::Sender<usize>,
 }
@@ -95,7 +93,6 @@ impl Files {
                 meta,
                 edges,
                 saving: tokio::sync::Mutex::default(),
-                mending: tokio::sync::Mutex::default(),
                 in_flight: watch::channel(0).0,
             };
             (Arc::new(tracked), opened)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use musicfs_core::{
-    ByteRange, ChunkHash, ContentReader, FileMeta, OriginId, OriginPath, ReadError, ReadPlan,
+    ByteRange, ChunkHash, ContentReader, FileMeta, OriginId, OriginPath, PartSink, ReadError, ReadPlan,
 };
 
 use super::{Router, is_of_origin};
@@ -32,6 +32,24 @@ impl CircuitReader {
         Self { inner, router }
     }
 
+    /// Has `work` ask the origin of a plan, unless that is left alone.
+    async fn ask<T>(
+        &self,
+        plan: &ReadPlan,
+        work: impl Future<Output = Result<T, ReadError>> + Send,
+    ) -> Result<T, ReadError> {
+        let Some((origin, ..)) = plan.as_verbatim() else { return work.await };
+        let refused = || ReadError::LeftAlone { origin: origin.clone() };
+        // Held until the outcome is noted: the next probe is to wait for its time.
+        let _admission = self.router.admit(origin).ok_or_else(refused)?;
+        let done = work.await;
+        self.note(origin, &done);
+        if done.is_ok() {
+            self.router.succeeded(origin);
+        }
+        done
+    }
+
     fn note<T>(&self, origin: &OriginId, done: &Result<T, ReadError>) {
         if done.as_ref().is_err_and(is_of_origin) {
             self.router.failed(origin);
@@ -49,16 +67,11 @@ impl ContentReader for CircuitReader {
     }
 
     async fn read(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
-        let Some((origin, ..)) = plan.as_verbatim() else { return self.inner.read(plan, range).await };
-        let refused = || ReadError::LeftAlone { origin: origin.clone() };
-        // Held until the outcome is noted: the next probe is to wait for its time.
-        let _admission = self.router.admit(origin).ok_or_else(refused)?;
-        let read = self.inner.read(plan, range).await;
-        self.note(origin, &read);
-        if read.is_ok() {
-            self.router.succeeded(origin);
-        }
-        read
+        self.ask(plan, self.inner.read(plan, range)).await
+    }
+
+    async fn read_parts(&self, plan: &ReadPlan, range: ByteRange, parts: &PartSink) -> Result<(), ReadError> {
+        self.ask(plan, self.inner.read_parts(plan, range, parts)).await
     }
 
     async fn backing(&self, plan: &ReadPlan) -> Option<File> {

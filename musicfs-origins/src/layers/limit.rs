@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, MonoTime, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanRequest, ScanStream,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanRequest, ScanStream,
 };
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -71,6 +71,19 @@ impl<O: Origin> Gate<O> {
         // It is never closed; should it be, no call can be served.
         let unavailable = || OriginError::new(self.inner.id(), path, OriginErrorKind::Unavailable);
         permit.map_err(|e| unavailable().with_source(e))
+    }
+
+    /// Pays for a read, then enters.
+    async fn enter_to_read(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+    ) -> Result<OwnedSemaphorePermit, OriginError> {
+        if let Some(line) = &self.bandwidth {
+            line.pay(range.clamp_to(version.size).len()).await;
+        }
+        self.enter(path).await
     }
 }
 
@@ -154,11 +167,19 @@ impl<O: Origin> Origin for Limit<O> {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
-        if let Some(line) = &self.0.bandwidth {
-            line.pay(range.clamp_to(version.size).len()).await;
-        }
-        let _permit = self.0.enter(path).await?;
+        let _permit = self.0.enter_to_read(path, version, range).await?;
         self.0.inner.read(path, version, range).await
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        let _permit = self.0.enter_to_read(path, version, range).await?;
+        self.0.inner.read_parts(path, version, range, parts).await
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {

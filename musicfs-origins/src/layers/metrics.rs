@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, MonoTime, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanRequest, ScanStream, UnixNanos,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanRequest, ScanStream, UnixNanos,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -294,6 +294,22 @@ impl<O: Origin> Origin for Metrics<O> {
             self.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         result
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        let running = self.begin(&self.counters.reads);
+        let (counters, parts) = (self.counters(), parts.clone());
+        let counted = PartSink::new(move |part: Bytes| {
+            counters.bytes.fetch_add(part.len() as u64, Ordering::Relaxed);
+            parts.push(part);
+        });
+        running.end(self.inner.read_parts(path, version, range, &counted).await)
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, MonoTime, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanRequest, ScanStream,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanRequest, ScanStream,
 };
 
 use super::Jitter;
@@ -196,6 +197,26 @@ impl<O: Origin> Origin for Retry<O> {
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
         self.shared.repeat(|| self.shared.inner.read(path, version, range)).await
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        let (given, parts) = (Arc::new(AtomicU64::new(0)), parts.clone());
+        let counted = {
+            let given = Arc::clone(&given);
+            PartSink::new(move |part: Bytes| {
+                given.fetch_add(part.len() as u64, Ordering::Relaxed);
+                parts.push(part);
+            })
+        };
+        // Each try asks for what the one before has not given.
+        let rest = || ByteRange::new(range.start() + given.load(Ordering::Relaxed), range.end());
+        self.shared.repeat(|| self.shared.inner.read_parts(path, version, rest(), &counted)).await
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, MonoTime, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginHealth, OriginId, OriginPath, ScanRequest, ScanStream, UnixNanos,
+    OriginHealth, OriginId, OriginPath, PartSink, ScanRequest, ScanStream, UnixNanos,
 };
 use parking_lot::Mutex;
 
@@ -140,6 +140,19 @@ impl<O: Origin> Origin for Settle<O> {
             self.0.clock.sleep_until(due).await;
         }
         self.0.inner.read(path, version, range).await
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        if let Some(due) = self.0.due(version) {
+            self.0.clock.sleep_until(due).await;
+        }
+        self.0.inner.read_parts(path, version, range, parts).await
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {

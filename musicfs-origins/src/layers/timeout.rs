@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanRequest, ScanStream,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanRequest, ScanStream,
 };
 
 use super::Progress;
@@ -167,6 +167,16 @@ impl<O: Origin> Origin for Timeout<O> {
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
         self.watch.over(path, self.inner.read(path, version, range)).await?
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        self.watch.over(path, self.inner.read_parts(path, version, range, parts)).await?
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {

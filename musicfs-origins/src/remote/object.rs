@@ -20,14 +20,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanPage, ScanRequest, ScanStream, UnixNanos,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanPage, ScanRequest, ScanStream,
+    UnixNanos,
 };
-use opendal::options::{ListOptions, ReadOptions};
+use opendal::options::{ListOptions, ReaderOptions};
 use opendal::{HttpTransporter, Lister, Metadata, Operator};
 
 use super::client::{self, failure};
@@ -224,41 +225,47 @@ impl Object {
         path: &OriginPath,
         version: &FileVersion,
         range: ByteRange,
-    ) -> Result<Bytes, Failure> {
+        mut take: impl FnMut(Bytes) + Send,
+    ) -> Result<(), Failure> {
         let key = key(path)?;
         let range = range.clamp_to(version.size);
         if range.is_empty() {
-            self.must_be(path, version).await?;
-            return Ok(Bytes::new());
+            return self.must_be(path, version).await;
         }
         if range.len() > MAX_RANGE {
             return Err(failure(OriginErrorKind::Invalid, "the range is too long"));
         }
         let mut transport = Transport::new(self.client.clone(), Arc::clone(&self.clock));
         transport.progress = Progress::current();
-        let mut options =
-            ReadOptions { range: (range.start()..range.end()).into(), ..ReadOptions::default() };
+        let mut options = ReaderOptions::default();
         if self.proof == Proof::Heads {
             options.if_match = version.etag.as_deref().map(str::to_owned);
             transport.expect = Some(Expect { version: version.clone(), range, by_minute: false });
         }
         let operator = with_transport(self.operator.clone(), transport);
-        let bytes = match operator.read_options(&key, options).await.map_err(|e| self.sorted(e)) {
-            Ok(buffer) => buffer.to_bytes(),
+        let mut got = 0;
+        let read = async {
+            let reader = operator.reader_options(&key, options).await?;
+            let mut pieces = reader.into_stream(range.start()..range.end()).await?;
+            while let Some(piece) = pieces.try_next().await? {
+                got += piece.len() as u64;
+                Iterator::for_each(piece, &mut take);
+            }
+            Ok(())
+        };
+        match read.await.map_err(|e| self.sorted(e)) {
+            Ok(()) if got == range.len() => {}
+            Ok(()) => return Err(failure(OriginErrorKind::Unavailable, "the answer ended early")),
             Err(gone) if gone.kind() == OriginErrorKind::NotFound => {
                 // A folder, a file that is gone, or a bucket that is: it is the look that knows.
                 self.must_be(path, version).await?;
                 return Err(gone);
             }
             Err(other) => return Err(other),
-        };
-        if self.proof == Proof::Look {
-            self.must_be(path, version).await?;
         }
-        if bytes.len() as u64 == range.len() {
-            Ok(bytes)
-        } else {
-            Err(failure(OriginErrorKind::Unavailable, "the answer ended early"))
+        match self.proof {
+            Proof::Heads => Ok(()),
+            Proof::Look => self.must_be(path, version).await,
         }
     }
 
@@ -453,7 +460,25 @@ impl Origin for OpendalOrigin {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
-        let read = self.object.fetch(path, version, range).await;
+        let mut all = BytesMut::with_capacity(range.clamp_to(version.size).len().min(MAX_RANGE) as usize);
+        let read = self.object.fetch(path, version, range, |piece| all.extend_from_slice(&piece)).await;
+        read.map_err(|failure| failure.at(&self.object.id, path))?;
+        Ok(all.freeze())
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        if self.object.proof == Proof::Look {
+            // What it is of is known at the end.
+            parts.push(self.read(path, version, range).await?);
+            return Ok(());
+        }
+        let read = self.object.fetch(path, version, range, |piece| parts.push(piece)).await;
         read.map_err(|failure| failure.at(&self.object.id, path))
     }
 

@@ -14,7 +14,7 @@ use http::header::{ACCEPT_ENCODING, AUTHORIZATION, IF_MATCH, RANGE};
 use http::{HeaderValue, Method, StatusCode};
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanRequest, ScanStream,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanRequest, ScanStream,
 };
 use reqwest::{RequestBuilder, Response};
 use url::Url;
@@ -189,12 +189,13 @@ impl<D: Dialect> Web<D> {
         path: &OriginPath,
         version: &FileVersion,
         range: ByteRange,
-    ) -> Result<Bytes, Failure> {
+        mut take: impl FnMut(Bytes) + Send,
+    ) -> Result<(), Failure> {
         let progress = Progress::current();
         let range = range.clamp_to(version.size);
         if range.is_empty() {
             return match D::look(self, path).await? {
-                Some(now) if now.is_same(version) => Ok(Bytes::new()),
+                Some(now) if now.is_same(version) => Ok(()),
                 Some(_) => Err(failure(OriginErrorKind::Changed, "another version is there")),
                 None => Err(not_a_file()),
             };
@@ -222,8 +223,8 @@ impl<D: Dialect> Web<D> {
                 "the server ignores ranges: each read fetches all of the file before it"
             );
         }
-        let mut bytes = BytesMut::with_capacity(len);
-        while bytes.len() < len {
+        let mut left = len;
+        while left > 0 {
             let Some(mut piece) = answer.chunk().await.map_err(failed)? else {
                 return Err(failure(OriginErrorKind::Unavailable, "the answer ended early"));
             };
@@ -231,10 +232,11 @@ impl<D: Dialect> Web<D> {
             let before = usize::try_from(skip).unwrap_or(usize::MAX).min(piece.len());
             skip -= before as u64;
             let _ = piece.split_to(before);
-            piece.truncate(len - bytes.len());
-            bytes.extend_from_slice(&piece);
+            piece.truncate(left);
+            left -= piece.len();
+            take(piece);
         }
-        Ok(bytes.freeze())
+        Ok(())
     }
 
     /// Tells why a read failed that a folder may have failed in its own way: by its own tag, by taking no such
@@ -388,6 +390,21 @@ impl<D> fmt::Debug for WebOrigin<D> {
     }
 }
 
+impl<D: Dialect> WebOrigin<D> {
+    /// Reads a range, of the version asked for as the head of the answer says, piece by piece.
+    async fn read_pieces(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        take: impl FnMut(Bytes) + Send,
+    ) -> Result<(), OriginError> {
+        let read = self.0.fetch(path, version, range, take).await;
+        let read = self.0.unless_folder(path, read).await;
+        self.0.unless_root_is_gone(read).await.map_err(|failure| failure.at(&self.0.id, path))
+    }
+}
+
 #[async_trait]
 impl<D: Dialect> Origin for WebOrigin<D> {
     fn id(&self) -> &OriginId {
@@ -416,9 +433,19 @@ impl<D: Dialect> Origin for WebOrigin<D> {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
-        let read = self.0.fetch(path, version, range).await;
-        let read = self.0.unless_folder(path, read).await;
-        self.0.unless_root_is_gone(read).await.map_err(|failure| failure.at(&self.0.id, path))
+        let mut all = BytesMut::with_capacity(range.clamp_to(version.size).len().min(MAX_RANGE) as usize);
+        self.read_pieces(path, version, range, |piece| all.extend_from_slice(&piece)).await?;
+        Ok(all.freeze())
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        self.read_pieces(path, version, range, |piece| parts.push(piece)).await
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {
@@ -482,6 +509,15 @@ macro_rules! web_origin {
                 range: ::musicfs_core::ByteRange,
             ) -> Result<::bytes::Bytes, ::musicfs_core::OriginError> {
                 self.0.read(path, version, range).await
+            }
+            async fn read_parts(
+                &self,
+                path: &::musicfs_core::OriginPath,
+                version: &::musicfs_core::FileVersion,
+                range: ::musicfs_core::ByteRange,
+                parts: &::musicfs_core::PartSink,
+            ) -> Result<(), ::musicfs_core::OriginError> {
+                self.0.read_parts(path, version, range, parts).await
             }
             async fn health(&self) -> Result<::musicfs_core::OriginHealth, ::musicfs_core::OriginError> {
                 self.0.health().await

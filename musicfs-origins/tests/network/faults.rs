@@ -2,11 +2,13 @@
 
 use std::any::Any;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use musicfs_core::{ByteRange, Clock, Origin, OriginError, OriginErrorKind, OriginPath, SystemClock};
+use musicfs_core::{
+    ByteRange, Clock, Origin, OriginError, OriginErrorKind, OriginPath, PartSink, SystemClock,
+};
 use musicfs_origins::{
     HttpOrigin, Jitter, LayerConfig, Layered, Limits, NfsOrigin, RetryPolicy, S3Config, S3Credentials,
     S3Origin, Secret, SftpOrigin, SmbOrigin, Timeouts, WebConfig, WebdavOrigin, layered,
@@ -171,6 +173,45 @@ async fn failures_are_told_apart_and_pass_with_their_cause(kind: Kind) {
     assert_eq!(stack.metrics.snapshot().errors, [("unavailable", 3), ("timed_out", 2)]);
 }
 
+/// Reads all of the long file as it comes; returns that.
+async fn read_as_it_comes(
+    origin: &dyn Origin,
+    version: &musicfs_core::FileVersion,
+) -> (Result<(), OriginError>, Vec<u8>) {
+    let came = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&came);
+    let parts = PartSink::new(move |part: Bytes| into.lock().unwrap().extend_from_slice(&part));
+    let range = ByteRange::new(0, version.size);
+    let read = origin.read_parts(&path("long.flac"), version, range, &parts).await;
+    let came = came.lock().unwrap().clone();
+    (read, came)
+}
+
+async fn what_comes_before_a_stall_is_handed_on(kind: Kind) {
+    let behind = Behind::start(kind).await;
+    let stack = behind.layered(&impatient());
+    let version = version(&*stack.origin).await;
+    behind.proxy.cut();
+    behind.proxy.set([Toxic::StallAfter(300_000)]);
+    let (read, came) = read_as_it_comes(&*stack.origin, &version).await;
+    assert_eq!(read.unwrap_err().kind, OriginErrorKind::TimedOut);
+    assert!(came.len() > 200_000 && came == behind.long()[..came.len()], "{} bytes", came.len());
+}
+
+async fn read_that_breaks_off_goes_on_where_it_was(kind: Kind) {
+    let behind = Behind::start(kind).await;
+    let mut config = LayerConfig::default();
+    config.retry.pauses = vec![Duration::from_millis(20); 50];
+    let stack = behind.layered(&config);
+    let version = version(&*stack.origin).await;
+    behind.proxy.cut();
+    // Each connection brings a part.
+    behind.proxy.set([Toxic::LimitData(300_000)]);
+    let (read, came) = read_as_it_comes(&*stack.origin, &version).await;
+    read.unwrap();
+    assert!(came == behind.long());
+}
+
 async fn slow_line_that_keeps_bringing_bytes_is_not_given_up(kind: Kind) {
     let behind = Behind::start(kind).await;
     let stack = behind.layered(&impatient());
@@ -221,13 +262,14 @@ async fn listing_over_a_line_that_breaks_again_and_again_is_complete(kind: Kind)
     assert!(behind.proxy.traffic().accepted > CUTS, "{:?}", behind.proxy.traffic());
 }
 
-/// Runs all checks for one kind.
+/// Runs all checks for one kind, and those of kinds that hand on what comes.
 macro_rules! faults {
-    ($($name:ident: $kind:expr,)*) => { $(faults!(@ $name, $kind,
+    ($($name:ident: $kind:expr $(, $more:ident)*;)*) => { $(faults!(@ $name, $kind,
         failures_are_told_apart_and_pass_with_their_cause,
         slow_line_that_keeps_bringing_bytes_is_not_given_up,
         reader_notices_nothing_of_a_server_that_comes_back,
         listing_over_a_line_that_breaks_again_and_again_is_complete
+        $(, $more)*
     );)* };
     (@ $name:ident, $kind:expr, $($check:ident),*) => {
         mod $name {
@@ -240,10 +282,10 @@ macro_rules! faults {
 }
 
 faults! {
-    over_s3: super::Kind::S3,
-    over_webdav: super::Kind::Webdav,
-    over_http: super::Kind::Http,
-    over_sftp: super::Kind::Sftp,
-    over_smb: super::Kind::Smb,
-    over_nfs: super::Kind::Nfs,
+    over_s3: super::Kind::S3, what_comes_before_a_stall_is_handed_on, read_that_breaks_off_goes_on_where_it_was;
+    over_webdav: super::Kind::Webdav, what_comes_before_a_stall_is_handed_on, read_that_breaks_off_goes_on_where_it_was;
+    over_http: super::Kind::Http, what_comes_before_a_stall_is_handed_on, read_that_breaks_off_goes_on_where_it_was;
+    over_sftp: super::Kind::Sftp;
+    over_smb: super::Kind::Smb;
+    over_nfs: super::Kind::Nfs;
 }

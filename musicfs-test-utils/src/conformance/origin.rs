@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use musicfs_core::{
-    ByteRange, FileVersion, Origin, OriginEntry, OriginError, OriginErrorKind, OriginPath, ScanPage,
-    ScanRequest, UnixNanos,
+    ByteRange, FileVersion, Origin, OriginEntry, OriginError, OriginErrorKind, OriginPath, PartSink,
+    ScanPage, ScanRequest, UnixNanos,
 };
+use parking_lot::Mutex;
 
 /// An origin with the files that it holds.
 pub struct Fixture {
@@ -207,6 +208,21 @@ pub async fn files_read_whole_are_the_bytes_that_were_stored(fixture: Fixture) {
     }
 }
 
+/// Reads a range as it comes; returns all that came.
+async fn in_parts(
+    origin: &Arc<dyn Origin>,
+    path: &OriginPath,
+    version: &FileVersion,
+    range: ByteRange,
+) -> (Result<(), OriginError>, Vec<u8>) {
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&all);
+    let parts = PartSink::new(move |part: Bytes| into.lock().extend_from_slice(&part));
+    let read = origin.read_parts(path, version, range, &parts).await;
+    let came = std::mem::take(&mut *all.lock());
+    (read, came)
+}
+
 /// Any range gives exactly its bytes: cut at the end, empty past it, never short.
 pub async fn reads_of_any_range_are_exact(fixture: Fixture) {
     let entry = fixture.longest().await;
@@ -220,6 +236,9 @@ pub async fn reads_of_any_range_are_exact(fixture: Fixture) {
             let within = range.clamp_to(size);
             let expected = &whole[within.start() as usize..within.end() as usize];
             assert!(bytes == expected, "{range} of {size} bytes gave {}", bytes.len());
+            let (read, parts) = in_parts(&fixture.origin, &entry.path, &entry.version, range).await;
+            read.expect("a read in parts");
+            assert!(parts == expected, "{range} of {size} bytes gave {} in parts", parts.len());
         }
     }
 }
@@ -244,6 +263,9 @@ pub async fn read_of_another_version_is_changed(fixture: Fixture) {
         let read = fixture.origin.read(&entry.path, &other, ByteRange::at(0, 10)).await;
         let error = read.expect_err("a read of a version that is not there");
         assert_eq!(error.kind, OriginErrorKind::Changed, "{other} instead of {version}");
+        let (read, parts) = in_parts(&fixture.origin, &entry.path, &other, ByteRange::at(0, 10)).await;
+        let error = read.expect_err("a read in parts of a version that is not there");
+        assert_eq!((error.kind, parts.len()), (OriginErrorKind::Changed, 0), "{other} instead of {version}");
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError, OriginHealth,
-    OriginId, OriginPath, ScanRequest, ScanStream,
+    OriginId, OriginPath, PartSink, ScanRequest, ScanStream,
 };
 use opendal::Operator;
 use opendal::services::S3;
@@ -131,6 +131,15 @@ impl Origin for S3Origin {
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
         self.0.read(path, version, range).await
+    }
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
+        self.0.read_parts(path, version, range, parts).await
     }
     async fn health(&self) -> Result<OriginHealth, OriginError> {
         self.0.health().await
