@@ -193,6 +193,35 @@ async fn removed_folder_is_braked_in_a_partial_pass_too() {
 }
 
 #[tokio::test]
+async fn file_that_goes_in_one_part_and_comes_in_another_has_moved() {
+    let shelf = Shelf::new().with_tracks(0..3);
+    shelf.scan().await;
+    let (id, before) = (shelf.id_at("a/0001.mp3"), shelf.tree());
+    shelf.origin.rename("a/0001.mp3", "b/1.mp3");
+    assert_eq!(shelf.scan_paths(&["a"]).await.missing, 1);
+    // Nothing is known of this part yet.
+    let report = shelf.scan_paths(&["b"]).await;
+    assert_eq!((report.moved, report.added), (1, 0));
+    assert_eq!((shelf.file(id).path.to_string(), shelf.tree()), ("b/1.mp3".to_owned(), before));
+}
+
+#[tokio::test]
+async fn file_that_moves_is_itself_and_not_a_copy_that_went_before() {
+    let shelf = Shelf::new().with_tracks(0..3);
+    shelf.scan().await;
+    let id = shelf.id_at("a/0001.mp3");
+    let time = shelf.file(id).version.mtime.unwrap();
+    shelf.origin.put_with_mtime("a/0000 copy.mp3", track(1), time);
+    shelf.scan().await;
+    shelf.origin.remove("a/0000 copy.mp3");
+    assert_eq!(shelf.scan().await.missing, 1);
+    shelf.origin.rename("a/0001.mp3", "a/9.mp3");
+    let report = shelf.scan().await;
+    assert_eq!((report.moved, report.missing), (1, 0));
+    assert_eq!(shelf.file(id).path.to_string(), "a/9.mp3");
+}
+
+#[tokio::test]
 async fn cached_file_stays_listed_for_its_time_of_grace() {
     let shelf = Shelf::new().with_tracks(0..4);
     shelf.scan().await;

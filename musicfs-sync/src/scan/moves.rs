@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use musicfs_core::{AudioIdentity, FileId, FileKind, FileMeta, Format, OriginPath, UnixNanos};
+use musicfs_core::{AudioIdentity, FileId, FileKind, FileMeta, FileState, Format, OriginPath, UnixNanos};
 
 /// Difference in playing time up to which two files may be the same track in two formats.
 const SAME_LENGTH_MS: u64 = 3_000;
@@ -17,6 +17,8 @@ const SAME_LENGTH_MS: u64 = 3_000;
 pub(super) struct Trace {
     pub(super) id: FileId,
     pub(super) path: OriginPath,
+    /// It was missing before this pass.
+    missing: bool,
     kind: FileKind,
     size: u64,
     mtime: Option<UnixNanos>,
@@ -39,6 +41,7 @@ impl Trace {
         Self {
             id: file.id,
             path: file.path.clone(),
+            missing: file.state == FileState::Missing,
             kind: file.kind,
             size: file.version.size,
             mtime: file.version.mtime,
@@ -112,7 +115,8 @@ pub(super) struct Move {
 
 /// Finds the former file of each new one that has one.
 pub(super) fn follow(mut gone: Vec<Trace>, mut arrived: Vec<Trace>) -> Vec<Move> {
-    gone.sort_by(|a, b| a.path.cmp(&b.path));
+    // What was there just now rather than what has been missing since before.
+    gone.sort_by(|a, b| (a.missing, &a.path).cmp(&(b.missing, &b.path)));
     arrived.sort_by(|a, b| a.path.cmp(&b.path));
     let mut taken = vec![false; gone.len()];
     let mut moves = Vec::new();
@@ -161,7 +165,7 @@ fn agrees(rule: Rule, old: &Trace, new: &Trace) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use musicfs_core::{AudioMeta, ChunkHash, FileState, FileVersion, OriginId};
+    use musicfs_core::{AudioMeta, ChunkHash, FileVersion, OriginId};
     use proptest::prelude::*;
 
     fn file(path: &str, content: u8, size: u64, mtime: i64) -> Trace {

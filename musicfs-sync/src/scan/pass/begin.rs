@@ -70,7 +70,8 @@ pub(super) async fn begin<'a>(
         Ok::<_, ScanError>(writer)
     });
     let writer = writer.await??;
-    let knows_nothing = detector.knows_nothing();
+    // That nothing is known of a part says nothing of the rest: what is new in it may have come from there.
+    let knows_nothing = options.paths.is_none() && detector.knows_nothing();
     let expected = detector.expected();
     // What a pass that was killed had recorded of files that moved was not yet compared with those that are gone.
     let arrived = record.unfinished.as_ref().map_or_else(Vec::new, |pass| pass.arrived.clone());
