@@ -15,8 +15,8 @@
 
 /// Bytes of a query: more than any name in a directory has, and than anybody types.
 pub(super) const LONGEST_QUERY: usize = 1024;
-/// Words and phrases of a query: each costs a look into the index.
-const MOST_LEAVES: usize = 48;
+/// Words and phrases of a query: as many as the name of a directory can hold. Each costs a look into the index.
+const MOST_LEAVES: usize = 128;
 /// Brackets and negations inside each other; deeper ones are ignored.
 const DEEPEST: usize = 16;
 
