@@ -312,12 +312,13 @@ impl CacheKeeper {
         all
     }
 
-    /// Keeps the limits and writes the index, again and again. Ends only when it is dropped; cancel safe.
+    /// Keeps the limits and writes the index, at once, as much may have become too old since the last stop, and again and
+    /// again. Ends only when it is dropped; cancel safe.
     pub async fn run(&self) {
         loop {
+            self.round().await;
             let wake = self.inner.clock.now().plus(ROUND);
             self.inner.clock.sleep_until(wake).await;
-            self.round().await;
         }
     }
 

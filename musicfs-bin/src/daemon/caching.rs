@@ -25,6 +25,8 @@ impl Daemon {
         self.supervisor.spawn_critical(CACHE_TASK, move || {
             let (cache, engine) = (cache.clone(), engine.clone());
             async move {
+                // What is not counted cannot be marked.
+                let _ = cache.store.counted().await;
                 let marking = cache.clone();
                 let marked = tokio::task::spawn_blocking(move || {
                     marking.load_pins(&engine.library)?;

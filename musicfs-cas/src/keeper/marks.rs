@@ -28,7 +28,8 @@ impl CacheKeeper {
         pins.covers(file)
     }
 
-    /// Goes through all manifests and notes which chunks are pinned, and in how many stretches of files each is.
+    /// Goes through all manifests and notes which chunks are pinned, and in how many stretches of files each is. To be
+    /// done once all chunks are counted ([`CasStore::counted`](crate::CasStore::counted)); before, it settles nothing.
     /// Blocks for as long as that takes; several at once take turns.
     ///
     /// # Errors
@@ -37,6 +38,8 @@ impl CacheKeeper {
         let _turn = self.inner.marking.lock();
         let index = &self.inner.store.files.index;
         let pins = self.inner.pins.lock().clone();
+        // A chunk that is not counted yet bears no mark.
+        let complete = index.lock().is_complete();
         // Chunks that no file is in are not told from others meanwhile.
         let known = self.inner.marked.load(Ordering::Acquire);
         let round = self.inner.round.load(Ordering::Acquire).checked_add(1).unwrap_or(1);
@@ -65,7 +68,7 @@ impl CacheKeeper {
                 entry.pinned = 0;
             }
         });
-        self.inner.marked.store(true, Ordering::Release);
+        self.inner.marked.store(complete, Ordering::Release);
         tracing::debug!(first = !known, "chunks of pinned files were marked");
         Ok(())
     }

@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use musicfs_test_utils::eventually_blocking;
 use musicfs_tests::disk::SmallDisk;
 use musicfs_tests::home::Home;
 
-use super::{assert_plays, bytes_on_disk, cache, number};
-use crate::chunks;
+use super::{assert_plays, bytes_on_disk, cache, number, state};
 use crate::served::{Kind, Served};
+use crate::{chunk_files, chunks};
 
 /// What a limit may be exceeded by: one chunk.
 const CHUNK: u64 = 1 << 20;
@@ -90,6 +91,48 @@ fn part_of_the_disk_that_is_to_stay_free_stays_free() {
     }
     assert!(number(&mount, "size") > DISK / 8, "nothing is kept");
     assert!(number(&mount, "evicted") > 0);
+    mount.unmount();
+}
+
+#[test]
+fn what_is_too_old_goes_and_what_is_younger_or_pinned_stays() {
+    let (served, home) = (Served::empty(Kind::Webdav), Home::new());
+    let album = served.add_album("Long", 3, 2 << 20);
+    home.configure(&format!("cache_max_age = \"1h\"\nprefetch = false\n{}", served.table("nas", "")));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    let play = |mount: &_, n: usize| {
+        let (path, bytes) = &album[n];
+        assert_plays(mount, path, bytes);
+    };
+    play(&mount, 0);
+    crate::wait_cached(&mount.join(&album[0].0), "full");
+    let pinned = mount.join(&album[1].0);
+    home.succeed(["cache", "pin", pinned.to_str().unwrap()]);
+    let old = chunk_files(&home);
+    play(&mount, 2);
+    crate::wait_cached(&mount.join(&album[2].0), "full");
+    mount.unmount();
+
+    // When each was used last is in the index; without it, the files say.
+    for chunk in &old {
+        let written = fs::metadata(chunk).unwrap().modified().unwrap();
+        let long_ago = written - Duration::from_secs(7200);
+        fs::File::options().write(true).open(chunk).unwrap().set_modified(long_ago).unwrap();
+    }
+    let young: Vec<PathBuf> = chunk_files(&home).into_iter().filter(|chunk| !old.contains(chunk)).collect();
+    assert!(young.len() > 2);
+    for index in fs::read_dir(chunks(&home)).unwrap().map(Result::unwrap) {
+        if index.file_name().to_string_lossy().starts_with("index") {
+            fs::remove_dir_all(index.path()).unwrap();
+        }
+    }
+    let mount = home.mount_configured();
+    eventually_blocking("what is too old to go", || state(&mount, &album[0].0).as_deref() == Some("none"));
+    assert_eq!(state(&mount, &album[1].0).as_deref(), Some("full"), "it is pinned");
+    assert!(young.iter().all(|chunk| chunk.exists()));
+    assert!(number(&mount, "evicted") > 0);
+    play(&mount, 0);
     mount.unmount();
 }
 
