@@ -352,8 +352,17 @@ impl CachedFile {
         }
     }
 
+    /// Forgets what arrived and was not stored, once nothing is under way: whoever wants it fetches it, for a store that
+    /// may take it by now.
+    pub(crate) fn forget_unstored(&mut self) {
+        if self.flights.values().all(|flight| flight.arrived) {
+            self.flights.clear();
+        }
+    }
+
     /// Takes note that a chunk turned out to be damaged or gone; tells whether that is news.
     pub(crate) fn lost(&mut self, extent: &ChunkExtent) -> bool {
+        let is_guess = self.guess_of(extent.range).is_some();
         let news = self.manifest.remove(extent);
         if news {
             self.unsaved += extent.range.len();
@@ -564,6 +573,12 @@ mod tests {
         }
         assert!(file.flights.len() as u64 * PIECE <= MAX_UNSTORED);
         assert!(matches!(file.place(19 * MIB, Guesses::Compare), Place::Flight(..)));
+        let under_way = file.launch_demand(ByteRange::at(30 * MIB, MIB), Guesses::Compare);
+        file.forget_unstored();
+        assert!(matches!(file.place(19 * MIB, Guesses::Compare), Place::Flight(..)));
+        file.failed(under_way[0].range);
+        file.forget_unstored();
+        assert!(matches!(file.place(19 * MIB, Guesses::Compare), Place::Gap), "the store may take it now");
     }
 
     fn guessing() -> (CachedFile, Vec<ChunkExtent>) {

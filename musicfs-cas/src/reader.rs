@@ -267,7 +267,11 @@ impl Inner {
         let (ahead, plays) = {
             let mut state = file.lock();
             let (mut ahead, plays) = state.note_read(range);
-            if self.keeps_nothing() {
+            let keeps_nothing = self.keeps_nothing();
+            if !keeps_nothing && *file.in_flight.borrow() == 0 {
+                state.forget_unstored();
+            }
+            if keeps_nothing {
                 let least = ahead.fetch.len().min(AHEAD_WITHOUT_STORE);
                 ahead.fetch = ByteRange::at(ahead.fetch.start(), least);
             }

@@ -52,4 +52,4 @@ pub use logs::{CapturedLogs, captured_logs};
 pub use memory_chunks::MemoryChunkStore;
 pub use memory_meta::MemoryMetaDb;
 pub use memory_origin::MemoryOrigin;
-pub use wait::{LIMIT, eventually, eventually_async, eventually_blocking};
+pub use wait::{LIMIT, eventually, eventually_async, eventually_blocking, eventually_within};

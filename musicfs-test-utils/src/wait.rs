@@ -38,10 +38,18 @@ pub async fn eventually_async(what: &str, mut holds: impl AsyncFnMut() -> bool) 
 ///
 /// # Panics
 /// When it does not hold within [`LIMIT`].
-pub fn eventually_blocking(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually_blocking(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(LIMIT, what, holds);
+}
+
+/// As [`eventually_blocking`], for what has to take long.
+///
+/// # Panics
+/// When it does not hold within `limit`.
+pub fn eventually_within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let clock = SystemClock::new();
     while !holds() {
-        assert!(clock.now().0 < LIMIT, "waited {LIMIT:?} in vain for {what}");
+        assert!(clock.now().0 < limit, "waited {limit:?} in vain for {what}");
         std::thread::sleep(PAUSE);
     }
 }

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use musicfs_test_utils::eventually_within;
 use musicfs_tests::disk::SmallDisk;
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
+use musicfs_tests::listener::Listener;
 use musicfs_tests::mount::Mount;
 
 use crate::served::{Kind, Served};
@@ -104,6 +107,30 @@ fn cache_that_becomes_read_only_costs_the_cache_only() {
     cached.assert_whole(&path);
     let cache = mount.status()["cache"].clone();
     assert_eq!(cache["passing_through"], true, "{cache}");
+    mount.unmount();
+}
+
+#[test]
+fn cache_that_fails_and_is_well_again_is_used_again_and_both_are_told() {
+    let cached = Cached::new();
+    let dir = chunks(&cached.home);
+    let disk = SmallDisk::over(&dir, "size=64m");
+    let (mount, path) = cached.mount();
+    let types = ["--json", "--type", "cache_unavailable,cache_available"];
+    let mut listener = Listener::start(&cached.home, &types);
+    disk.make_read_only();
+    cached.assert_whole(&path);
+    let told = listener.event();
+    assert_eq!(told["type"], "cache_unavailable");
+    assert!(told["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{told}");
+    disk.make_writable();
+    // It is tried again after a minute.
+    eventually_within(Duration::from_secs(100), "the cache to be tried again", || {
+        mount.status()["cache"]["passing_through"] == false
+    });
+    cached.assert_whole(&path);
+    assert_eq!(listener.event()["type"], "cache_available");
+    wait_cached(&path, "full");
     mount.unmount();
 }
 

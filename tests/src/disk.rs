@@ -35,6 +35,15 @@ impl<'a> SmallDisk<'a> {
         forbid.args(["-o", "remount,bind,ro"]).arg(self.0);
         run::succeed(forbid);
     }
+
+    /// Takes away what [`SmallDisk::make_read_only`] put over it.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn make_writable(&self) {
+        let lifted = nix::mount::umount2(self.0, nix::mount::MntFlags::MNT_DETACH);
+        lifted.unwrap_or_else(|error| panic!("{}: {error}", self.0.display()));
+    }
 }
 
 impl Drop for SmallDisk<'_> {
