@@ -76,6 +76,8 @@ pub(crate) struct CachedFile {
     manifest: ChunkManifest,
     unsaved: u64,
     flights: BTreeMap<u64, Flight>,
+    /// Chunks that were proven to be of the file and are no longer there, until their stretches are stored again.
+    lost: BTreeMap<u64, ChunkExtent>,
     chunker: Chunker,
     ahead: ReadAhead,
     /// Up to where chunks were loaded ahead of the reader who was there last.
@@ -96,6 +98,7 @@ impl CachedFile {
             manifest,
             unsaved: 0,
             flights: BTreeMap::new(),
+            lost: BTreeMap::new(),
             chunker: Chunker::new(fences),
             ahead: ReadAhead::default(),
             loaded_to: 0,
@@ -332,6 +335,7 @@ impl CachedFile {
     pub(crate) fn stored(&mut self, extent: ChunkExtent) {
         if self.manifest.insert(extent) {
             self.unsaved += extent.range.len();
+            self.lost.retain(|_, lost| lost.range.intersect(&extent.range).is_none());
         }
         let manifest = &self.manifest;
         self.flights.retain(|_, flight| !flight.arrived || !manifest.gaps(flight.range).is_empty());
@@ -366,8 +370,17 @@ impl CachedFile {
         let news = self.manifest.remove(extent);
         if news {
             self.unsaved += extent.range.len();
+            if !is_guess {
+                self.lost.insert(extent.range.start(), *extent);
+            }
         }
         news
+    }
+
+    /// Returns the chunk that was lost and holds the byte at `offset`.
+    pub(crate) fn lost_at(&self, offset: u64) -> Option<ChunkExtent> {
+        let (_, lost) = self.lost.range(..=offset).next_back()?;
+        Some(*lost).filter(|lost| lost.range.end() > offset)
     }
 
     /// Takes note that a chunk could not be read, and may be read later: it is fetched while its origin answers, and
@@ -559,8 +572,11 @@ mod tests {
         let whole = extent(0, MIB);
         file.stored(whole);
         assert!(file.lost(&whole) && !file.lost(&whole));
+        assert_eq!((file.lost_at(0), file.lost_at(MIB)), (Some(whole), None));
         assert!(matches!(file.place(0, Guesses::Compare), Place::Gap));
         assert_eq!(file.launch_demand(ByteRange::new(0, 1), Guesses::Compare).len(), 1);
+        file.stored(extent(10, 20));
+        assert_eq!(file.lost_at(0), None);
     }
 
     #[test]
@@ -612,6 +628,7 @@ mod tests {
         let launches = file.launch_demand(ByteRange::new(190_000, 910_000), Guesses::Serve);
         assert_eq!(ranges(&launches), [(131_072, 200_000), (900_000, 917_504)]);
         assert!(file.lost(&guesses[0]));
+        assert_eq!(file.lost_at(499_999), None, "nobody knows that it was right");
         assert!(matches!(file.place(499_999, Guesses::Serve), Place::Gap));
     }
 

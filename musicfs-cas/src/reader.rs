@@ -14,7 +14,7 @@
 //! * What is cached by guess ([`ChunkManifest::guesses`]) is served only when the origin does not answer; else it is
 //!   fetched, and thereby compared.
 //!
-//! What is fetched is in `reader/flights.rs`, what is fetched though nobody asked in `reader/prefetch.rs`, what is
+//! What is cached is loaded, and mended, in `reader/load.rs`. What is fetched is in `reader/flights.rs`, what is fetched though nobody asked in `reader/prefetch.rs`, what is
 //! compared in `reader/guesses.rs` and, by order, in `reader/verify.rs`, what others read of files, and is kept as well, in
 //! `reader/seen.rs`.
 //!
@@ -23,6 +23,7 @@
 
 mod flights;
 mod guesses;
+mod load;
 mod prefetch;
 mod seen;
 mod stats;
@@ -36,12 +37,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use musicfs_core::{
-    ByteRange, ChunkError, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, Clock, ContentReader,
-    EventKind, FileId, FileMeta, FileVersion, MetaDb, MonoTime, OriginId, OriginPath, ReadError, ReadPlan,
+    ByteRange, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, Clock, ContentReader, FileId, FileMeta,
+    FileVersion, MetaDb, MonoTime, OriginId, OriginPath, ReadError, ReadPlan,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
-use tracing::warn;
 
 use crate::cached_file::{CachedFile, Guesses, Place};
 use crate::edges::Edges;
@@ -64,9 +64,6 @@ const RETRY_STORE: Duration = Duration::from_secs(60);
 const MAX_TRIES: usize = 4;
 /// How far to read ahead while nothing can be stored: what came is kept for as long as it is ahead only.
 const AHEAD_WITHOUT_STORE: u64 = 1 << 20;
-/// How far ahead of a reader cached chunks are loaded: enough to have several hashed at once.
-const WARM_AHEAD: u64 = 4 << 20;
-
 /// How long a read waits for what is being fetched, unless said otherwise.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -226,40 +223,6 @@ impl Inner {
         there.map(|extent| extent.range.len()).sum()
     }
 
-    /// Loads the part of a chunk that a read wants; `None` when the chunk is of no use.
-    async fn load_part(&self, file: &Shared, extent: &ChunkExtent, want: ByteRange) -> Option<Bytes> {
-        let bytes = self.load(file, extent).await?;
-        let part = extent.range.intersect(&want)?;
-        let from = usize::try_from(part.start() - extent.range.start()).ok()?;
-        let len = usize::try_from(part.len()).ok()?;
-        self.counters.from_cache.fetch_add(part.len(), Ordering::Relaxed);
-        Some(bytes.slice(from..from + len))
-    }
-
-    /// Loads a chunk. One that is of no use is taken out of the file's manifest; one that cannot be read now may be later,
-    /// and stays as a guess.
-    async fn load(&self, file: &Shared, extent: &ChunkExtent) -> Option<Bytes> {
-        let evicted = self.is_evicted(&extent.hash);
-        let loaded = match self.hot.get(&*self.store, &extent.hash).await {
-            Ok(bytes) => bytes.filter(|bytes| bytes.len() as u64 == extent.range.len()),
-            Err(error @ ChunkError::Corrupt(_)) => {
-                warn!(error = &error as &dyn std::error::Error, "damaged chunk; fetching it again");
-                self.tell(EventKind::CacheCorrupt { chunk: extent.hash.to_string() });
-                None
-            }
-            Err(error) => {
-                self.store_failed(&error);
-                file.lock().unreadable(extent);
-                return None;
-            }
-        };
-        // Others may load it as well; it is repaired once.
-        if loaded.is_none() && file.lock().lost(extent) && !evicted {
-            self.counters.repaired.fetch_add(1, Ordering::Relaxed);
-        }
-        loaded
-    }
-
     async fn read(self: &Arc<Self>, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         let (began, deadline) = (self.clock.now(), *self.deadline.lock());
         let file = self.file(plan.file(), plan.version(), None, Asked::Reader).await?;
@@ -296,14 +259,18 @@ impl Inner {
                 Place::Chunk(extent) => self.load_part(&file, &extent, want).await,
                 Place::Flight(of, mut outcome) => {
                     let _waiting = Counted::new(&self.reading);
+                    let mended = self.mend_if_slow(&file, plan, want, &mut outcome).await;
                     let came = tokio::select! {
                         biased;
-                        came = outcome.wait_for(Option::is_some) => came.map(|outcome| outcome.clone()),
+                        came = outcome.wait_for(|came| came.is_some() || mended.is_some()) => {
+                            came.map(|outcome| outcome.clone())
+                        }
                         () = self.clock.sleep_until(began.plus(deadline)) => {
                             Ok(Some(Err(Arc::new(timed_out(plan, deadline)))))
                         }
                     };
                     match came {
+                        _ if mended.is_some() => mended,
                         Ok(Some(Ok(bytes))) => {
                             let part = of.intersect(&want).map_or(0..0, |part| {
                                 let from = (part.start() - of.start()) as usize;
@@ -319,7 +286,9 @@ impl Inner {
                         Ok(Some(Err(error)))
                             if tries > 0 || !may_pass(&error, self.clock.now().since(began)) =>
                         {
-                            return Err(same_error(&error));
+                            let mended =
+                                if is_away(&error) { self.mend(&file, plan, want).await } else { None };
+                            Some(mended.ok_or_else(|| same_error(&error))?)
                         }
                         // It was fetched for another, or ahead; now it is wanted.
                         Ok(_) | Err(_) => None,
@@ -347,20 +316,6 @@ impl Inner {
             }
         }
         Ok(join(parts))
-    }
-
-    /// Loads the chunks that a reader wants, and those that a forward reader comes to next, all at once.
-    fn load_ahead(self: &Arc<Self>, file: &Shared, read: ByteRange, upto: u64) {
-        let near = ByteRange::new(read.start(), upto.max(read.end()).min(read.start() + WARM_AHEAD));
-        let chunks = file.lock().take_to_load(near);
-        if chunks.len() < 2 && upto <= read.end() {
-            // The read loads it.
-            return;
-        }
-        for extent in chunks {
-            let (inner, file) = (self.clone(), file.clone());
-            tokio::spawn(async move { inner.load(&file, &extent).await.is_some() });
-        }
     }
 }
 

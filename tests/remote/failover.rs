@@ -9,10 +9,12 @@ use musicfs_test_utils::eventually_blocking;
 use musicfs_test_utils::fault_proxy::Toxic;
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
+use musicfs_tests::listener::Listener;
 use musicfs_tests::mount::Mount;
 
+use crate::caching::number;
 use crate::served::{Kind, Served};
-use crate::{read_afresh, wait_cached};
+use crate::{chunk_files, read_afresh, wait_cached};
 
 const LARGE: usize = 24 << 20;
 /// Slower than what reads ahead, so that the file is never whole before its server goes.
@@ -53,6 +55,7 @@ fn mounted(home: &Home) -> (Mount<'_>, PathBuf) {
 
 fn reader_goes_on_when_its_server_is_killed((mut pair, home): (Pair, Home), wanted_backup: &str) {
     let (mount, path) = mounted(&home);
+    let mut listener = Listener::start(&home, &["--json", "--type", "origin_failover"]);
     pair.first.proxy().set([SLOW]);
     let mut file = File::open(&path).unwrap();
     let mut bytes = vec![0; 2 << 20];
@@ -61,6 +64,9 @@ fn reader_goes_on_when_its_server_is_killed((mut pair, home): (Pair, Home), want
     pair.first.kill();
     file.read_to_end(&mut bytes).unwrap();
     assert!(bytes == pair.wanted, "the reader got other bytes");
+    let told = listener.event();
+    let to = wanted_backup.split_once(':').map(|(origin, _)| origin);
+    assert_eq!((told["origin"].as_str(), told["to"].as_str()), (Some("first"), to), "{told}");
     assert_eq!(files::attribute(&path, "user.musicfs.backup").as_deref(), Some(wanted_backup));
     let shown = path.to_string_lossy();
     let told = home.succeed(["explain", &*shown]);
@@ -157,6 +163,44 @@ fn damaged_chunks_come_from_a_copy_when_their_own_server_is_gone() {
     assert!(read_afresh(&path, 0, LARGE / 2).unwrap() == pair.wanted[..LARGE / 2]);
     assert!(fs::read(&path).unwrap() == pair.wanted);
     mount.unmount();
+}
+
+fn damaged_chunk_comes_from_any_server_that_has_it(lose: impl FnOnce(&mut Pair)) {
+    let second = Served::empty(Kind::Webdav);
+    // They are not the same throughout: no reader could go on with the other.
+    let (mut pair, home) = Pair::new(Kind::Sftp, |bytes| {
+        fs::write(second.music().join("copy.flac"), with_other_vendor(bytes)).unwrap();
+        second.table("second", "priority = 2")
+    });
+    let (mount, path) = mounted(&home);
+    assert!(fs::read(&path).unwrap() == pair.wanted);
+    wait_cached(&path, "full");
+    mount.unmount();
+    let middle = &pair.wanted[LARGE / 2..][..32];
+    let holds_middle = |chunk: &PathBuf| fs::read(chunk).unwrap().windows(32).any(|bytes| bytes == middle);
+    let chunk = chunk_files(&home).into_iter().find(holds_middle).unwrap();
+    let mut bytes = fs::read(&chunk).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&chunk, &bytes).unwrap();
+
+    lose(&mut pair);
+    let mount = home.mount_configured();
+    assert!(read_afresh(&path, 0, pair.wanted.len()).unwrap() == pair.wanted);
+    assert_eq!(number(&mount, "repaired"), 1);
+    assert!(number(&mount, "fetched") <= 1 << 20, "more was fetched than the chunk");
+    wait_cached(&path, "full");
+    assert_eq!(files::attribute(&path, "user.musicfs.backup"), None);
+    mount.unmount();
+}
+
+#[test]
+fn damaged_chunk_comes_from_any_server_that_has_it_while_its_own_is_gone() {
+    damaged_chunk_comes_from_any_server_that_has_it(|pair| pair.first.kill());
+}
+
+#[test]
+fn damaged_chunk_comes_from_any_server_that_has_it_while_its_own_hangs() {
+    damaged_chunk_comes_from_any_server_that_has_it(|pair| pair.first.proxy().set([Toxic::StallAfter(0)]));
 }
 
 #[test]

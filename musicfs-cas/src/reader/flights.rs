@@ -212,7 +212,7 @@ impl Inner {
     }
 
     /// Stores a chunk, when there is room.
-    async fn keep(&self, file: &Shared, cut: Cut, asked: Asked) {
+    pub(super) async fn keep(&self, file: &Shared, cut: Cut, asked: Asked) {
         if self.store_is_down() {
             file.lock().not_stored();
             return;

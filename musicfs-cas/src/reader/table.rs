@@ -25,6 +25,8 @@ pub(super) struct Tracked {
     pub(super) meta: Option<Box<FileMeta>>,
     pub(super) edges: Edges,
     pub(super) saving: tokio::sync::Mutex<()>,
+    /// The turn of those who mend it.
+    pub(super) mending: tokio::sync::Mutex<()>,
     /// Fetches under way, until what they brought is stored.
     pub(super) in_flight: watch::Sender<usize>,
 }
@@ -93,6 +95,7 @@ impl Files {
                 meta,
                 edges,
                 saving: tokio::sync::Mutex::default(),
+                mending: tokio::sync::Mutex::default(),
                 in_flight: watch::channel(0).0,
             };
             (Arc::new(tracked), opened)
