@@ -31,5 +31,6 @@ pub use scan::{
 };
 pub use search::{
     CatchUp, Caught, Opened, Search, SearchError, SearchIndex, SearchPhase, SearchStatus, TooLarge,
+    check_query,
 };
 pub use watch::{FolderWatcher, WatchState, Watched};

@@ -49,7 +49,7 @@ use schema::Fields;
 
 pub use error::SearchError;
 pub use follow::{CatchUp, Caught};
-pub use parse::TooLarge;
+pub use parse::{TooLarge, check_query};
 pub use service::{Search, SearchPhase, SearchStatus};
 
 /// Memory in which files are gathered before they are written: the least that tantivy takes.
@@ -57,7 +57,7 @@ const BUDGET: usize = 15_000_000;
 /// Most hits of one search.
 const MOST_HITS: usize = 10_000;
 /// Version of what is in the index: raised when the fields, or how text is cut, or what a commit says, change.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// How far an index has come, as its commit says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

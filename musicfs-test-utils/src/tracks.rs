@@ -157,12 +157,14 @@ pub fn fill(db: &dyn MetaDb, numbers: std::ops::Range<u64>) -> Result<(), MetaEr
 }
 
 /// The kinds of queries that [`query`] makes.
-pub const QUERY_KINDS: [&str; 13] = [
+pub const QUERY_KINDS: [&str; 15] = [
     "word",
     "two words",
     "three words",
     "beginning",
     "words and a beginning",
+    "first letter",
+    "word and a first letter",
     "field",
     "phrase",
     "misspelt",
@@ -193,6 +195,8 @@ pub fn query(kind: &str, n: u64) -> String {
         "three words" => format!("{first} {artist} {album} "),
         "beginning" => cut(&first, 2 + (n % 3) as usize),
         "words and a beginning" => format!("{artist} {}", cut(&first, 2)),
+        "first letter" => cut(&first, 1),
+        "word and a first letter" => format!("{first} {}", cut(&artist, 1)),
         "field" => format!("artist:{} title:{first} ", artist.split(' ').next().unwrap_or_default()),
         "phrase" => format!("\"{title}\""),
         "misspelt" => format!("{}~1 ", wrong(&first)),

@@ -25,8 +25,25 @@ const BETWEEN: &str = "-–—&/|,.;:";
 
 /// A query is longer than is taken, or has too many words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the query is too long: at most {LONGEST_QUERY} bytes and {MOST_LEAVES} words are taken")]
-pub struct TooLarge;
+#[error("the query is too long: {0}; leave out what is not needed to find the track")]
+pub struct TooLarge(Excess);
+
+/// Of what there is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum Excess {
+    #[error("it has {0} bytes, and at most {LONGEST_QUERY} are taken")]
+    Bytes(usize),
+    #[error("it has {0} words, and at most {MOST_LEAVES} are taken")]
+    Words(usize),
+}
+
+/// Tells whether a query can be asked, without an index.
+///
+/// # Errors
+/// When it is too large.
+pub fn check_query(query: &str) -> Result<(), TooLarge> {
+    parse(query).map(drop)
+}
 
 /// A field that a query can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,13 +116,14 @@ enum Token {
 /// Understands a query; `None` when there is nothing to look for.
 pub(super) fn parse(query: &str) -> Result<Option<Ast>, TooLarge> {
     if query.len() > LONGEST_QUERY {
-        return Err(TooLarge);
+        return Err(TooLarge(Excess::Bytes(query.len())));
     }
     let mut tokens = Tokens { rest: query, tokens: Vec::new() };
     tokens.read();
     let mut tokens = tokens.tokens;
-    if tokens.iter().filter(|token| matches!(token, Token::Leaf(_))).count() > MOST_LEAVES {
-        return Err(TooLarge);
+    let leaves = tokens.iter().filter(|token| matches!(token, Token::Leaf(_))).count();
+    if leaves > MOST_LEAVES {
+        return Err(TooLarge(Excess::Words(leaves)));
     }
     if let Some(Token::Leaf(Ast::Text(_, _, how @ Match::Exact))) = tokens.last_mut()
         && query.ends_with(|c: char| !c.is_whitespace() && c != '"')
@@ -358,8 +376,9 @@ mod tests {
 
     #[test]
     fn query_that_is_too_large_is_refused_and_a_deep_one_is_not() {
-        assert_eq!(parse(&"x".repeat(LONGEST_QUERY + 1)), Err(TooLarge));
-        assert_eq!(parse(&"x ".repeat(MOST_LEAVES + 1)), Err(TooLarge));
+        assert_eq!(parse(&"x".repeat(1025)), Err(TooLarge(Excess::Bytes(1025))));
+        assert_eq!(parse(&"x ".repeat(129)), Err(TooLarge(Excess::Words(129))));
+        assert!(check_query(&"x".repeat(1024)).is_ok() && check_query(&"x".repeat(1025)).is_err());
         assert!(parse(&"x ".repeat(MOST_LEAVES)).is_ok());
         let deep = format!("{}x{}", "(".repeat(400), ")".repeat(400));
         assert_eq!(shown(&deep), "[x]");

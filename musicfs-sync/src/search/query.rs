@@ -1,7 +1,8 @@
 //! From an understood query to one of the index.
 //!
-//! Bounds: a beginning of one letter is not completed (it would find nearly everything), a phrase's last word is
-//! completed in at most [`COMPLETIONS`] ways, and a misspelling has at most two letters wrong.
+//! Bounds: a beginning of one letter is looked up among first letters and not completed (it has a great part of all
+//! words), a phrase's last word is completed in at most [`COMPLETIONS`] ways, and a misspelling has at most two letters
+//! wrong.
 
 use std::ops::Bound;
 
@@ -19,8 +20,6 @@ use super::steady::Steady;
 
 /// Ways in which the last word of a phrase is completed.
 const COMPLETIONS: u32 = 256;
-/// Letters that a beginning must have to be completed.
-const SHORTEST_BEGINNING: usize = 2;
 /// Letters that a word must have to be found misspelt: shorter ones would find every short word.
 const SHORTEST_MISSPELT: usize = 3;
 /// What a word found as it is counts for beside one that is only alike.
@@ -71,7 +70,7 @@ fn text_query(fields: &Fields, field: Field, text: &str, how: Match) -> Box<dyn 
     let phrase = fields.has_positions(field);
     match (terms.len(), how) {
         (0, _) => Box::new(EmptyQuery),
-        (1, _) => word(field, terms.remove(0), how),
+        (1, _) => word(fields, field, terms.remove(0), how),
         (_, Match::Exact) if phrase => Box::new(PhraseQuery::new(terms)),
         (_, Match::Prefix) if phrase => {
             let mut query = PhrasePrefixQuery::new(terms);
@@ -79,22 +78,24 @@ fn text_query(fields: &Fields, field: Field, text: &str, how: Match) -> Box<dyn 
             Box::new(query)
         }
         _ => Box::new(BooleanQuery::new(
-            terms.into_iter().map(|term| (Occur::Must, word(field, term, how))).collect(),
+            terms.into_iter().map(|term| (Occur::Must, word(fields, field, term, how))).collect(),
         )),
     }
 }
 
-fn word(field: Field, term: Term, how: Match) -> Box<dyn Query> {
+fn word(fields: &Fields, field: Field, term: Term, how: Match) -> Box<dyn Query> {
     let exact = TermQuery::new(term.clone(), IndexRecordOption::WithFreqs);
-    let letters = term.value().as_str().map_or(0, |text| text.chars().count());
-    let alike: Box<dyn Query> = match how {
-        Match::Prefix if letters >= SHORTEST_BEGINNING => {
-            Box::new(RangeQuery::new(Bound::Included(term.clone()), end_of(field, &term)))
+    let text = term.value().as_str().unwrap_or_default().to_owned();
+    let mut letters = text.chars();
+    let alike: Box<dyn Query> = match (how, letters.next()) {
+        (Match::Prefix, Some(only)) if letters.next().is_none() => {
+            Box::new(TermQuery::new(fields.begins_term(field, only), IndexRecordOption::Basic))
         }
-        Match::Fuzzy(edits) if letters >= SHORTEST_MISSPELT => {
+        (Match::Prefix, _) => Box::new(RangeQuery::new(Bound::Included(term), end_of(field, &text))),
+        (Match::Fuzzy(edits), _) if text.chars().count() >= SHORTEST_MISSPELT => {
             Box::new(FuzzyTermQuery::new(term, edits, true))
         }
-        Match::Exact | Match::Prefix | Match::Fuzzy(_) => return Box::new(exact),
+        (Match::Exact | Match::Fuzzy(_), _) => return Box::new(exact),
     };
     Box::new(BooleanQuery::new(vec![
         (Occur::Should, Box::new(BoostQuery::new(Box::new(exact), AS_IT_IS))),
@@ -102,9 +103,8 @@ fn word(field: Field, term: Term, how: Match) -> Box<dyn Query> {
     ]))
 }
 
-/// Returns the end of all words that begin with a term.
-fn end_of(field: Field, term: &Term) -> Bound<Term> {
-    let text = term.value().as_str().unwrap_or_default().to_owned();
+/// Returns the end of all words that begin with a text.
+fn end_of(field: Field, text: &str) -> Bound<Term> {
     // No character comes after this one, and none that is a letter comes near it.
     Bound::Excluded(Term::from_field_text(field, &format!("{text}\u{10ffff}")))
 }

@@ -2,7 +2,8 @@
 //!
 //! Nothing is stored: a hit is a [`FileId`], and all else is looked up in the catalogue, so that a search never tells
 //! what the catalogue no longer says. Text is cut by [`fold::words`](super::fold::words); all that a track is known
-//! by is in the one field `any` too, so that a word costs one look.
+//! by is in the one field `any` too, so that a word costs one look. So does a word of which only the first letter is
+//! known: the letters with which the words of each field begin are a field of their own.
 
 use musicfs_core::{FileId, FileKind, FileMeta};
 use tantivy::schema::{
@@ -37,6 +38,8 @@ pub(super) struct Fields {
     format: Field,
     origin: Field,
     pub(super) year: Field,
+    /// First letters of words, as [`first_letter`] has them.
+    begins: Field,
 }
 
 /// Name of the column of ids.
@@ -63,6 +66,7 @@ impl Fields {
         let format = schema.add_text_field("format", single());
         let origin = schema.add_text_field("origin", single());
         let year = schema.add_u64_field("year", INDEXED);
+        let begins = schema.add_u64_field("begins", NumericOptions::default().set_indexed());
         Self {
             schema: schema.build(),
             id,
@@ -77,6 +81,7 @@ impl Fields {
             format,
             origin,
             year,
+            begins,
         }
     }
 
@@ -111,49 +116,85 @@ impl Fields {
         Term::from_field_u64(self.id, id.raw().cast_unsigned())
     }
 
+    /// Returns the term of all tracks with a word in `field` that begins with a letter.
+    pub(super) fn begins_term(&self, field: Field, letter: char) -> Term {
+        Term::from_field_u64(self.begins, first_letter(field, letter))
+    }
+
     /// Returns what is indexed of a file, or `None` when it is not to be found: what is not music, or not shown.
     pub(super) fn document(&self, file: &FileMeta) -> Option<TantivyDocument> {
         let (FileKind::Audio, Some(shown_at)) = (file.kind, &file.shown_at) else { return None };
-        let mut document = TantivyDocument::default();
-        document.add_u64(self.id, file.id.raw().cast_unsigned());
-        document.add_text(self.path, shown_at.to_string());
-        document.add_text(self.origin, file.origin.as_str());
+        let mut out = Document::default();
+        out.document.add_u64(self.id, file.id.raw().cast_unsigned());
+        out.add([self.path], &shown_at.to_string());
+        out.add([self.origin], file.origin.as_str());
         if let Some(format) = file.format {
-            document.add_text(self.format, format.default_extension());
-            document.add_text(self.format, format.name());
+            out.add([self.format], format.default_extension());
+            out.add([self.format], format.name());
         }
-        let mut add = |field: Field, value: &str| {
-            document.add_text(field, value);
-            document.add_text(self.any, value);
-        };
         let audio = file.audio.as_deref();
         match audio.and_then(|audio| audio.title.as_deref()) {
-            Some(title) => add(self.title, title),
+            Some(title) => out.add([self.title, self.any], title),
             // What has no title goes by its name.
             None => {
                 let name = shown_at.leaf().to_string();
-                add(self.title, name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem));
+                let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
+                out.add([self.title, self.any], stem);
             }
         }
-        let Some(audio) = audio else { return Some(document) };
-        audio.artists.iter().for_each(|artist| add(self.artist, artist));
-        audio.album.iter().for_each(|album| add(self.album, album));
-        audio.genres.iter().for_each(|genre| add(self.genre, genre));
-        audio.composers.iter().for_each(|composer| add(self.composer, composer));
+        let Some(audio) = audio else { return Some(out.finished(self.begins)) };
+        audio.artists.iter().for_each(|artist| out.add([self.artist, self.any], artist));
+        audio.album.iter().for_each(|album| out.add([self.album, self.any], album));
+        audio.genres.iter().for_each(|genre| out.add([self.genre, self.any], genre));
+        audio.composers.iter().for_each(|composer| out.add([self.composer, self.any], composer));
         for artist in &audio.album_artists {
-            document.add_text(self.album_artist, artist);
+            out.add([self.album_artist], artist);
             if !audio.artists.contains(artist) {
-                document.add_text(self.any, artist);
+                out.add([self.any], artist);
             }
         }
         if let Some(year) = audio.year() {
-            document.add_u64(self.year, u64::from(year));
-            document.add_text(self.any, year.to_string());
+            out.document.add_u64(self.year, u64::from(year));
+            out.add([self.any], &year.to_string());
         }
         if let Some(codec) = audio.codec {
-            document.add_text(self.format, codec.to_string());
+            out.add([self.format], &codec.to_string());
         }
-        Some(document)
+        Some(out.finished(self.begins))
+    }
+}
+
+/// Returns the number that stands for words of a field that begin with a letter.
+fn first_letter(field: Field, letter: char) -> u64 {
+    u64::from(field.field_id()) << 32 | u64::from(letter)
+}
+
+/// What is indexed of a file, in the making.
+#[derive(Default)]
+struct Document {
+    document: TantivyDocument,
+    begins: Vec<u64>,
+}
+
+impl Document {
+    fn add<const N: usize>(&mut self, fields: [Field; N], text: &str) {
+        fold::words(text, |word| {
+            if let Some(letter) = word.chars().next() {
+                self.begins.extend(fields.map(|field| first_letter(field, letter)));
+            }
+        });
+        for field in fields {
+            self.document.add_text(field, text);
+        }
+    }
+
+    fn finished(mut self, begins: Field) -> TantivyDocument {
+        self.begins.sort_unstable();
+        self.begins.dedup();
+        for letter in self.begins {
+            self.document.add_u64(begins, letter);
+        }
+        self.document
     }
 }
 
