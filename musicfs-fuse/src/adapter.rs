@@ -199,7 +199,7 @@ impl<B: Backends> Shared<B> {
             Granted::Cached { keep: true } => reply.opened(handle, flags | FopenFlags::FOPEN_KEEP_CACHE),
             Granted::Cached { keep: false } => reply.opened(handle, flags),
             Granted::Direct => reply.opened(handle, flags | FopenFlags::FOPEN_DIRECT_IO),
-            Granted::Passthrough(backing) => reply.opened_passthrough(handle, flags, &backing),
+            Granted::Passthrough(backing) => reply.opened_passthrough(handle, flags, backing.id()),
         }
     }
 

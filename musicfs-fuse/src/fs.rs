@@ -176,7 +176,8 @@ impl<B: Backends> MusicFs<B> {
     }
 
     /// Returns the attributes of what the kernel knows by a number. While a file is open, those of the version that is
-    /// open under the number, also when the file has been replaced or has left the tree.
+    /// open under the number, also when the file has been replaced or has left the tree; while the kernel reads it by
+    /// itself, those of what it reads.
     ///
     /// # Errors
     /// [`FsError::Stale`] when it is not in the tree, or known by another number.
@@ -189,7 +190,9 @@ impl<B: Backends> MusicFs<B> {
         let numbers = &self.files.numbers;
         let ino = numbers.file(number);
         match numbers.told(number) {
-            Some(Told { size, mtime }) => {
+            Some(told) => {
+                let now = numbers.backing(number).and_then(|backed| backed.rewritten());
+                let Told { size, mtime } = now.unwrap_or(told);
                 let (uid, gid) = (self.options.uid, self.options.gid);
                 Ok(Attr { ino, number, kind: NodeKind::File, size, mtime, uid, gid })
             }

@@ -213,31 +213,35 @@ fn notices(changes: &[Change], kernel: &KernelView) -> Vec<Notice> {
 }
 
 /// Puts a notice in terms of the numbers by which the kernel knows files. One that has several, as it was replaced while
-/// it was open, is looked up again; what is open under its other numbers stays as it is.
-fn by_number<B: Backends>(fs: &MusicFs<B>, notice: Notice) -> Result<[Option<Notice>; 2], MetaError> {
+/// it was open, is looked up again; what is open under its other numbers stays as it is, but what the kernel reads by
+/// itself may have been rewritten in place.
+fn by_number<B: Backends>(fs: &MusicFs<B>, notice: Notice) -> Result<Vec<Notice>, MetaError> {
     let numbers = &fs.files.numbers;
     Ok(match notice {
         Notice::Inode(ino) => {
-            let (mut number, mut entry) = (numbers.number(ino), None);
+            let mut number = numbers.number(ino);
             if numbers.told(number).is_some()
                 && let Some(node) = fs.backends.meta().node(ino)?
             {
                 number = numbers.number_for(ino, Told::from(&node));
             }
+            let beside = numbers.backed_beside(number).into_iter().map(Notice::Attributes);
+            let mut notices: Vec<Notice> = beside.collect();
             if numbers.has_several(ino)
                 && let Some(Node { parent, name: Some(name), .. }) = fs.backends.meta().node(ino)?
             {
-                entry = Some(Notice::Entry { parent, name });
+                notices.push(Notice::Entry { parent, name });
             }
             // A read that waits holds pages locked, for which this thread would wait.
             let reading = fs.files.is_reading(number);
-            [entry, Some(if reading { Notice::Attributes(number) } else { Notice::Inode(number) })]
+            notices.push(if reading { Notice::Attributes(number) } else { Notice::Inode(number) });
+            notices
         }
-        Notice::Attributes(ino) => [Some(Notice::Attributes(numbers.number(ino))), None],
+        Notice::Attributes(ino) => vec![Notice::Attributes(numbers.number(ino))],
         Notice::Removed { parent, name, ino } => {
-            [Some(Notice::Removed { parent, name, ino: numbers.number(ino) }), None]
+            vec![Notice::Removed { parent, name, ino: numbers.number(ino) }]
         }
-        Notice::Entry { .. } => [Some(notice), None],
+        Notice::Entry { .. } => vec![notice],
     })
 }
 
@@ -319,7 +323,7 @@ impl<B: Backends, S: Sink> Announcer<B, S> {
                 }
             }
             for notice in notices(&changes, &fs.kernel) {
-                for notice in by_number(fs, notice)?.into_iter().flatten() {
+                for notice in by_number(fs, notice)? {
                     Self::sent(fs, self.kernel.send(&notice));
                 }
             }

@@ -26,6 +26,7 @@
 
 mod adapter;
 mod attr;
+mod backed;
 mod backends;
 mod error;
 mod fs;

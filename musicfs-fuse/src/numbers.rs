@@ -12,7 +12,8 @@
 //!   for something else; a file keeps them, and they are used again once they are closed.
 //! * A handle is opened under the number by which its file is known, or not at all: then the opener is to look the file
 //!   up again, and finds the number.
-//! * What the kernel is told of a number is of the version that is open under it.
+//! * What the kernel is told of a number is of the version that is open under it; of one that it reads by itself, what
+//!   lies there now.
 //! * Pages are kept over an open only when the version is the one that was last opened through the cache.
 //!
 //! One lock guards all of it. Registering a backing file is done under it (a system call that does no I/O), as
@@ -173,6 +174,25 @@ impl<T> Numbers<T> {
     /// Returns what the kernel was told of the version that is open under a number.
     pub(crate) fn told(&self, number: Ino) -> Option<Told> {
         self.state.lock().open.get(&number).map(|open| open.told)
+    }
+
+    /// Returns the file that the kernel reads by itself under a number.
+    pub(crate) fn backing(&self, number: Ino) -> Option<Arc<T>> {
+        match &self.state.lock().open.get(&number)?.way {
+            Way::Passthrough(token) => Some(token.clone()),
+            Way::Cached | Way::Direct => None,
+        }
+    }
+
+    /// Returns the other numbers of a file under which the kernel reads it by itself.
+    pub(crate) fn backed_beside(&self, number: Ino) -> Vec<Ino> {
+        let state = self.state.lock();
+        let backed = |other: &Ino| {
+            *other != number
+                && state.open.get(other).is_some_and(|open| matches!(open.way, Way::Passthrough(_)))
+        };
+        let numbers = state.several.get(&state.file(number));
+        numbers.map_or_else(Vec::new, |numbers| numbers.iter().copied().filter(backed).collect())
     }
 
     /// Opens a version of a file under a number, and counts it as open; `None` when it is not the number by which the
@@ -359,6 +379,8 @@ mod tests {
         assert!(open_as(&numbers, INO, V2, Wanted::Direct).is_none());
         let other = numbers.number(INO);
         assert!(matches!(open_as(&numbers, other, V2, Wanted::Direct), Some(Granted::Direct)));
+        assert_eq!((numbers.backing(INO).as_deref(), numbers.backing(other)), (Some(&5), None));
+        assert_eq!((numbers.backed_beside(other), numbers.backed_beside(INO)), (vec![INO], vec![]));
         assert!(numbers.close(INO).is_none() && numbers.close(INO).is_none());
         assert_eq!(numbers.close(INO).as_deref(), Some(&5));
         assert!(numbers.close(other).is_none());

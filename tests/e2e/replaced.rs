@@ -1,6 +1,8 @@
 //! Files of this machine that are replaced while they are read.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::os::unix::fs::MetadataExt;
 
 use musicfs_test_utils::eventually_blocking;
 use musicfs_tests::home::Home;
@@ -28,6 +30,40 @@ fn readers_of_a_replaced_file_get_whole_versions(args: &[&str], fate: Old) {
 #[test]
 fn replaced_file_is_read_as_one_version_and_opened_as_the_new_one() {
     readers_of_a_replaced_file_get_whole_versions(&[], Old::PlaysOn);
+}
+
+#[test]
+fn size_of_a_file_that_is_rewritten_in_place_while_the_kernel_reads_it_is_that_of_what_is_read() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    let versions = versions(VERSIONS);
+    let file = music.path().join("song.flac");
+    fs::write(&file, &versions[0]).unwrap();
+    let mount = home.mount(music.path());
+    let path = mount.join("Anna/News/01 - Song.flac");
+    eventually_blocking("the file", || path.exists());
+    let inode = fs::metadata(&path).unwrap().ino();
+    let mut open = vec![File::open(&path).unwrap()];
+    // Nothing is to be shown by this where the kernel does not read files by itself.
+    let by_kernel = mount.status()["fuse"]["passthrough_opens"].as_u64().unwrap() > 0;
+    for version in &versions[1..4] {
+        fs::write(&file, version).unwrap();
+        for mut handle in open.iter().filter(|_| by_kernel) {
+            let mut bytes = Vec::new();
+            handle.rewind().unwrap();
+            handle.read_to_end(&mut bytes).unwrap();
+            assert!(bytes == *version, "it is read as it lies there");
+            let size = || handle.metadata().unwrap().len();
+            eventually_blocking("its size", || size() == version.len() as u64);
+        }
+        eventually_blocking("the new version", || fs::read(&path).is_ok_and(|read| read == *version));
+        open.push(File::open(&path).unwrap());
+        for handle in open.iter().skip(if by_kernel { 0 } else { open.len() - 1 }) {
+            let meta = handle.metadata().unwrap();
+            assert_eq!((meta.len(), meta.ino()), (version.len() as u64, inode));
+        }
+    }
+    drop(open);
+    mount.unmount();
 }
 
 #[test]

@@ -15,6 +15,7 @@ use musicfs_core::{
 
 use super::MusicFs;
 use super::open_files::{OpenFile, ReadInFlight};
+use crate::backed::Backed;
 use crate::error::chain;
 use crate::numbers::{Granted, Told, VersionKey, Wanted};
 use crate::stats::count;
@@ -61,7 +62,7 @@ impl From<FsError> for OpenError {
 pub struct Opened {
     /// Names the handle in reads and when it is closed.
     pub handle: u64,
-    pub(crate) granted: Granted<BackingId>,
+    pub(crate) granted: Granted<Backed>,
 }
 
 impl<B: Backends> MusicFs<B> {
@@ -126,7 +127,7 @@ impl<B: Backends> MusicFs<B> {
         let wanted = match backing {
             // The kernel is told the length of the file; a copy of another length must not be taken for it.
             _ if plan.size() != told.size => Wanted::Direct,
-            Some(backing) => Wanted::Passthrough(move || register(&backing)),
+            Some(file) => Wanted::Passthrough(move || Backed::new(register(&file)?, file)),
             None => Wanted::Cached,
         };
         let granted = self.files.numbers.open(number, version, told, wanted).ok_or(FsError::Stale)?;

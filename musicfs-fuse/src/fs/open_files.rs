@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fuser::BackingId;
 use musicfs_core::{FileId, FileMeta, FileVersion, Ino, OriginId, OriginPath, ReadPlan};
 use parking_lot::{Mutex, RwLock};
 
 use super::complaints::Complaints;
 use super::failures::Failures;
+use crate::backed::Backed;
 use crate::numbers::Numbers;
 
 /// A file that is open.
@@ -41,7 +41,7 @@ pub(crate) struct OpenFiles {
     next: AtomicU64,
     table: RwLock<HashMap<u64, Arc<OpenFile>>>,
     reads: Arc<Mutex<HashMap<Ino, u64>>>,
-    pub(crate) numbers: Numbers<BackingId>,
+    pub(crate) numbers: Numbers<Backed>,
     pub(crate) failures: Failures,
     pub(crate) complaints: Complaints,
 }
