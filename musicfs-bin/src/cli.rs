@@ -18,6 +18,7 @@ pub(crate) use files::{ExcludeArgs, TrashArgs, TrashCommand};
 pub(crate) use settings::{PlaceArgs, SettingArgs};
 
 use crate::output::ColorChoice;
+use crate::search::{LIMIT, MOST};
 
 const AFTER_HELP: &str = "\
 Begin with:
@@ -110,7 +111,7 @@ pub(crate) struct UmountArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     /// Longest wait for the daemon to end
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, allow_hyphen_values = true)]
     pub(crate) timeout: u64,
     /// Where it is mounted
     pub(crate) mountpoint: PathBuf,
@@ -185,15 +186,16 @@ pub(crate) struct SearchArgs {
     /// Search this mount
     #[arg(long, value_name = "MOUNTPOINT", conflicts_with = "cache_dir")]
     pub(crate) mount: Option<PathBuf>,
-    /// Most results
-    #[arg(long, value_name = "N", default_value_t = crate::search::LIMIT)]
-    pub(crate) limit: usize,
+    /// Most results, up to 1000
+    #[arg(long, value_name = "N", default_value_t = LIMIT, allow_hyphen_values = true)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST)))]
+    pub(crate) limit: u16,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
     /// What to look for; several words need no quotes
     #[arg(required = true, allow_hyphen_values = true)]
-    pub(crate) query: Vec<String>,
+    pub(crate) query: Vec<OsString>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -207,7 +209,8 @@ pub(crate) struct EventsArgs {
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub(crate) types: Vec<String>,
     /// End after this many events
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
     /// Where it is mounted; may be left out when there is one mount only
     pub(crate) mountpoint: Option<PathBuf>,

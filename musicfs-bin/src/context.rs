@@ -53,9 +53,18 @@ impl Context {
         Ok(config)
     }
 
-    /// Returns the directory of the control sockets. Nothing else of the configuration needs to be right.
-    pub(crate) fn runtime_dir(&self, flags: &Flags) -> PathBuf {
-        Config::load(flags, &self.env).0.runtime_dir
+    /// Loads the configuration for a command that needs a part of it only: what is wrong with the rest of the file is
+    /// no matter, but what is wrong on the command line is.
+    pub(crate) fn config_in_part(&self, flags: &Flags) -> anyhow::Result<Config> {
+        let (config, mut problems) = Config::load(flags, &self.env);
+        problems.retain(Problem::is_usage);
+        refuse(&problems)?;
+        Ok(config)
+    }
+
+    /// Returns the directory of the control sockets.
+    pub(crate) fn runtime_dir(&self, flags: &Flags) -> anyhow::Result<PathBuf> {
+        Ok(self.config_in_part(flags)?.runtime_dir)
     }
 
     /// Starts the log of a daemon.

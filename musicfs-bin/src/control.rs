@@ -7,7 +7,7 @@
 pub(crate) mod api;
 mod cache;
 pub(crate) mod client;
-mod events;
+pub(crate) mod events;
 pub(crate) mod follow;
 pub(crate) mod percent;
 
@@ -71,7 +71,7 @@ pub(crate) trait Controlled: Send + Sync + 'static {
 
 /// Makes a directory of the user's own: 0700 and owned by the user, whoever could have made it before.
 pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    private_dir_if_new(dir)?;
     let meta = std::fs::symlink_metadata(dir)?;
     let uid = nix::unistd::geteuid().as_raw();
     if !meta.is_dir() || meta.uid() != uid {
@@ -86,7 +86,12 @@ pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
 
 /// Makes a directory for the user alone; one that exists keeps its rights.
 pub(crate) fn private_dir_if_new(dir: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| match error.kind() {
+        kind @ (io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
+            io::Error::new(kind, "it is, or is in, something that is no directory")
+        }
+        _ => error,
+    })
 }
 
 /// Removes a mount's runtime directory with what this program puts there, and nothing else.
@@ -233,7 +238,7 @@ async fn search(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {
     answer(async move {
         let text = text.ok_or_else(|| bad_request("q=… is missing".into()))?;
         let limit = limit.transpose().map_err(|error| bad_request(format!("limit: {error}")))?;
-        daemon.search(text, limit.unwrap_or(crate::search::LIMIT)).await.map_err(|error| match error {
+        daemon.search(text, limit.unwrap_or(crate::search::LIMIT.into())).await.map_err(|error| match error {
             SearchError::Refused(error) => bad_request(error),
             SearchError::Failed(error) => internal(error),
         })

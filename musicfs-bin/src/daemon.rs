@@ -252,7 +252,9 @@ impl Plan {
         // The one above may be others' as well (/run, /tmp); it stays as it is.
         control::private_dir_if_new(&self.config.runtime_dir)
             .and_then(|()| control::private_dir(&dir))
-            .with_context(|| format!("cannot make the runtime directory {}", dir.display()))?;
+            .with_context(|| {
+                format!("cannot make the runtime directory {}; --runtime-dir names another", dir.display())
+            })?;
         Ok(dir)
     }
 

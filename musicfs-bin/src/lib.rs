@@ -77,6 +77,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
+        Err(error) if error.kind() == clap::error::ErrorKind::InvalidUtf8 => {
+            Output::new(ColorChoice::Auto, false, &env).error(&not_utf8(&args).into());
+            return ExitCode::from(USAGE);
+        }
         Err(error) => {
             // Help and version come this way as well. A reader that went away is no error.
             let _ = error.print();
@@ -94,4 +98,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(if error.is::<Usage>() { USAGE } else { FAILED })
         }
     }
+}
+
+/// Makes the error of an argument that has to be text and is not. The parser does not tell which it is.
+fn not_utf8(args: &[OsString]) -> Usage {
+    let wrong: Vec<String> =
+        args.iter().filter(|arg| arg.to_str().is_none()).map(|arg| format!("{arg:?}")).collect();
+    Usage(format!(
+        "{} is not UTF-8; only paths, and what is searched for, may be anything",
+        wrong.join(" or ")
+    ))
 }

@@ -65,7 +65,7 @@ pub(crate) enum LockError {
         holder: Option<Holder>,
     },
     /// The file cannot be made or locked.
-    #[error("cannot lock the cache directory {}", dir.display())]
+    #[error("cannot lock the cache directory {}; --cache-dir names another", dir.display())]
     Io {
         /// The directory.
         dir: PathBuf,

@@ -74,6 +74,13 @@ impl Output {
         }
     }
 
+    /// Prints a line beside the result, on standard error, that `--quiet` leaves out.
+    pub(crate) fn aside(&self, text: impl fmt::Display) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+
     /// Prints a value as JSON.
     pub(crate) fn json(&self, value: &impl serde::Serialize) -> anyhow::Result<()> {
         self.line(serde_json::to_string_pretty(value)?);

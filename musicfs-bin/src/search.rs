@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::daemon::chain;
 
 /// Results when nobody says how many.
-pub(crate) const LIMIT: usize = 50;
+pub(crate) const LIMIT: u16 = 50;
 /// Most results of one search: an answer is held in memory as a whole.
-const MOST: usize = 1000;
+pub(crate) const MOST: u16 = 1000;
 
 /// `GET /v1/search?q=…&limit=N`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub(crate) fn ask(
     query: &str,
     limit: usize,
 ) -> Result<Answer, SearchError> {
-    let found = searcher.search(query, limit.min(MOST))?;
+    let found = searcher.search(query, limit.min(MOST.into()))?;
     let mut results = Vec::with_capacity(found.files.len());
     for id in found.files {
         // One that has left the catalogue since is not told of.

@@ -60,8 +60,9 @@ pub(crate) fn open_stores(config: &Config, clock: &SystemClock) -> anyhow::Resul
         ));
     }
     let state_dir = &config.state_dir;
-    crate::control::private_dir_if_new(state_dir)
-        .with_context(|| format!("cannot make the state directory {}", state_dir.display()))?;
+    crate::control::private_dir_if_new(state_dir).with_context(|| {
+        format!("cannot make the state directory {}; --state-dir names another", state_dir.display())
+    })?;
     let path = library_path(config);
     let (library, restored) =
         Library::open(&path, clock).with_context(|| format!("cannot open the library {}", path.display()))?;

@@ -63,15 +63,12 @@ pub enum SpecError {
         key: String,
     },
     /// A type of origin that nobody knows.
-    #[error(
-        "there are no origins of type '{name}'{}",
-        nearest.as_ref().map_or(String::new(), |n| format!("; did you mean '{n}'?"))
-    )]
+    #[error("there are no origins of type '{name}'; {hint}")]
     UnknownType {
         /// The type.
         name: String,
-        /// The known type that is most like it.
-        nearest: Option<String>,
+        /// The known type that is most like it, or all.
+        hint: String,
     },
     /// A type of origin that this program was built without.
     #[error("this program was built without origins of type '{0}'")]

@@ -51,7 +51,7 @@ fn listener_gets_the_types_it_asked_for_and_no_others() {
     assert_eq!(listener.line(), None, "the limit is reached");
     assert!(listener.ended_well());
     let refused = home.run(["events", "--type", "sync_fnished"]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(error.contains("sync_finished"), "{error}");
     mount.unmount();

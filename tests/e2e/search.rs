@@ -1,6 +1,8 @@
 //! Finding tracks: by the command, and in the mount.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -56,8 +58,15 @@ fn search_names_the_tracks_in_the_mount_and_finds_them_without_one() {
     assert!(path.is_file());
     assert_eq!(home.succeed(["search", "--limit", "1", "floyd"]).lines().count(), 1);
     let refused = home.run(["search", &"x".repeat(3000)]);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("too long"));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("at most 1024"));
+    // What is not UTF-8 is no letter, as in the mount.
+    let bytes: &OsStr = OsStrExt::from_bytes(b"animals\xff");
+    let found = home.run([OsStr::new("search"), bytes]);
+    assert!(found.status.success() && found.stdout.ends_with(b"Animals/01 - Dogs.mp3\n"), "{found:?}");
+    let nothing = home.run(["search", "nobody"]);
+    assert!(nothing.status.success() && nothing.stdout.is_empty(), "{nothing:?}");
+    assert_eq!(nothing.stderr, b"No track was found.\n");
     mount.unmount();
     assert_eq!(search(&home, "floyd").len(), 3, "from the cache directory alone");
 }
@@ -94,15 +103,17 @@ fn every_form_of_query_finds_the_same_by_command_and_in_the_mount() {
         ("f.m4a", Sample::Aac, "サカナクション", "新宝島", "多分、風。", "2016"),
         ("g.mp3", Sample::Mp3Cbr, "!!!", "Strange Weather", "One Boy", "2013"),
         ("h.flac", Sample::Flac, "Moonface", "Julia", "Moonlight Mile", "1985"),
+        ("i.flac", Sample::Flac, "한영애", "불어오라 바람아", "누구 없소", "2018"),
     ];
     for (path, sample, artist, album, title, date) in more {
         let track = Track::new(sample).artist(artist).album(album).title(title).date(date).track(1, 1);
         write_track(music.path(), path, &track.genre("Rock, more or less")).unwrap();
     }
     let mount = home.mount(music.path());
-    eventually_blocking("the index to have all", || search(&home, "year:..2020").len() == 8);
+    eventually_blocking("the index to have all", || search(&home, "year:..2020").len() == 9);
     let (army, dogs, time, rebound) = ("Army of Me", "Dogs", "Time", "On: the/Rebound?");
     let (svefn, wind, boy, mile) = ("Svefn-g-englar", "多分、風。", "One Boy", "Moonlight Mile");
+    let anybody = "누구 없소";
     for (query, expected) in [
         // Terms: all of them, wherever in a track's tags.
         ("floyd", &[dogs, rebound, time][..]),
@@ -112,7 +123,7 @@ fn every_form_of_query_finds_the_same_by_command_and_in_the_mount() {
         ("artist:floyd", &[dogs, rebound, time]),
         ("title:floyd", &[]),
         ("album:animals artist:pink", &[dogs]),
-        ("genre:rock", &[boy, mile, svefn, wind]),
+        ("genre:rock", &[boy, mile, svefn, anybody, wind]),
         ("ARTIST:(cramer OR bjork)", &[army, rebound]),
         ("format:m4a", &[wind]),
         // Phrases.
@@ -127,7 +138,7 @@ fn every_form_of_query_finds_the_same_by_command_and_in_the_mount() {
         ("year:1980..1989", &[mile]),
         ("year:1973", &[time]),
         ("year:..1973", &[rebound, time]),
-        ("year:2000..", &[boy, wind]),
+        ("year:2000..", &[boy, anybody, wind]),
         // Operators and brackets.
         ("dogs OR time", &[dogs, time]),
         ("floyd AND cramer", &[rebound]),
@@ -148,6 +159,19 @@ fn every_form_of_query_finds_the_same_by_command_and_in_the_mount() {
         ("moonl mile", &[]),
         ("moonl* mile", &[mile]),
         ("pink anim", &[dogs]),
+        // One letter is a beginning as well.
+        ("c", &[rebound]),
+        ("floyd c", &[rebound]),
+        ("c ", &[]),
+        ("artist:m", &[mile]),
+        ("title:a", &[army]),
+        ("floyd NOT a", &[rebound, time]),
+        ("한", &[anybody]),
+        ("album:불", &[anybody]),
+        ("바람아 누", &[anybody]),
+        ("新", &[wind]),
+        ("サ", &[wind]),
+        ("!", &[boy]),
         // Scripts without blanks, and signs.
         ("新宝島", &[wind]),
         ("宝島", &[wind]),
@@ -214,7 +238,7 @@ fn search_in_the_mount_takes_any_name_and_shows_what_came_later() {
     fs::read_dir(place.join("ö".repeat(127))).unwrap().count();
     let long = fs::metadata(place.join("ö".repeat(128))).unwrap_err();
     assert_eq!(long.raw_os_error(), Some(nix::libc::ENAMETOOLONG));
-    let bytes: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"fl\xffoyd");
+    let bytes: &OsStr = OsStrExt::from_bytes(b"fl\xffoyd");
     fs::read_dir(place.join(bytes)).unwrap().count();
     // More queries than are kept.
     for n in 0..200 {

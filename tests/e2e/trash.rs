@@ -37,9 +37,20 @@ fn missing_files_are_listed_filtered_and_purged() {
     assert_eq!(trash(&["list", "--from", &origin]).len(), 3);
     let wrong = home.run(["trash", "list", "--from", "nowhere"]);
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("'nowhere'"));
+    let failed = |args: &[&str], code: i32, said: &str| {
+        let output = home.run([&["trash"], args].concat());
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && told.contains(said), "{args:?}: {output:?}");
+    };
     // A local file is in no cache: there is nothing to show.
-    assert_eq!(trash(&["restore"]), [""; 0]);
-    assert_eq!(home.run(["trash", "purge"]).status.code(), Some(2), "all, only when that is said");
+    failed(&["restore"], 1, "3 files are not cached whole");
+    failed(&["restore", "--path", "nowhere"], 1, "nothing that is gone was at nowhere");
+    failed(&["purge", "--path", "nowhere"], 1, "nothing that is gone was at nowhere");
+    failed(&["purge"], 2, "say --all");
+    // As a script has it whose variable is empty.
+    failed(&["purge", "--path", ""], 1, "path of the files is empty");
+    failed(&["purge", "--older-than", "-1d"], 2, "expected a time");
+    assert_eq!(trash(&["list"]).len(), 3, "all are still there");
     assert_eq!(trash(&["purge", "--path", "x/1.flac"]), ["x/1.flac"]);
     assert_eq!(trash(&["list"]), ["x/2.flac", "y/3.flac"]);
     mount.unmount();

@@ -240,7 +240,7 @@ impl Worker {
 /// Why a file that can be had is not in the cache.
 const NO_ROOM: &str = "the cache has no room for it, or fails; `musicfs cache stats` tells which";
 /// Why a target has no pin.
-const ROOT: &str = "the whole tree cannot be pinned; pin its origins with --origin";
+const ROOT: &str = "the whole tree cannot be pinned or unpinned; name its origins with --origin";
 
 fn place(file: &FileMeta) -> String {
     match &file.shown_at {

@@ -63,6 +63,6 @@ pub(crate) struct CacheEvictArgs {
     #[command(flatten)]
     pub(crate) target: CacheTargetArgs,
     /// What was used longest ago, until this much is free, such as 5GB
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["origins", "paths"])]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, conflicts_with_all = ["origins", "paths"])]
     pub(crate) size: Option<OsString>,
 }

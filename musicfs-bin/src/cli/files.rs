@@ -32,10 +32,10 @@ pub(crate) struct TrashArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) path: Option<OsString>,
     /// Files that have been missing for this long or longer, such as 30d
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) older_than: Option<OsString>,
     /// Files that have been missing for less than this
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) newer_than: Option<OsString>,
     /// Print JSON
     #[arg(long)]

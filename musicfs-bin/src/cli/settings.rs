@@ -37,19 +37,19 @@ pub(crate) struct SettingArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) runtime_dir: Option<OsString>,
     /// Most that cached music may take, such as 50GB; 0 for no limit [default: 0]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub(crate) cache_size: Option<OsString>,
     /// Part of the disk that the cache leaves free, in percent [default: 10]
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
     pub(crate) cache_min_free: Option<OsString>,
     /// Remove from the cache what was not used for this long, such as 90d; 0 for never [default: 0]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) cache_max_age: Option<OsString>,
     /// Whether to fetch the rest of a track, and the next, ahead of the player [default: true]
     #[arg(long, value_name = "BOOL")]
     pub(crate) prefetch: Option<OsString>,
     /// When audio that stayed cached over a change of tags is compared with its origin; 0 for only when it is read [default: 10m]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) recheck_after: Option<OsString>,
     /// How tags become a path, such as '$artist/$album/$track - $title'
     #[arg(long, value_name = "TEMPLATE")]
@@ -61,34 +61,34 @@ pub(crate) struct SettingArgs {
     #[arg(long)]
     pub(crate) no_passthrough: bool,
     /// Longest wait for a read from a local disk [default: 5s]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) local_deadline: Option<OsString>,
     /// Longest wait for a read over a network [default: 30s]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) remote_deadline: Option<OsString>,
     /// How long an origin that was lost must answer before it is preferred to copies again [default: 5m]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) failback_delay: Option<OsString>,
     /// Longest wait for open requests when stopping [default: 10s]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) drain_limit: Option<OsString>,
     /// Time between two questions to each origin whether it is there [default: 30s]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) health_interval: Option<OsString>,
     /// Time between rescans; 0 for none but the first [default: 300s]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) rescan_interval: Option<OsString>,
     /// Look for changes at intervals only, and do not watch directories of this machine
     #[arg(long)]
     pub(crate) no_watch: bool,
     /// How long a file that is gone from its origin, and cached, stays listed [default: 7d]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) missing_grace: Option<OsString>,
     /// Forget files that have been gone from their origin for this long, such as 365d; 0 for never [default: 0]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) missing_max_age: Option<OsString>,
     /// Threads that read tags; 0 for one per core [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub(crate) scan_workers: Option<OsString>,
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]

@@ -102,7 +102,7 @@ fn on_targets(cx: &Context, args: &CacheTargetArgs, action: CacheAction) -> anyh
     let mut order = CacheOrder { action, ..CacheOrder::default() };
     let named = args.mount.as_deref().map(|path| cx.mountpoint(path)).transpose()?;
     for path in &args.paths {
-        let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags()), cx.env.uid)?;
+        let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags())?, cx.env.uid)?;
         let (known, path) = super::explain::locate(cx, found, named.as_deref(), path)?;
         match &client {
             Some((point, _)) if *point != known.mountpoint => {
@@ -127,16 +127,16 @@ fn on_targets(cx: &Context, args: &CacheTargetArgs, action: CacheAction) -> anyh
 }
 
 fn alive(cx: &Context, args: &CacheTargetArgs) -> anyhow::Result<mounts::Known> {
-    let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags()), cx.env.uid)?;
+    let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags())?, cx.env.uid)?;
     let named = args.mount.as_deref().map(|path| cx.mountpoint(path)).transpose()?;
     mounts::choose(found, named.as_deref())
 }
 
 fn running(cx: &Context, args: &CacheArgs) -> anyhow::Result<Option<Client>> {
     let flags = args.settings.flags();
-    let found = mounts::find(&Os::default(), &cx.runtime_dir(&flags), cx.env.uid)?;
+    let config = cx.config_in_part(&flags)?;
+    let found = mounts::find(&Os::default(), &config.runtime_dir, cx.env.uid)?;
     let named_cache = args.settings.cache_dir.is_some();
-    let config = crate::config::Config::load(&flags, &cx.env).0;
     // Without a mount that could be meant, and nobody at work in the directory, it is this process's to look at.
     let free = crate::lock::holder(&config.cache_dir).is_none();
     if args.mount.is_none() && free && (named_cache || !found.mounts.iter().any(mounts::Known::is_alive)) {

@@ -8,20 +8,18 @@ use musicfs_fuse::Os;
 use serde_json::Value;
 
 use crate::cli::EventsArgs;
-use crate::context::{Context, Outcome, small_runtime};
+use crate::context::{Context, Outcome, Usage, small_runtime};
+use crate::control::events::Filter;
 use crate::control::follow::Follow;
 use crate::{mounts, output};
 
 /// Prints what happens until the daemon ends, the limit is reached, or nobody reads any more.
 pub(crate) fn run(cx: &Context, args: &EventsArgs) -> anyhow::Result<Outcome> {
-    let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags()), cx.env.uid)?;
+    Filter::of_listener(args.types.iter().map(String::as_str)).map_err(Usage)?;
+    let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags())?, cx.env.uid)?;
     let named = args.mountpoint.as_deref().map(|path| cx.mountpoint(path)).transpose()?;
     let known = mounts::choose(found, named.as_deref())?;
-    let listening = || {
-        if !cx.output.quiet {
-            let _ = writeln!(std::io::stderr(), "Listening to {}", known.mountpoint.display());
-        }
-    };
+    let listening = || cx.output.aside(format!("Listening to {}", known.mountpoint.display()));
     let mut left = args.limit.unwrap_or(u64::MAX);
     let each = |event: Value| {
         left -= 1;

@@ -15,7 +15,7 @@ use crate::paths;
 
 /// Explains a path.
 pub(crate) fn run(cx: &Context, args: &ExplainArgs) -> anyhow::Result<Outcome> {
-    let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags()), cx.env.uid)?;
+    let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags())?, cx.env.uid)?;
     let named = args.mount.as_deref().map(|path| cx.mountpoint(path)).transpose()?;
     let (known, path) = locate(cx, found, named.as_deref(), &args.path)?;
     let asked = small_runtime()?.block_on(known.client()?.explain(path.as_os_str().as_bytes()));

@@ -28,7 +28,7 @@ struct List {
 
 /// Lists the mounts.
 pub(crate) fn run(cx: &Context, args: &MountsArgs) -> anyhow::Result<Outcome> {
-    let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags()), cx.env.uid)?;
+    let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags())?, cx.env.uid)?;
     let listed = |known: &mounts::Known| {
         let (pid, connection) = match known.state {
             MountState::Alive { pid, connection } => (pid, connection),

@@ -83,7 +83,7 @@ pub(super) fn daemon_of(cx: &Context, flags: &Flags, mount: Option<&Path>) -> an
 /// Finds the daemon to ask: of the mount that is named, of the configuration's cache directory, or the only one
 /// when the configuration names no origins.
 pub(super) fn asked(cx: &Context, flags: &Flags, mount: Option<&Path>) -> anyhow::Result<Asked> {
-    let (config, _) = Config::load(flags, &cx.env);
+    let config = cx.config_in_part(flags)?;
     let find = || mounts::find(&Os::default(), &config.runtime_dir, cx.env.uid);
     if let Some(named) = mount {
         let known = mounts::choose(find()?, Some(&cx.mountpoint(named)?))?;

@@ -1,17 +1,18 @@
 //! `musicfs search`: by the running daemon, or without one by this process, which then holds the cache directory.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use musicfs_core::{Clock, Found, MetaDb, SearchFailure, Searcher};
 use musicfs_fuse::Os;
-use musicfs_sync::{CatchUp, SearchIndex};
+use musicfs_sync::{CatchUp, SearchIndex, check_query};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::SearchArgs;
 use crate::config::{Config, keys};
-use crate::context::{Context, Outcome, small_runtime};
+use crate::context::{Context, Outcome, Usage, small_runtime};
 use crate::control::client::Client;
 use crate::daemon;
 use crate::lock::{self, CacheLock, Holder};
@@ -24,18 +25,26 @@ pub(crate) fn run(cx: &Context, args: &SearchArgs) -> anyhow::Result<Outcome> {
     if let Some(dir) = &args.cache_dir {
         flags.values.insert(keys::CACHE_DIR, dir.clone());
     }
-    let (config, _) = Config::load(&flags, &cx.env);
-    let query = args.query.join(" ");
+    let config = cx.config_in_part(&flags)?;
+    // What is not UTF-8 is no letter of any word, as in the mount.
+    let query = args.query.join(OsStr::new(" ")).to_string_lossy().into_owned();
+    if query.trim().is_empty() {
+        return Err(Usage("there is nothing to look for; see: musicfs search --help".into()).into());
+    }
+    check_query(&query).map_err(|error| Usage(error.to_string()))?;
     let answer = match running(cx, args, &config)? {
         Some(client) => small_runtime()?
-            .block_on(client.search(&query, args.limit))
+            .block_on(client.search(&query, args.limit.into()))
             .context("the daemon did not search")?,
-        None => by_this_process(cx, &config, &query, args.limit)?,
+        None => by_this_process(cx, &config, &query, args.limit.into())?,
     };
     if args.json {
         cx.output.json(&answer)?;
     } else {
         print(cx, &answer);
+        if answer.results.is_empty() {
+            cx.output.aside("No track was found.");
+        }
     }
     Ok(if answer.complete { Outcome::Done } else { Outcome::Partly })
 }

@@ -15,7 +15,7 @@ use crate::progress;
 
 /// Shows one mount, or each in short when there are several and none is named.
 pub(crate) fn run(cx: &Context, args: &StatusArgs) -> anyhow::Result<Outcome> {
-    let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags()), cx.env.uid)?;
+    let found = mounts::find(&Os::default(), &cx.runtime_dir(&args.place.flags())?, cx.env.uid)?;
     let meant = |known: &&Known| known.is_alive() && known.is_meant();
     let alive = found.mounts.iter().filter(meant).count();
     if args.mountpoint.is_none() && alive > 1 {

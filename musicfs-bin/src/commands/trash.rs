@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use musicfs_core::Clock;
 
 use super::offline::without_daemon;
@@ -49,7 +49,18 @@ pub(crate) fn run(cx: &Context, command: &TrashCommand) -> anyhow::Result<Outcom
     } else {
         print(cx, action, &trash);
     }
-    Ok(if trash.waits { Outcome::Partly } else { Outcome::Done })
+    if let (TrashAction::Restore | TrashAction::Purge, Some(path)) = (action, &args.path)
+        && trash.files.is_empty()
+        && trash.not_cached == 0
+        && !trash.waits
+    {
+        bail!("nothing that is gone was at {}; see: musicfs trash list", path.display());
+    }
+    Ok(match (trash.waits, trash.not_cached) {
+        (false, 0) => Outcome::Done,
+        (false, _) if trash.files.is_empty() => Outcome::Failed,
+        _ => Outcome::Partly,
+    })
 }
 
 fn order(cx: &Context, action: TrashAction, args: &TrashArgs) -> anyhow::Result<TrashOrder> {
@@ -96,4 +107,10 @@ fn print(cx: &Context, action: TrashAction, trash: &Trash) {
         TrashAction::Restore => format!("{files} files are listed again."),
         TrashAction::Purge => format!("{files} files were forgotten."),
     });
+    if trash.not_cached > 0 {
+        let left = output::count(trash.not_cached as u64);
+        out.warn(format!(
+            "{left} files are not cached whole; they are listed again when their origin has them"
+        ));
+    }
 }

@@ -24,7 +24,7 @@ const GOING: Duration = Duration::from_secs(3);
 pub(crate) fn run(cx: &Context, args: &UmountArgs) -> anyhow::Result<Outcome> {
     let os = Os::default();
     let mountpoint = cx.mountpoint(&args.mountpoint)?;
-    let dir = daemon::mount_dir(&cx.runtime_dir(&args.place.flags()), &mountpoint);
+    let dir = daemon::mount_dir(&cx.runtime_dir(&args.place.flags())?, &mountpoint);
     let Rediscovered { handles, state, problem } = rediscover(&os, &dir, &mountpoint, FS_NAME)?;
     if let Some(problem) = problem {
         cx.output.warn(daemon::chain(&problem));

@@ -137,7 +137,7 @@ impl<'a> Loader<'a> {
         let value = self.value(key, default);
         if value.is_zero() {
             let source = self.sources.get(key).cloned().unwrap_or(Source::Default);
-            let message = "a deadline of zero would fail every read".to_owned();
+            let message = "expected more than 0".to_owned();
             self.problems.push(Problem::of(&source, key, message));
         }
         value

@@ -89,16 +89,27 @@ impl Setting for PathBuf {
     }
 }
 
+/// Cuts a quantity into its number and its unit.
+fn quantity(raw: &str, wrong: impl Fn() -> String) -> Result<(u64, &str), String> {
+    let digits = raw.find(|c: char| !c.is_ascii_digit()).unwrap_or(raw.len());
+    match raw.split_at(digits) {
+        ("", _) => Err(wrong()),
+        (number, unit) => Ok((number.parse().map_err(|_| too_large(raw))?, unit.trim())),
+    }
+}
+
+fn too_large(raw: &str) -> String {
+    format!("'{raw}' is more than can be counted")
+}
+
 impl Setting for Duration {
     const TOML: Toml = Toml::Text;
     fn read(raw: &OsStr, _: Base<'_>) -> Result<Self, String> {
         let raw = text(raw)?.trim();
         let wrong =
-            || format!("expected a time such as \"500ms\", \"5s\", \"10min\" or \"1h\", found '{raw}'");
-        let digits = raw.find(|c: char| !c.is_ascii_digit()).unwrap_or(raw.len());
-        let (number, unit) = raw.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let millis = match unit.trim() {
+            || format!("expected a time such as \"5s\", \"10min\", \"12h\" or \"30d\", found '{raw}'");
+        let (number, unit) = quantity(raw, wrong)?;
+        let millis = match unit {
             "ms" => 1,
             "s" => 1000,
             "m" | "min" => 60_000,
@@ -108,7 +119,7 @@ impl Setting for Duration {
             "" if number == 0 => 0,
             _ => return Err(wrong()),
         };
-        number.checked_mul(millis).map(Self::from_millis).ok_or_else(wrong)
+        number.checked_mul(millis).map(Self::from_millis).ok_or_else(|| too_large(raw))
     }
     fn show(&self) -> toml::Value {
         let ms = self.as_millis();
@@ -129,15 +140,13 @@ impl ByteSize {
     pub(crate) fn parse(raw: &str) -> Result<Self, String> {
         let raw = raw.trim();
         let wrong = || format!("expected a size such as \"500MB\", \"50GB\" or \"1TiB\", found '{raw}'");
-        let digits = raw.find(|c: char| !c.is_ascii_digit()).unwrap_or(raw.len());
-        let (number, unit) = raw.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let factor = match unit.trim() {
+        let (number, unit) = quantity(raw, wrong)?;
+        let factor = match unit {
             // Zero is zero in every unit.
             "" if number == 0 => 1,
             unit => byte_unit(unit).ok_or_else(wrong)?,
         };
-        number.checked_mul(factor).map(Self).ok_or_else(wrong)
+        number.checked_mul(factor).map(Self).ok_or_else(|| too_large(raw))
     }
 }
 

@@ -26,6 +26,9 @@ use crate::search::Answer;
 /// Wait for an answer: a little longer than the server gives itself, so that its own message arrives.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 
+/// Most bytes of an address, which is more than any path makes that the system takes.
+const LONGEST_ADDRESS: usize = 60_000;
+
 /// Why a daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
@@ -65,6 +68,14 @@ pub(crate) enum ClientError {
     /// There is nothing of that name.
     #[error("{0}")]
     NotFound(String),
+    /// It cannot be asked that much at once.
+    #[error(
+        "what is asked about is too long: it makes {bytes} bytes of an address, and at most {LONGEST_ADDRESS} are sent"
+    )]
+    TooLong {
+        /// What it makes.
+        bytes: usize,
+    },
     /// What came is no answer.
     #[error("the daemon at {} gave no proper answer", socket.display())]
     Broken {
@@ -218,6 +229,7 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
+        checked(path)?;
         let stream = self.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(e))?;
@@ -256,5 +268,13 @@ impl Client {
 
     pub(super) fn broken(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ClientError {
         ClientError::Broken { socket: self.socket.clone(), source: error.into() }
+    }
+}
+
+/// Refuses an address that no server takes.
+pub(super) fn checked(address: &str) -> Result<(), ClientError> {
+    match address.len() {
+        bytes if bytes > LONGEST_ADDRESS => Err(ClientError::TooLong { bytes }),
+        _ => Ok(()),
     }
 }

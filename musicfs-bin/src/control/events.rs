@@ -24,18 +24,26 @@ impl Filter {
         let names: Vec<String> =
             names.into_iter().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         let none = names.iter().find(|wanted| !EventKind::NAMES.iter().any(|name| fits(wanted, name)));
-        match none {
-            Some(name) => {
-                Err(format!("there are no events '{name}'; there are: {}", EventKind::NAMES.join(", ")))
-            }
-            None => Ok(Self(names)),
+        none.map_or(Ok(()), |name| Err(unknown(name)))?;
+        Ok(Self(names))
+    }
+
+    /// Makes the filter of somebody who names what is to be listened to: an empty name is a mistake.
+    pub(crate) fn of_listener<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Result<Self, String> {
+        if names.clone().any(|name| name.trim().is_empty()) {
+            return Err(unknown(""));
         }
+        Self::new(names)
     }
 
     fn passes(&self, kind: &EventKind) -> bool {
         let wanted = self.0.is_empty() || self.0.iter().any(|wanted| fits(wanted, kind.name()));
         wanted || matches!(kind, EventKind::Lagged { .. })
     }
+}
+
+fn unknown(name: &str) -> String {
+    format!("there are no events '{name}'; there are: {}", EventKind::NAMES.join(", "))
 }
 
 fn fits(wanted: &str, name: &str) -> bool {
@@ -88,5 +96,7 @@ mod tests {
         let error = Filter::new(["file_aded"]).unwrap_err();
         assert!(error.contains("file_aded") && error.contains("file_added"), "{error}");
         assert!(Filter::new(["x*"]).is_err());
+        assert!(Filter::of_listener(["file_*", ""].into_iter()).is_err());
+        assert!(Filter::of_listener(["file_*"].into_iter()).is_ok());
     }
 }

@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use super::api::Failure;
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, checked};
 use super::percent;
 
 /// Longest line of a stream that is taken: no event comes near it.
@@ -31,15 +31,16 @@ impl Client {
         listening: impl FnOnce(),
         mut each: impl FnMut(Value) -> Follow,
     ) -> Result<(), ClientError> {
+        let address = format!("/v1/events?type={}", percent::encode(types.join(",").as_bytes()));
+        checked(&address)?;
         let stream = self.connect().await?;
         let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = shaken.map_err(|error| self.broken(error))?;
         let driven = tokio::spawn(connection);
-        let request =
-            Request::get(format!("/v1/events?type={}", percent::encode(types.join(",").as_bytes())))
-                .header(hyper::header::HOST, "musicfs")
-                .body(Empty::<Bytes>::new())
-                .map_err(|error| self.broken(error))?;
+        let request = Request::get(address)
+            .header(hyper::header::HOST, "musicfs")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| self.broken(error))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
         if !response.status().is_success() {
             let bytes = response.into_body().collect().await.map_err(|error| self.broken(error))?.to_bytes();

@@ -17,6 +17,10 @@ use crate::targets;
 pub(crate) fn filter_of(config: &Config, order: &TrashOrder) -> Result<TrashFilter, String> {
     let origin = order.origin.as_deref().map(|name| targets::origin(config, name)).transpose()?;
     let path = order.path.as_deref().map(percent::decode);
+    if path.as_deref().is_some_and(<[u8]>::is_empty) {
+        // Whoever meant all of an origin would not have named a path; a variable in a script may be empty.
+        return Err("the path of the files is empty; name one, or leave it out".into());
+    }
     let under = path.as_deref().map(|path| OriginPath::new(targets::without_slashes(path)));
     let under = under.transpose().map_err(|error| error.to_string())?;
     Ok(TrashFilter {
@@ -47,16 +51,22 @@ pub(crate) async fn act(
     action: TrashAction,
     filter: TrashFilter,
 ) -> Result<Trash, String> {
-    let done = match action {
+    let told = |error| chain(&error);
+    let mut meant = 0;
+    let files = match action {
         TrashAction::List => scanner.trash(filter).await,
-        TrashAction::Restore => scanner.restore_trash(filter).await,
+        TrashAction::Restore => {
+            meant = scanner.trash(filter.clone()).await.map_err(told)?.len();
+            scanner.restore_trash(filter).await
+        }
         TrashAction::Purge => scanner.purge_trash(filter).await,
     };
-    done.map(|files| in_words(&files)).map_err(|error| chain(&error))
+    let files = in_words(&files.map_err(told)?);
+    Ok(Trash { not_cached: meant.saturating_sub(files.len()), files, waits: false })
 }
 
 /// Returns files as they go over the socket.
-fn in_words(files: &[Trashed]) -> Trash {
+fn in_words(files: &[Trashed]) -> Vec<TrashFile> {
     let file = |trashed: &Trashed| TrashFile {
         id: trashed.file.id.to_string(),
         origin: trashed.file.origin.to_string(),
@@ -68,5 +78,5 @@ fn in_words(files: &[Trashed]) -> Trash {
     };
     let mut files: Vec<TrashFile> = files.iter().map(file).collect();
     files.sort_by(|a, b| (&a.origin, &a.path).cmp(&(&b.origin, &b.path)));
-    Trash { files, waits: false }
+    files
 }

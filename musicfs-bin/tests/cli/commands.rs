@@ -1,6 +1,7 @@
 //! Commands beside a mount.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::bench::{Bench, is_mounted};
 
@@ -20,6 +21,51 @@ fn wrong_usage_has_its_own_exit_code() {
         .failed_with(2, &["2 things are wrong", "did you mean 'title'", "--local-deadline: expected a time"]);
     assert_eq!(bench.run(["--help"]).code, Some(0));
     assert!(bench.ok(["--version"]).starts_with("musicfs "));
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused_with_the_reason_and_the_next_step() {
+    let bench = Bench::new();
+    let not_utf8 = OsStr::from_bytes(b"b\xffd");
+    for args in [&["events", "--type"][..], &["search", "--limit"], &["trash", "list", "--from"]] {
+        let args = args.iter().map(OsStr::new).chain([not_utf8]);
+        bench.run(args).failed_with(2, &["\"b\\xFFd\" is not UTF-8", "only paths"]);
+    }
+    let time = ["trash", "list", "--older-than"];
+    let long = "x".repeat(70_000);
+    for (args, said) in [
+        (&[&time[..], &["-1d"]].concat()[..], "--older-than: expected a time such as \"5s\""),
+        (&[&time[..], &["7"]].concat(), "\"30d\", found '7'"),
+        (
+            &[&time[..], &["99999999999999999999d"]].concat(),
+            "'99999999999999999999d' is more than can be counted",
+        ),
+        (&["mount", "--cache-size", "-5GB", "/mnt"], "--cache-size: expected a size such as"),
+        (&["umount", "--timeout", "-1", "/"], "--timeout"),
+        (&["events", "--limit", "-1"], "invalid value '-1' for '--limit <N>'"),
+        (&["events", "--type", ""], "there are no events ''; there are: file_added"),
+        (&["events", "--type", &long], "there are no events 'xxx"),
+        (&["search", " "], "there is nothing to look for"),
+        (&["search", "--limit", "0", "x"], "0 is not in 1..=1000"),
+        (&["search", "--limit", "1001", "x"], "1001 is not in 1..=1000"),
+        (&["search", &long], "it has 70000 bytes, and at most 1024 are taken; leave out"),
+        (&["search", &"a ".repeat(200)], "it has 200 words, and at most 128 are taken; leave out"),
+        (&["search", "--config", "/nonexistent", "x"], "cannot read the configuration /nonexistent"),
+        (&["mounts", "--runtime-dir", ""], "--runtime-dir: the path is empty"),
+        (&["status", "--config", "/nonexistent"], "cannot read the configuration /nonexistent"),
+        (&["mount", "--health-interval", "0", "/mnt"], "--health-interval: expected more than 0"),
+        (&["mount", "--origin", "gopher://x/", "/mnt"], "no origins of type 'gopher'; there are: "),
+        (&["mount", "--origin", "sfpt://x/", "/mnt"], "did you mean 'sftp'?"),
+    ] {
+        bench.run(args).failed_with(2, &[said]);
+    }
+    let music = bench.music();
+    for (flag, what) in [("--cache-dir", "lock the cache"), ("--state-dir", "make the state")] {
+        let args = ["scan", "--origin", music.to_str().unwrap(), flag, "/dev/null"];
+        bench
+            .run(args)
+            .failed_with(1, &[what, &format!("; {flag} names another"), "something that is no directory"]);
+    }
 }
 
 #[test]

@@ -102,8 +102,7 @@ pub(super) fn parse(text: &str, kind: Option<&str>) -> Result<(String, Table), S
             "nfs"
         }
         other => {
-            let known = TYPES.iter().copied();
-            return Err(SpecError::UnknownType { name: other.into(), nearest: keys::nearest(other, known) });
+            return Err(keys::unknown_type(other, &TYPES));
         }
     };
     if let (Some(port), "sftp" | "smb" | "nfs") = (port, kind) {

@@ -24,6 +24,15 @@ pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
     (best.0 >= LIKE).then(|| best.1.to_owned())
 }
 
+/// Makes the error of a type that is none of `known`.
+pub(super) fn unknown_type(name: &str, known: &[&str]) -> SpecError {
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(nearest) => format!("did you mean '{nearest}'?"),
+        None => format!("there are: {}", known.join(", ")),
+    };
+    SpecError::UnknownType { name: name.into(), hint }
+}
+
 /// Returns the keys of a struct that is read from a table.
 pub(super) fn fields<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut fields: &'static [&'static str] = &[];

@@ -368,10 +368,7 @@ impl OriginKind {
             }
             other => match SERVICES.iter().find(|service| **service == other) {
                 Some(service) => Self::Opendal(opendal(service, table)?),
-                None => {
-                    let nearest = keys::nearest(other, TYPES);
-                    return Err(SpecError::UnknownType { name: other.into(), nearest });
-                }
+                None => return Err(keys::unknown_type(other, &TYPES)),
             },
         })
     }

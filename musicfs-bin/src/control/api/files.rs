@@ -33,8 +33,11 @@ pub(crate) enum TrashAction {
 /// What became of a [`TrashOrder`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Trash {
-    /// The files that were meant.
+    /// The files that were listed, or with which it was done.
     pub(crate) files: Vec<TrashFile>,
+    /// How many more were meant that cannot be shown again, as they are not cached whole.
+    #[serde(default)]
+    pub(crate) not_cached: usize,
     /// A scan is under way; it will be done when that has ended.
     pub(crate) waits: bool,
 }
