@@ -79,9 +79,9 @@ pub use metadb::{
 pub use name::{InvalidName, Name};
 pub use origin::{
     FsBacking, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError, OriginErrorKind, OriginHealth,
-    Retry, ScanCursor, ScanPage, ScanRequest, ScanStream, UnlistedFolder,
+    Retry, ScanCursor, ScanPage, ScanRequest, ScanStream, UnlistedFolder, read_in_steps,
 };
-pub use parts::PartSink;
+pub use parts::{Gathered, PartSink};
 pub use path::{InvalidPath, OriginPath};
 pub use pin::{Pin, PinSet};
 pub use range::ByteRange;

@@ -209,8 +209,8 @@ pub trait Origin: Send + Sync + 'static {
     /// and when this returns, all of the range. What it is given is of the version asked for, also when this fails
     /// later on; a call that is dropped may have given any part.
     ///
-    /// By default, all comes at once when `read` returns. An origin that sees its bytes come one by one, after it was
-    /// told which version they are of, does better.
+    /// By default, the range is read by `read` piece after piece (see [`read_in_steps`]). An origin that sees its bytes
+    /// come one by one, after it was told which version they are of, does better.
     ///
     /// # Errors
     /// As `read`.
@@ -221,8 +221,7 @@ pub trait Origin: Send + Sync + 'static {
         range: ByteRange,
         parts: &PartSink,
     ) -> Result<(), OriginError> {
-        parts.push(self.read(path, version, range).await?);
-        Ok(())
+        read_in_steps(self, path, version, range, parts).await
     }
 
     /// Asks whether the origin is there, as cheaply as can be.
@@ -234,6 +233,35 @@ pub trait Origin: Send + Sync + 'static {
     /// Returns access by the operating system's paths, for origins whose files are files of this machine. A
     /// wrapper that changes what is read must return `None`.
     fn local(&self) -> Option<&dyn LocalAccess>;
+}
+
+/// Longest first piece of [`read_in_steps`], in bytes: with shorter ones, more of the time goes into asking.
+const FIRST_STEP: u64 = 1 << 20;
+
+/// Reads a range as [`Origin::read_parts`] does, by calling [`Origin::read`] for one piece after the other.
+///
+/// The first piece is of 1 MiB, and each as long as all before it, so that the first bytes come soon and a long range
+/// costs few calls.
+///
+/// # Errors
+/// As [`Origin::read`].
+pub async fn read_in_steps<O: Origin + ?Sized>(
+    origin: &O,
+    path: &OriginPath,
+    version: &FileVersion,
+    range: ByteRange,
+    parts: &PartSink,
+) -> Result<(), OriginError> {
+    let range = range.clamp_to(version.size);
+    let (mut at, mut len) = (range.start(), FIRST_STEP);
+    loop {
+        let step = ByteRange::new(at, at.saturating_add(len).min(range.end()));
+        parts.push(origin.read(path, version, step).await?);
+        if step.end() == range.end() {
+            return Ok(());
+        }
+        (at, len) = (step.end(), step.end() - range.start());
+    }
 }
 
 #[async_trait]

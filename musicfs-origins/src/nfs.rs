@@ -18,21 +18,20 @@ mod handles;
 mod rpc;
 mod xdr;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanRequest, ScanStream, SystemClock,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanRequest, ScanStream, SystemClock,
 };
 use parking_lot::Mutex;
 
-use crate::wire::{self, Dial, Failure, Folders, Link, Listed, ListedFile, ListedFolder, Pool};
+use crate::wire::{self, Delivery, Dial, Failure, Folders, Link, Listed, ListedFile, ListedFolder, Pool};
 use calls::{Attributes, Entry, FileHandle, Kind, MOUNT, NFS, PORTMAP, PORTMAP_PORT, Trouble};
 use handles::Handles;
 use rpc::{Credentials, Program, RpcLink};
@@ -40,7 +39,7 @@ use rpc::{Credentials, Program, RpcLink};
 /// Longest range of one read, all of whose calls are in flight at once.
 const MAX_RANGE: u64 = 8 << 20;
 /// Longest read that is asked of the server in one call.
-const MAX_READ: u32 = 1 << 20;
+const MAX_READ: u32 = wire::LONGEST_STEP;
 /// Shortest that is believed to be a server's limit.
 const MIN_READ: u32 = 4 << 10;
 /// Links followed on the way to one file, as the kernel has it.
@@ -311,11 +310,11 @@ impl Server {
         link: &NfsLink,
         path: &OriginPath,
         version: &FileVersion,
-        range: ByteRange,
-    ) -> Result<Bytes, Failure> {
+        delivery: &Delivery<'_>,
+    ) -> Result<(), Failure> {
         if let Some(handle) = self.known(path) {
-            match self.read_handle(link, &handle, version, range).await {
-                Ok(bytes) => return Ok(bytes),
+            match read_handle(link, &handle, version, delivery).await {
+                Ok(()) => return Ok(()),
                 Err(Trouble::Failed(failure)) if failure.is_lost() => return Err(failure),
                 // What is there now may be another file, or none.
                 Err(Trouble::Stale | Trouble::Failed(_)) => {}
@@ -324,64 +323,9 @@ impl Server {
         }
         let (handle, attributes) = self.find(link, path).await?;
         same(&attributes, version)?;
-        let bytes = self.read_handle(link, &handle, version, range).await?;
+        read_handle(link, &handle, version, delivery).await?;
         self.learn(path.clone(), &handle);
-        Ok(bytes)
-    }
-
-    async fn read_handle(
-        &self,
-        link: &NfsLink,
-        handle: &FileHandle,
-        version: &FileVersion,
-        range: ByteRange,
-    ) -> Result<Bytes, Trouble> {
-        let range = range.clamp_to(version.size);
-        let mut coming = VecDeque::new();
-        let mut offset = range.start();
-        while offset < range.end() {
-            let len = u64::from(link.max_read).min(range.end() - offset) as u32;
-            coming.push_back((offset, len, calls::ask_read(&link.rpc, handle, offset, len).await?));
-            offset += u64::from(len);
-        }
-        let mut buffer = BytesMut::new();
-        // Where the server tells nothing of the file with the last piece, it is asked.
-        let mut told = false;
-        while let Some((offset, len, answer)) = coming.pop_front() {
-            let came = match answer.await {
-                Err(failure) if !buffer.is_empty() => return Err(failure.midway().into()),
-                came => came?,
-            };
-            let piece = calls::piece(came)?;
-            told = piece.attributes.is_some();
-            if let Some(attributes) = &piece.attributes {
-                same(attributes, version)?;
-            }
-            let got = piece.data.len() as u32;
-            if got > len {
-                return Err(Failure::garbled("more came than was asked for").into());
-            }
-            if got == 0 {
-                let now = calls::attributes(&link.rpc, handle).await?;
-                same(&now, version)?;
-                return Err(Failure::new(OriginErrorKind::Corrupt, "the file ends before its end").into());
-            }
-            if u64::from(got) == range.len() && told {
-                return Ok(piece.data);
-            }
-            if buffer.capacity() == 0 {
-                buffer.reserve(range.len() as usize);
-            }
-            buffer.extend_from_slice(&piece.data);
-            if got < len {
-                let (offset, len) = (offset + u64::from(got), len - got);
-                coming.push_front((offset, len, calls::ask_read(&link.rpc, handle, offset, len).await?));
-            }
-        }
-        if !told {
-            same(&calls::attributes(&link.rpc, handle).await?, version)?;
-        }
-        Ok(buffer.freeze())
+        Ok(())
     }
 
     async fn list_on(&self, link: &NfsLink, folder: &OriginPath) -> Result<Listed, Failure> {
@@ -446,6 +390,50 @@ impl Server {
         }
         Ok(listed)
     }
+}
+
+/// Reads from a file, which must be, and stay, of the version asked for.
+async fn read_handle(
+    link: &NfsLink,
+    handle: &FileHandle,
+    version: &FileVersion,
+    delivery: &Delivery<'_>,
+) -> Result<(), Trouble> {
+    let steps = wire::steps(delivery.rest(), wire::FIRST_STEP, link.max_read);
+    delivery.take(steps.map(|step| read_step(link, handle, version, step))).await
+}
+
+/// Reads a part of a file, and sees from what comes with it which version it is of.
+async fn read_step(
+    link: &NfsLink,
+    handle: &FileHandle,
+    version: &FileVersion,
+    step: ByteRange,
+) -> Result<Vec<Bytes>, Trouble> {
+    if step.is_empty() {
+        same(&calls::attributes(&link.rpc, handle).await?, version)?;
+    }
+    let (mut pieces, mut rest) = (Vec::new(), step);
+    while !rest.is_empty() {
+        let answer = calls::ask_read(&link.rpc, handle, rest.start(), rest.len() as u32).await?;
+        let piece = calls::piece(answer.await?)?;
+        // Where the server tells nothing of the file, it is asked.
+        let now = match piece.attributes {
+            Some(attributes) => attributes,
+            None => calls::attributes(&link.rpc, handle).await?,
+        };
+        same(&now, version)?;
+        let got = piece.data.len() as u64;
+        if got > rest.len() {
+            return Err(Failure::garbled("more came than was asked for").into());
+        }
+        if got == 0 {
+            return Err(Failure::new(OriginErrorKind::Corrupt, "the file ends before its end").into());
+        }
+        rest = ByteRange::new(rest.start() + got, rest.end());
+        pieces.push(piece.data);
+    }
+    Ok(pieces)
 }
 
 fn nothing(why: &'static str) -> Failure {
@@ -537,12 +525,29 @@ impl Origin for NfsOrigin {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
+        let (parts, gathered) = PartSink::gathering();
+        self.read_parts(path, version, range, &parts).await?;
+        Ok(gathered.finish())
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
         let server = &self.server;
-        if range.clamp_to(version.size).len() > MAX_RANGE {
+        let range = range.clamp_to(version.size);
+        if range.len() > MAX_RANGE {
             let why = format!("a range of {} bytes is longer than one read may be", range.len());
             return Err(Failure::new(OriginErrorKind::Invalid, why).at(&server.id, path));
         }
-        let read = server.pool.run(|link| async move { server.read_on(&link, path, version, range).await });
+        let delivery = &Delivery::new(range, parts);
+        let read = server.pool.run(|link| async move {
+            let read = server.read_on(&link, path, version, delivery).await;
+            read.map_err(|failure| delivery.judge(failure))
+        });
         read.await.map_err(|failure| failure.at(&server.id, path))
     }
 

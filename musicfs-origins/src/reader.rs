@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use musicfs_core::{
     ByteRange, ChunkHash, Clock, ContentReader, FileMeta, FileVersion, FsBacking, LocalAccess, MonoTime,
@@ -211,14 +211,14 @@ impl OriginReader {
         call: &Call<'_>,
         version: &FileVersion,
         range: ByteRange,
-        into: &mut Answer,
+        parts: &PartSink,
     ) -> Result<(), ReadError> {
         for part in calls(call, range) {
             let (origin, path, version) = (Arc::clone(call.origin), call.path.clone(), version.clone());
             let work = async move { origin.read(&path, &version, part).await };
             let bytes = self.within(call, Box::pin(work)).await?;
             must_be_whole(call, part, bytes.len() as u64)?;
-            into.push(bytes);
+            parts.push(bytes);
         }
         Ok(())
     }
@@ -266,32 +266,6 @@ fn must_be_whole(call: &Call<'_>, part: ByteRange, came: u64) -> Result<(), Read
     }
     let error = OriginError::new(call.origin.id(), call.path, OriginErrorKind::Corrupt);
     Err(error.with_source(format!("asked for {} bytes, got {came}", part.len())).into())
-}
-
-/// The parts of an answer: one is handed on as it is, several are put together.
-#[derive(Default)]
-struct Answer {
-    first: Option<Bytes>,
-    all: Option<BytesMut>,
-}
-
-impl Answer {
-    fn push(&mut self, bytes: Bytes) {
-        match (&self.first, &mut self.all) {
-            (None, _) => self.first = Some(bytes),
-            (Some(first), None) => {
-                let mut all = BytesMut::with_capacity(first.len() + bytes.len());
-                all.extend_from_slice(first);
-                all.extend_from_slice(&bytes);
-                self.all = Some(all);
-            }
-            (Some(_), Some(all)) => all.extend_from_slice(&bytes),
-        }
-    }
-
-    fn finish(self) -> Bytes {
-        self.all.map(BytesMut::freeze).or(self.first).unwrap_or_default()
-    }
 }
 
 /// Returns the part of a plan's own bytes. One that promises more than it holds is a mistake of its maker; nothing is
@@ -358,18 +332,18 @@ impl ContentReader for OriginReader {
 
     async fn read(&self, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         let begun = self.clock.now();
-        let mut answer = Answer::default();
+        let (parts, gathered) = PartSink::gathering();
         for slice in plan.slices(range) {
             match slice.source {
-                ReadSource::Inline(bytes) => answer.push(inline(bytes, slice.range)),
+                ReadSource::Inline(bytes) => parts.push(inline(bytes, slice.range)),
                 ReadSource::Origin { origin, path, version, start: _ } => {
                     let origin = self.origin(origin)?;
                     let call = self.call(&origin, path, begun);
-                    self.fetch(&call, version, slice.range, &mut answer).await?;
+                    self.fetch(&call, version, slice.range, &parts).await?;
                 }
             }
         }
-        Ok(answer.finish())
+        Ok(gathered.finish())
     }
 
     async fn read_parts(&self, plan: &ReadPlan, range: ByteRange, parts: &PartSink) -> Result<(), ReadError> {

@@ -6,9 +6,9 @@
 //!
 //! # Invariants
 //! * Nothing is sent to a server whose key is not on record; see `sftp/known_hosts.rs`.
-//! * The bytes of a read are kept only when a look at the open file, and one at what is at the path, both sent
+//! * A step of a read is handed on only when a look at the open file, and one at what is at the path, both sent
 //!   after the last of its questions, find the version asked for. The protocol makes a server answer questions
-//!   about a file as if one after the other.
+//!   about a file as if one after the other. Steps are all in flight at once.
 //! * A handle is given back when nobody needs it, also when the read that opened it was dropped meanwhile.
 //! * The password and the passphrase are in no log, error or `Debug` output.
 //!
@@ -26,15 +26,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanRequest, ScanStream, SystemClock,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanRequest, ScanStream, SystemClock,
 };
 
 use crate::Secret;
-use crate::wire::{self, Dial, Failure, Folders, Listed, ListedFile, ListedFolder, Pool};
+use crate::wire::{self, Delivery, Dial, Failure, Folders, Listed, ListedFile, ListedFolder, Pool};
 use link::{Coming, Lent, SftpLink};
 use packet::{Ask, Kind, Said};
 
@@ -232,12 +232,12 @@ impl Server {
         link: &SftpLink,
         path: &OriginPath,
         version: &FileVersion,
-        range: ByteRange,
-    ) -> Result<Bytes, Failure> {
+        delivery: &Delivery<'_>,
+    ) -> Result<(), Failure> {
         let full = self.full(path);
         if let Some(lent) = link.kept(path, version) {
-            match self.read_open(link, &full, &lent, version, range).await {
-                Ok(bytes) => return Ok(bytes),
+            match read_open(link, &full, &lent, version, delivery).await {
+                Ok(()) => return Ok(()),
                 Err(failure) => {
                     link.forget(path);
                     if failure.is_lost() || failure.kind() != OriginErrorKind::Changed {
@@ -248,43 +248,9 @@ impl Server {
             }
         }
         let lent = Arc::new(link.open(&full).await?);
-        let bytes = self.read_open(link, &full, &lent, version, range).await?;
+        read_open(link, &full, &lent, version, delivery).await?;
         link.keep(path, version, lent);
-        Ok(bytes)
-    }
-
-    /// Reads from an open file, and looks whether it is, and is still, the version asked for.
-    async fn read_open(
-        &self,
-        link: &SftpLink,
-        full: &[u8],
-        lent: &Lent,
-        version: &FileVersion,
-        range: ByteRange,
-    ) -> Result<Bytes, Failure> {
-        let range = range.clamp_to(version.size);
-        let mut coming = VecDeque::new();
-        let mut offset = range.start();
-        while offset < range.end() {
-            let len = u64::from(link.max_read).min(range.end() - offset) as u32;
-            coming.push_back((offset, len, link.ask(Ask::Read { handle: lent.bytes(), offset, len }).await?));
-            offset += u64::from(len);
-        }
-        let open_now = link.ask(Ask::FStat(lent.bytes())).await?;
-        let there_now = link.ask(Ask::Stat(full)).await?;
-        let mut pieces = Pieces::new(range);
-        let read = pieces.take(link, lent, coming).await;
-        if let Err(failure) = &read
-            && (failure.is_lost() || failure.kind() == OriginErrorKind::Changed)
-        {
-            let failure = failure.clone();
-            return Err(if pieces.any { failure.midway() } else { failure });
-        }
-        // What the look says goes before what the reads say: a folder cannot be read either.
-        same(open_now, version).await?;
-        same(there_now, version).await?;
-        read?;
-        Ok(pieces.bytes())
+        Ok(())
     }
 
     async fn list_on(&self, link: &SftpLink, folder: &OriginPath) -> Result<Listed, Failure> {
@@ -367,57 +333,89 @@ impl Server {
     }
 }
 
-/// The bytes of a read, coming in pieces.
-struct Pieces {
-    range: ByteRange,
-    whole: Option<Bytes>,
-    buffer: BytesMut,
-    any: bool,
+/// Reads from an open file, which must be, and stay, of the version asked for.
+async fn read_open(
+    link: &SftpLink,
+    full: &[u8],
+    lent: &Lent,
+    version: &FileVersion,
+    delivery: &Delivery<'_>,
+) -> Result<(), Failure> {
+    let longest = link.max_read.saturating_mul((wire::LONGEST_STEP / link.max_read).max(1));
+    let steps = wire::steps(delivery.rest(), link.max_read, longest);
+    delivery.take(steps.map(|step| read_step(link, full, lent, version, step))).await
 }
 
-impl Pieces {
-    fn new(range: ByteRange) -> Self {
-        Self { range, whole: None, buffer: BytesMut::new(), any: false }
+/// Reads a part of an open file, and looks whether it is of that version after it was read.
+async fn read_step(
+    link: &SftpLink,
+    full: &[u8],
+    lent: &Lent,
+    version: &FileVersion,
+    step: ByteRange,
+) -> Result<Vec<Bytes>, Failure> {
+    let reads: Vec<_> = match step.is_empty() {
+        true => Vec::new(),
+        false => wire::steps(step, link.max_read, link.max_read).collect(),
+    };
+    let read = |range: &ByteRange| Ask::Read {
+        handle: lent.bytes(),
+        offset: range.start(),
+        len: range.len() as u32,
+    };
+    let look = || [Ask::FStat(lent.bytes()), Ask::Stat(full)];
+    let asks: Vec<_> = reads.iter().map(read).chain(look()).collect();
+    let mut answers = link.ask_all(&asks).await?;
+    let looks = answers.split_off(reads.len());
+    let read = take(link, lent, reads.into_iter().zip(answers).collect()).await;
+    if let Err(failure) = &read
+        && (failure.is_lost() || failure.kind() == OriginErrorKind::Changed)
+    {
+        return Err(failure.clone());
     }
+    // What the look says goes before what the reads say: a folder cannot be read either.
+    all_same(looks, version).await?;
+    let (pieces, asked_again) = read?;
+    if asked_again {
+        all_same(link.ask_all(&look()).await?, version).await?;
+    }
+    Ok(pieces)
+}
 
-    /// Waits for the pieces in their order; asks again for what a short answer left out.
-    async fn take(
-        &mut self,
-        link: &SftpLink,
-        lent: &Lent,
-        mut coming: VecDeque<(u64, u32, Coming<Said>)>,
-    ) -> Result<(), Failure> {
-        while let Some((offset, len, answer)) = coming.pop_front() {
-            let said = answer.await?;
-            if said.is_end() {
-                return Err(Failure::new(OriginErrorKind::Changed, "the file has become shorter"));
-            }
-            let Said::Data(data) = said else { return Err(said.failure()) };
-            let got = data.len() as u32;
-            if got == 0 || got > len {
-                return Err(Failure::garbled(format!("{got} bytes came where {len} were asked for")));
-            }
-            self.any = true;
-            if u64::from(got) == self.range.len() {
-                self.whole = Some(data);
-                return Ok(());
-            }
-            if self.buffer.capacity() == 0 {
-                self.buffer.reserve(self.range.len() as usize);
-            }
-            self.buffer.extend_from_slice(&data);
-            if got < len {
-                let (offset, len) = (offset + u64::from(got), len - got);
-                let rest = link.ask(Ask::Read { handle: lent.bytes(), offset, len }).await?;
-                coming.push_front((offset, len, rest));
-            }
+/// Waits for the pieces in their order; asks again for what a short answer left out, and says whether it did.
+async fn take(
+    link: &SftpLink,
+    lent: &Lent,
+    mut coming: VecDeque<(ByteRange, Coming<Said>)>,
+) -> Result<(Vec<Bytes>, bool), Failure> {
+    let (mut pieces, mut asked_again) = (Vec::new(), false);
+    while let Some((range, answer)) = coming.pop_front() {
+        let said = answer.await?;
+        if said.is_end() {
+            return Err(Failure::new(OriginErrorKind::Changed, "the file has become shorter"));
         }
-        Ok(())
+        let Said::Data(data) = said else { return Err(said.failure()) };
+        let got = data.len() as u64;
+        if got == 0 || got > range.len() {
+            return Err(Failure::garbled(format!("{got} bytes came where {} were asked for", range.len())));
+        }
+        pieces.push(data);
+        if got < range.len() {
+            let left = ByteRange::new(range.start() + got, range.end());
+            let ask = Ask::Read { handle: lent.bytes(), offset: left.start(), len: left.len() as u32 };
+            coming.push_front((left, link.ask(ask).await?));
+            asked_again = true;
+        }
     }
+    Ok((pieces, asked_again))
+}
 
-    fn bytes(self) -> Bytes {
-        self.whole.unwrap_or_else(|| self.buffer.freeze())
+/// Waits for looks at a file and fails unless all find that version.
+async fn all_same(looks: Vec<Coming<Said>>, version: &FileVersion) -> Result<(), Failure> {
+    for look in looks {
+        same(look, version).await?;
     }
+    Ok(())
 }
 
 /// Waits for a look at a file and fails unless it finds that version.
@@ -511,14 +509,31 @@ impl Origin for SftpOrigin {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
+        let (parts, gathered) = PartSink::gathering();
+        self.read_parts(path, version, range, &parts).await?;
+        Ok(gathered.finish())
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
         let server = &self.server;
-        if range.clamp_to(version.size).len() > MAX_RANGE {
+        let range = range.clamp_to(version.size);
+        if range.len() > MAX_RANGE {
             let why = format!("a range of {} bytes is longer than one read may be", range.len());
             return Err(Failure::new(OriginErrorKind::Invalid, why).at(&server.id, path));
         }
-        let read = server.pool.run(|link| async move { server.read_on(&link, path, version, range).await });
+        let delivery = &Delivery::new(range, parts);
+        let read = server.pool.run(|link| async move {
+            let read = server.read_on(&link, path, version, delivery).await;
+            read.map_err(|failure| delivery.judge(failure))
+        });
         match read.await {
-            Ok(bytes) => Ok(bytes),
+            Ok(()) => Ok(()),
             Err(failure) => Err(server.doubt(failure).await.at(&server.id, path)),
         }
     }

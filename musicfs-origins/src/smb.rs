@@ -5,8 +5,8 @@
 //! long line: a short read is one round trip, opening and closing included.
 //!
 //! # Invariants
-//! * The bytes of a read are kept only when the file is of the version asked for when it is opened, and still is
-//!   when it is closed, after they were read.
+//! * What is read is handed on only when the file is of the version asked for when it is opened, and still is
+//!   after it was read: a short read looks when it closes the file, a step of a long one in the same frame.
 //! * Messages are signed, and verified, in every session but a guest's; encrypted where the server wants it. Who
 //!   gives a user name is never let in as a guest.
 //! * A file that we opened is closed when nobody needs it, also when the read that opened it was dropped.
@@ -28,19 +28,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanRequest, ScanStream, SystemClock,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanRequest, ScanStream, SystemClock,
 };
 
 use crate::Secret;
-use crate::wire::{self, Dial, Failure, Folders, Listed, ListedFile, ListedFolder, Pool};
+use crate::wire::{self, Delivery, Dial, Failure, Folders, Listed, ListedFile, ListedFolder, Pool};
 use link::SmbLink;
-use message::{Facts, Request, Want};
+use message::{Facts, HandleId, Request, Want};
 
-/// Longest range of one read, all of whose requests are in flight at once. A long one costs three round trips
+/// Longest range of one read, all of whose requests are in flight at once. A long one costs two round trips
 /// whatever its length, so that 16 MiB come at 25 MB/s over 200 ms.
 const MAX_RANGE: u64 = 16 << 20;
 
@@ -215,18 +215,23 @@ impl Server {
         link: &SmbLink,
         path: &OriginPath,
         version: &FileVersion,
-        range: ByteRange,
-    ) -> Result<Bytes, Failure> {
+        delivery: &Delivery<'_>,
+    ) -> Result<(), Failure> {
         let name = self.full(path)?;
-        let range = range.clamp_to(version.size);
+        let range = delivery.rest();
         if range.len() <= u64::from(link.max_read) {
             let bytes = self.read_short(link, &name, version, range).await?;
+            let got = bytes.len() as u64;
+            delivery.push(bytes);
             // The server may give less than was asked for, if only for a reason that does not last.
-            if bytes.len() as u64 == range.len() {
-                return Ok(bytes);
+            if got == range.len() {
+                return Ok(());
             }
         }
-        self.read_long(link, &name, version, range).await
+        let open = link.open(&name, Want::File).await?;
+        same(&open.facts, version)?;
+        let steps = wire::steps(delivery.rest(), wire::FIRST_STEP, link.max_read);
+        delivery.take(steps.map(|step| read_step(link, open.id(), version, step))).await
     }
 
     /// Opens, reads and closes in one frame, which the server does in this order. What is read may be short.
@@ -257,50 +262,6 @@ impl Server {
             return Err(Failure::garbled("more came than was asked for"));
         }
         Ok(data)
-    }
-
-    /// Opens, reads in pieces that are all in flight at once, and closes.
-    async fn read_long(
-        &self,
-        link: &SmbLink,
-        name: &[u8],
-        version: &FileVersion,
-        range: ByteRange,
-    ) -> Result<Bytes, Failure> {
-        let open = link.open(name, Want::File).await?;
-        same(&open.facts, version)?;
-        let mut coming = VecDeque::new();
-        let mut offset = range.start();
-        while offset < range.end() {
-            let len = u64::from(link.max_read).min(range.end() - offset) as u32;
-            let answer = link.ask(Request::read(Some(open.id()), offset, len)).await?;
-            coming.push_back((offset, len, answer));
-            offset += u64::from(len);
-        }
-        let mut buffer = BytesMut::with_capacity(range.len() as usize);
-        while let Some((offset, len, answer)) = coming.pop_front() {
-            let reply = match answer.await {
-                Err(failure) if !buffer.is_empty() => return Err(failure.midway()),
-                reply => reply?,
-            };
-            let data = message::data(reply)?;
-            let got = data.len() as u32;
-            if got > len {
-                return Err(Failure::garbled("more came than was asked for"));
-            }
-            if got == 0 {
-                return Err(Failure::new(OriginErrorKind::Changed, "the file has become shorter"));
-            }
-            buffer.extend_from_slice(&data);
-            if got < len {
-                let (offset, len) = (offset + u64::from(got), len - got);
-                let answer = link.ask(Request::read(Some(open.id()), offset, len)).await?;
-                coming.push_front((offset, len, answer));
-            }
-        }
-        let now = open.close().await.map_err(Failure::midway)?;
-        self.still(link, name, now, version).await?;
-        Ok(buffer.freeze())
     }
 
     /// Fails unless the file was still of that version when it was closed. Where the server does not say, what is
@@ -343,6 +304,35 @@ impl Server {
         }
         Ok(listed)
     }
+}
+
+/// Reads a part of an open file, and looks in the same frame whether it is of that version after it was read.
+async fn read_step(
+    link: &SmbLink,
+    handle: &HandleId,
+    version: &FileVersion,
+    step: ByteRange,
+) -> Result<Vec<Bytes>, Failure> {
+    let (mut pieces, mut rest) = (Vec::new(), step);
+    while !rest.is_empty() {
+        let read = Request::read(Some(handle), rest.start(), rest.len() as u32);
+        let mut answers = link.ask_related(&[read, Request::look(None)]).await?.into_iter();
+        let (Some(reading), Some(looking)) = (answers.next(), answers.next()) else {
+            return Err(Failure::garbled("there is no answer"));
+        };
+        let data = message::data(reading.await?)?;
+        if data.is_empty() {
+            return Err(Failure::new(OriginErrorKind::Changed, "the file has become shorter"));
+        }
+        let got = data.len() as u64;
+        if got > rest.len() {
+            return Err(Failure::garbled("more came than was asked for"));
+        }
+        same(&message::looked(looking.await?)?, version)?;
+        rest = ByteRange::new(rest.start() + got, rest.end());
+        pieces.push(data);
+    }
+    Ok(pieces)
 }
 
 /// Fails unless it is a file of that version.
@@ -428,14 +418,31 @@ impl Origin for SmbOrigin {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
+        let (parts, gathered) = PartSink::gathering();
+        self.read_parts(path, version, range, &parts).await?;
+        Ok(gathered.finish())
+    }
+
+    async fn read_parts(
+        &self,
+        path: &OriginPath,
+        version: &FileVersion,
+        range: ByteRange,
+        parts: &PartSink,
+    ) -> Result<(), OriginError> {
         let server = &self.server;
-        if range.clamp_to(version.size).len() > MAX_RANGE {
+        let range = range.clamp_to(version.size);
+        if range.len() > MAX_RANGE {
             let why = format!("a range of {} bytes is longer than one read may be", range.len());
             return Err(Failure::new(OriginErrorKind::Invalid, why).at(&server.id, path));
         }
-        let read = server.pool.run(|link| async move { server.read_on(&link, path, version, range).await });
+        let delivery = &Delivery::new(range, parts);
+        let read = server.pool.run(|link| async move {
+            let read = server.read_on(&link, path, version, delivery).await;
+            read.map_err(|failure| delivery.judge(failure))
+        });
         match read.await {
-            Ok(bytes) => Ok(bytes),
+            Ok(()) => Ok(()),
             Err(failure) => Err(server.doubt(failure).await.at(&server.id, path)),
         }
     }

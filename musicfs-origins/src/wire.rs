@@ -2,6 +2,7 @@
 //! spoken directly (SFTP, SMB, NFS).
 //!
 //! * `failure.rs`: what went wrong below an origin, before it is known of which file.
+//! * `delivery.rs`: a long read, asked for in steps and handed on in order.
 //! * `dial.rs`: names and TCP connections.
 //! * `mux.rs`: many calls at once over one connection, matched by tag.
 //! * `pool.rs`: a few connections, dialled when needed and replaced when lost.
@@ -14,6 +15,8 @@
 //! * What is held in memory is bounded: calls in flight per connection, length of a frame, folders fetched ahead.
 
 #[cfg(feature = "direct")]
+mod delivery;
+#[cfg(feature = "direct")]
 mod dial;
 mod failure;
 #[cfg(feature = "direct")]
@@ -22,6 +25,8 @@ mod mux;
 mod pool;
 mod walk;
 
+#[cfg(feature = "direct")]
+pub(crate) use delivery::{Delivery, FIRST_STEP, LONGEST_STEP, steps};
 #[cfg(feature = "direct")]
 pub(crate) use dial::{Names, connect, within};
 pub(crate) use failure::Failure;

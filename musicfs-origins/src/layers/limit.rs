@@ -30,7 +30,8 @@ pub struct Limits {
 /// taken for a dead one.
 ///
 /// Bandwidth is paid for before a read begins, by the length it will have, and given back by a read that is
-/// dropped while it waits.
+/// dropped while it waits. A read that hands its bytes on as they come ([`Origin::read_parts`]) pays for half a second
+/// at a time, so that a long one does not keep others off the line until it is through.
 pub struct Limit<O>(Arc<Gate<O>>);
 
 struct Gate<O> {
@@ -87,6 +88,9 @@ impl<O: Origin> Gate<O> {
     }
 }
 
+/// Least that a read asks for at a time where the bandwidth is capped, in bytes.
+const LEAST_SHARE: u64 = 64 << 10;
+
 /// A line of so many bytes per second: when it is free again is all there is to know.
 struct Bandwidth {
     rate: u64,
@@ -111,6 +115,12 @@ impl Drop for Place<'_> {
 }
 
 impl Bandwidth {
+    /// Returns how much one read may have before it is the next one's turn: what comes in half a second, but no less
+    /// than is worth asking for.
+    fn share(&self) -> u64 {
+        (self.rate / 2).max(LEAST_SHARE)
+    }
+
     async fn pay(&self, bytes: u64) {
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -178,8 +188,21 @@ impl<O: Origin> Origin for Limit<O> {
         range: ByteRange,
         parts: &PartSink,
     ) -> Result<(), OriginError> {
-        let _permit = self.0.enter_to_read(path, version, range).await?;
-        self.0.inner.read_parts(path, version, range, parts).await
+        let Some(line) = &self.0.bandwidth else {
+            let _permit = self.0.enter(path).await?;
+            return self.0.inner.read_parts(path, version, range, parts).await;
+        };
+        let range = range.clamp_to(version.size);
+        let mut start = range.start();
+        loop {
+            let step = ByteRange::new(start, start.saturating_add(line.share()).min(range.end()));
+            let _permit = self.0.enter_to_read(path, version, step).await?;
+            self.0.inner.read_parts(path, version, step, parts).await?;
+            if step.end() == range.end() {
+                return Ok(());
+            }
+            start = step.end();
+        }
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {

@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, MonoTime, Origin, OriginCaps, OriginEntry, OriginError,
-    OriginErrorKind, OriginHealth, OriginId, OriginPath, ScanCursor, ScanPage, ScanRequest, ScanStream,
-    UnixNanos,
+    OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanCursor, ScanPage, ScanRequest,
+    ScanStream, UnixNanos,
 };
 use parking_lot::Mutex;
 
@@ -311,6 +311,24 @@ async fn limit_of_bandwidth_spaces_reads_and_refunds_the_dropped() {
     assert_eq!(clock.now().0.as_secs(), 20);
     read(&limit).await.unwrap();
     assert_eq!(clock.now().0.as_millis(), 20_100, "no more is paid for than the file has");
+}
+
+#[tokio::test(start_paused = true)]
+async fn limit_of_bandwidth_lets_others_in_between_the_parts_of_a_long_read() {
+    const SHARE: u64 = 64 << 10;
+    let clock = Leaping::start();
+    let origin = Scripted::of((0..4).map(|_| Act::Answer(SHARE as usize)));
+    let limits = Limits { concurrency: Some(1), bandwidth: Some(SHARE) };
+    let limit = Limit::new(origin, &limits, Arc::clone(&clock));
+    let path = OriginPath::new("a").unwrap();
+    let read = async |len| {
+        let (parts, gathered) = PartSink::gathering();
+        limit.read_parts(&path, &version(1 << 30), ByteRange::at(0, len), &parts).await.unwrap();
+        assert_eq!(gathered.finish().len() as u64, len);
+        clock.now().0.as_secs()
+    };
+    // In turns: the long one, the long one, the short one, the long one.
+    assert_eq!(futures::future::join(read(3 * SHARE), read(SHARE)).await, (3, 2));
 }
 
 #[tokio::test(start_paused = true)]

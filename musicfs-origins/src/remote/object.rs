@@ -26,7 +26,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use musicfs_core::{
     ByteRange, Clock, FileVersion, LocalAccess, Origin, OriginCaps, OriginEntry, OriginError,
     OriginErrorKind, OriginHealth, OriginId, OriginPath, PartSink, ScanPage, ScanRequest, ScanStream,
-    UnixNanos,
+    UnixNanos, read_in_steps,
 };
 use opendal::options::{ListOptions, ReaderOptions};
 use opendal::{HttpTransporter, Lister, Metadata, Operator};
@@ -474,9 +474,8 @@ impl Origin for OpendalOrigin {
         parts: &PartSink,
     ) -> Result<(), OriginError> {
         if self.object.proof == Proof::Look {
-            // What it is of is known at the end.
-            parts.push(self.read(path, version, range).await?);
-            return Ok(());
+            // What it is of is known at the end of each step.
+            return read_in_steps(self, path, version, range, parts).await;
         }
         let read = self.object.fetch(path, version, range, |piece| parts.push(piece)).await;
         read.map_err(|failure| failure.at(&self.object.id, path))

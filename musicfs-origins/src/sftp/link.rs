@@ -192,6 +192,18 @@ impl SftpLink {
         self.mux.send(1, |id| ask.encode(id as u32), packet::decode).await
     }
 
+    /// As [`SftpLink::ask`] for several questions, which reach the server one behind the other.
+    pub(super) async fn ask_all(&self, asks: &[Ask<'_>]) -> Result<Vec<Coming<Said>>, Failure> {
+        let build = |first| {
+            let mut frame = BytesMut::new();
+            for (id, ask) in (first..).zip(asks) {
+                frame.extend_from_slice(&ask.encode(id as u32));
+            }
+            frame.freeze()
+        };
+        self.mux.send_group(&vec![1; asks.len()], build, packet::decode).await
+    }
+
     /// Sends a question that is answered with a handle, which is given back even when nobody waits for it.
     async fn borrow(&self, ask: Ask<'_>) -> Result<Lent, Failure> {
         let mux = Arc::downgrade(self.mux.shared());

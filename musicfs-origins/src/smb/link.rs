@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use musicfs_core::{Clock, FileVersion, OriginErrorKind};
+use musicfs_core::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::runtime::Handle;
@@ -111,17 +111,6 @@ pub(super) struct Open {
 impl Open {
     pub(super) fn id(&self) -> &HandleId {
         &self.id
-    }
-
-    /// Closes it, and waits for what the server says of it then.
-    pub(super) async fn close(mut self) -> Result<Option<FileVersion>, Failure> {
-        let Some(lender) = self.lender.upgrade() else {
-            return Err(Failure::lost(OriginErrorKind::Unavailable, "the connection was closed"));
-        };
-        let answer = lender.ask(Request::close(Some(&self.id))).await?;
-        // From here on it is on its way, also when nobody waits for the answer.
-        self.lender = Weak::new();
-        message::closed(answer.await?)
     }
 }
 

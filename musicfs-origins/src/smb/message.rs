@@ -14,6 +14,7 @@ const CREATE: u16 = 5;
 const CLOSE: u16 = 6;
 const READ: u16 = 8;
 const QUERY_DIRECTORY: u16 = 14;
+const QUERY_INFO: u16 = 16;
 
 /// Length of a message's head.
 pub(super) const HEAD: usize = 64;
@@ -48,6 +49,9 @@ const OPTION_FOLDER: u32 = 0x1;
 const OPTION_NOT_FOLDER: u32 = 0x40;
 /// Listings with an id for each entry.
 const ID_BOTH_DIRECTORY: u8 = 37;
+/// What is told of an open file: times, lengths and attributes, in so many bytes.
+const NETWORK_OPEN: u8 = 34;
+const NETWORK_OPEN_LEN: u32 = 56;
 
 /// How the server names an open file.
 pub(super) type HandleId = [u8; 16];
@@ -114,6 +118,15 @@ impl Request {
         put(&mut out, &[&[0x50, 0], &len.to_le_bytes(), &offset.to_le_bytes()]);
         put(&mut out, &[handle.unwrap_or(&SAME_HANDLE), &[0; 16], &[0]]);
         Self { charge: charge(len), ..Self::new(READ, out) }
+    }
+
+    /// Looks at an open file.
+    pub(super) fn look(handle: Option<&HandleId>) -> Self {
+        let mut out = 41u16.to_le_bytes().to_vec();
+        // What is asked for is about a file; nothing is sent along.
+        put(&mut out, &[&[1, NETWORK_OPEN], &NETWORK_OPEN_LEN.to_le_bytes(), &[0; 16]]);
+        put(&mut out, &[handle.unwrap_or(&SAME_HANDLE), &[0]]);
+        Self::new(QUERY_INFO, out)
     }
 
     /// Lists entries of a folder, from where the last listing by this handle ended.
@@ -427,6 +440,14 @@ pub(super) fn data(reply: Reply) -> Result<Bytes, Failure> {
     let reply = reply.good()?;
     let [at] = reply.number(HEAD + 2)?;
     reply.part(usize::from(at), reply.u32(HEAD + 4)? as usize)
+}
+
+/// Takes the answer to a look at an open file.
+pub(super) fn looked(reply: Reply) -> Result<Facts, Failure> {
+    let reply = reply.good()?;
+    let at = usize::from(reply.u16(HEAD + 2)?);
+    let version = FileVersion { size: reply.u64(at + 40)?, mtime: time(reply.u64(at + 16)?), etag: None };
+    Ok(Facts { version, attributes: reply.u32(at + 48)? })
 }
 
 /// An entry of a folder.

@@ -135,7 +135,7 @@ impl Shared {
     }
 
     /// As [`Shared::send`] for several calls that travel in one frame; `permits` has what each of them needs.
-    #[cfg(feature = "smb")]
+    #[cfg(any(feature = "smb", feature = "sftp"))]
     pub(crate) async fn send_group<T: Send + 'static>(
         &self,
         permits: &[u32],

@@ -258,13 +258,13 @@ async fn reads_at_once_are_right_and_each_other_s_neighbours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn read_costs_one_round_trip_and_a_long_one_three() {
+async fn read_costs_one_round_trip_and_a_long_one_two() {
     let tree = plain_tree();
     let samba = Samba::start(tree.root());
     let proxy = FaultProxy::start(samba.addr()).await.unwrap();
     let origin = SmbOrigin::new("smb", config(&samba, proxy.addr()));
     let file = path("long.flac");
     let version = version_of(&origin, &file).await;
-    let costs = tree::Costs { first: 1, next: 1, long: 3 };
+    let costs = tree::Costs { first: 1, next: 1, long: 2 };
     tree::reads_in_few_round_trips(&origin, &proxy, &file, &version, costs).await;
 }
