@@ -67,17 +67,15 @@ impl ContentFetcher {
         self: &Arc<Self>,
         plan: &ReadPlan,
         range: ByteRange,
-        parts: PartSink,
+        parts: &PartSink,
     ) -> Result<(), ReadError> {
         let came = Arc::new(AtomicU64::new(0));
         let (counted, fetcher) = (Arc::clone(&came), Arc::clone(self));
-        let counting = PartSink::new(move |part: Bytes| {
-            let len = part.len() as u64;
-            fetcher.fetched.fetch_add(len, Ordering::Relaxed);
-            counted.fetch_add(len, Ordering::Relaxed);
-            parts.push(part);
+        let parts = parts.inspect(move |part| {
+            fetcher.fetched.fetch_add(part.len() as u64, Ordering::Relaxed);
+            counted.fetch_add(part.len() as u64, Ordering::Relaxed);
         });
-        self.source.read_parts(plan, range, &counting).await?;
+        self.source.read_parts(plan, range, &parts).await?;
         must_be_whole(plan, range, came.load(Ordering::Relaxed))
     }
 }

@@ -53,6 +53,15 @@ impl PartSink {
         (Self::new(move |part| into.lock().push(part)), gathered)
     }
 
+    /// Returns a sink that has `look` see each part before it is handed on to this one.
+    pub fn inspect(&self, look: impl Fn(&Bytes) + Send + Sync + 'static) -> Self {
+        let next = self.clone();
+        Self::new(move |part| {
+            look(&part);
+            next.push(part);
+        })
+    }
+
     /// Hands a part on.
     pub fn push(&self, part: Bytes) {
         (self.0)(part);

@@ -234,14 +234,11 @@ impl OriginReader {
         for part in calls(call, range) {
             let came = Came::default();
             let (origin, path, version) = (Arc::clone(call.origin), call.path.clone(), version.clone());
-            let (counted, parts) = (came.clone(), parts.clone());
-            let work = async move {
-                let parts = PartSink::new(move |bytes: Bytes| {
-                    counted.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                    parts.push(bytes);
-                });
-                origin.read_parts(&path, &version, part, &parts).await
-            };
+            let counted = came.clone();
+            let parts = parts.inspect(move |bytes| {
+                counted.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            });
+            let work = async move { origin.read_parts(&path, &version, part, &parts).await };
             self.within_of(call, Box::pin(work), &came).await?;
             must_be_whole(call, part, came.0.load(Ordering::Relaxed))?;
         }

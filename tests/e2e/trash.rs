@@ -48,7 +48,8 @@ fn missing_files_are_listed_filtered_and_purged() {
     failed(&["purge", "--path", "nowhere"], 1, "nothing that is gone was at nowhere");
     failed(&["purge"], 2, "say --all");
     // As a script has it whose variable is empty.
-    failed(&["purge", "--path", ""], 1, "path of the files is empty");
+    failed(&["purge", "--path", ""], 1, "names nothing below an origin");
+    failed(&["purge", "--path", "/"], 1, "names nothing below an origin");
     failed(&["purge", "--older-than", "-1d"], 2, "expected a time");
     assert_eq!(trash(&["list"]).len(), 3, "all are still there");
     assert_eq!(trash(&["purge", "--path", "x/1.flac"]), ["x/1.flac"]);

@@ -37,8 +37,8 @@ impl SeenKeeper for Hanging {
 fn shelf(keeper: &Arc<Hanging>) -> (Shelf, Arc<Scanner>) {
     let origin = MemoryOrigin::new("memory").with_caps(OriginCaps::remote());
     let mut shelf = Shelf::over(origin).with_tracks(0..60);
-    let placeholder = Shelf::new();
-    let scanner = std::mem::replace(&mut shelf.scanner, placeholder.scanner);
+    let other = Shelf::new();
+    let scanner = std::mem::replace(&mut shelf.scanner, other.scanner);
     let scanner = Arc::into_inner(scanner).unwrap().with_seen_keeper(keeper.clone());
     (shelf, Arc::new(scanner))
 }

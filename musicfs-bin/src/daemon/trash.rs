@@ -17,12 +17,12 @@ use crate::targets;
 pub(crate) fn filter_of(config: &Config, order: &TrashOrder) -> Result<TrashFilter, String> {
     let origin = order.origin.as_deref().map(|name| targets::origin(config, name)).transpose()?;
     let path = order.path.as_deref().map(percent::decode);
-    if path.as_deref().is_some_and(<[u8]>::is_empty) {
-        // Whoever meant all of an origin would not have named a path; a variable in a script may be empty.
-        return Err("the path of the files is empty; name one, or leave it out".into());
-    }
     let under = path.as_deref().map(|path| OriginPath::new(targets::without_slashes(path)));
     let under = under.transpose().map_err(|error| error.to_string())?;
+    if under.as_ref().is_some_and(OriginPath::is_root) {
+        // Whoever meant all of an origin would not have named a path; a variable in a script may be empty.
+        return Err("the path names nothing below an origin; for all files leave it out".to_owned());
+    }
     Ok(TrashFilter {
         origin,
         under,

@@ -161,7 +161,7 @@ impl Inner {
     async fn fly(&self, file: &Shared, plan: &ReadPlan, request: &Arc<Request>, asked: Asked) {
         let taking = Arc::clone(request);
         let parts = PartSink::new(move |part| taking.take(part));
-        let fetched = self.fetcher.fetch_parts(plan, request.range, parts).await;
+        let fetched = self.fetcher.fetch_parts(plan, request.range, &parts).await;
         let missing = request.end();
         let Err(error) = fetched else { return };
         let error = Arc::new(error);

@@ -304,12 +304,11 @@ impl<O: Origin> Origin for Metrics<O> {
         parts: &PartSink,
     ) -> Result<(), OriginError> {
         let running = self.begin(&self.counters.reads);
-        let (counters, parts) = (self.counters(), parts.clone());
-        let counted = PartSink::new(move |part: Bytes| {
+        let counters = self.counters();
+        let parts = parts.inspect(move |part| {
             counters.bytes.fetch_add(part.len() as u64, Ordering::Relaxed);
-            parts.push(part);
         });
-        running.end(self.inner.read_parts(path, version, range, &counted).await)
+        running.end(self.inner.read_parts(path, version, range, &parts).await)
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {

@@ -206,17 +206,14 @@ impl<O: Origin> Origin for Retry<O> {
         range: ByteRange,
         parts: &PartSink,
     ) -> Result<(), OriginError> {
-        let (given, parts) = (Arc::new(AtomicU64::new(0)), parts.clone());
-        let counted = {
-            let given = Arc::clone(&given);
-            PartSink::new(move |part: Bytes| {
-                given.fetch_add(part.len() as u64, Ordering::Relaxed);
-                parts.push(part);
-            })
-        };
+        let given = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&given);
+        let parts = parts.inspect(move |part| {
+            counted.fetch_add(part.len() as u64, Ordering::Relaxed);
+        });
         // Each try asks for what the one before has not given.
         let rest = || ByteRange::new(range.start() + given.load(Ordering::Relaxed), range.end());
-        self.shared.repeat(|| self.shared.inner.read_parts(path, version, rest(), &counted)).await
+        self.shared.repeat(|| self.shared.inner.read_parts(path, version, rest(), &parts)).await
     }
 
     async fn health(&self) -> Result<OriginHealth, OriginError> {
