@@ -12,11 +12,13 @@ use fastcdc::v2020::FastCDC;
 use musicfs_core::ByteRange;
 
 /// Smallest chunk that is cut by content: below, the cost of a file per chunk outweighs what is saved.
-const MIN_CHUNK: usize = 64 << 10;
+const MIN_CHUNK: usize = 256 << 10;
 /// Size that cutting aims at.
-const AVG_CHUNK: usize = 256 << 10;
+const AVG_CHUNK: usize = 1 << 20;
+/// A run that may go on is cut when it is this long: shorter ones have seldom a cut, and are searched for nothing.
+const WORTH_CUTTING: usize = AVG_CHUNK + AVG_CHUNK / 2;
 /// Largest chunk: what is read and hashed to answer for one byte of it.
-pub(crate) const MAX_CHUNK: usize = 1 << 20;
+pub(crate) const MAX_CHUNK: usize = 2 << 20;
 
 /// A chunk that was cut: its place in the file and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,8 +120,12 @@ impl Chunker {
 fn cut_run(run: &[u8], is_final: bool) -> Vec<usize> {
     let cdc = FastCDC::new(run, MIN_CHUNK, AVG_CHUNK, MAX_CHUNK);
     let (mut lengths, mut at) = (Vec::new(), 0);
-    while at < run.len() && (is_final || run.len() - at >= MAX_CHUNK) {
+    while at < run.len() && (is_final || run.len() - at >= WORTH_CUTTING) {
         let (_, end) = cdc.cut(at, run.len() - at);
+        // Where the run ends for now is a cut of the content only by chance.
+        if end == run.len() && end - at < MAX_CHUNK && !is_final {
+            break;
+        }
         lengths.push(end - at);
         at = end;
     }
@@ -144,7 +150,7 @@ mod tests {
 
     #[test]
     fn audio_behind_a_longer_tag_gives_the_same_chunks() {
-        let audio = noise(3 << 20, 7);
+        let audio = noise(12 << 20, 7);
         let file = |tag: usize| Bytes::from([noise(tag, 3).as_ref(), audio.as_ref()].concat());
         let of = |tag: usize| {
             let cuts = cut_whole(&file(tag), vec![tag as u64]);
@@ -156,24 +162,35 @@ mod tests {
 
     #[test]
     fn end_of_a_run_waits_for_what_follows() {
-        let file = noise(1_500_000, 5);
+        let file = noise(6_000_000, 5);
         let mut chunker = Chunker::new(vec![]);
         chunker.push(0, file.slice(..700_000));
-        assert!(chunker.cut(|at| at == 700_000).is_empty());
-        assert_eq!(chunker.len(), 700_000);
+        let mut cuts = chunker.cut(|at| at == 700_000);
+        assert_ne!(chunker.len(), 0);
         chunker.push(700_000, file.slice(700_000..));
-        let cuts = chunker.cut(|_| false);
+        cuts.append(&mut chunker.cut(|_| false));
         assert_eq!(cuts, cut_whole(&file, vec![]));
         assert_eq!(chunker.len(), 0);
+    }
+
+    #[test]
+    fn chunk_is_cut_before_the_longest_possible_has_come() {
+        let file = noise(6_000_000, 5);
+        let first = cut_whole(&file, vec![]).swap_remove(0);
+        let come = WORTH_CUTTING.max(first.range.end() as usize + 1);
+        assert!(come < MAX_CHUNK);
+        let mut chunker = Chunker::new(vec![]);
+        chunker.push(0, file.slice(..come));
+        assert_eq!(chunker.cut(|at| at == come as u64), [first]);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn chunks_of_stretches_in_any_order_are_the_file(
-            len in 1usize..4_000_000,
-            steps in prop::collection::vec(1usize..900_000, 1..8),
-            fence in 0u64..4_000_000,
+            len in 1usize..8_000_000,
+            steps in prop::collection::vec(1usize..1_900_000, 1..8),
+            fence in 0u64..8_000_000,
             order in any::<prop::sample::Index>(),
         ) {
             let file = noise(len, 11);
@@ -195,6 +212,8 @@ mod tests {
                 cuts.extend(chunker.cut(|at| pending.iter().any(|r| r.start as u64 == at)));
             }
             cuts.sort_by_key(|cut| cut.range.start());
+            // What comes in order is cut as if it had come at once.
+            prop_assert!(turn > 0 || cuts == cut_whole(&file, vec![fence]));
             let mut at = 0;
             for cut in &cuts {
                 prop_assert_eq!(cut.range.start(), at);

@@ -26,6 +26,8 @@ struct Table {
     by_use: BTreeMap<u64, ChunkHash>,
     uses: u64,
     bytes: usize,
+    /// How much of that was loaded ahead, and nobody has come to it yet.
+    ahead: usize,
 }
 
 #[derive(Debug, Default)]
@@ -35,12 +37,35 @@ struct Entry {
     used: u64,
     /// What it counts for in the table's sum: nothing until it is loaded.
     counted: usize,
+    /// Nobody has come to it yet.
+    ahead: bool,
 }
 
 impl HotChunks {
     /// Makes a table that holds `max_bytes` at the most, besides what is being served.
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self { max_bytes, table: Mutex::default() }
+    }
+
+    /// Tells whether more can be loaded ahead without driving out what is about to be read.
+    pub(crate) fn has_room_ahead(&self) -> bool {
+        self.table.lock().ahead < self.max_bytes / 2
+    }
+
+    /// Loads a chunk as [`Self::get`] does, ahead of whoever will read it.
+    ///
+    /// # Errors
+    /// As [`ChunkStore::get`].
+    pub(crate) async fn get_ahead(
+        &self,
+        store: &dyn ChunkStore,
+        hash: &ChunkHash,
+    ) -> Result<Option<Bytes>, ChunkError> {
+        let loaded = self.load(store, hash).await?;
+        if let Some((_, true)) = &loaded {
+            self.table.lock().is_ahead(hash);
+        }
+        Ok(loaded.map(|(bytes, _)| bytes))
     }
 
     /// Returns a chunk's bytes, from memory or else from `store`; `None` when the store has it not.
@@ -52,6 +77,17 @@ impl HotChunks {
         store: &dyn ChunkStore,
         hash: &ChunkHash,
     ) -> Result<Option<Bytes>, ChunkError> {
+        let loaded = self.load(store, hash).await?;
+        self.table.lock().is_read(hash);
+        Ok(loaded.map(|(bytes, _)| bytes))
+    }
+
+    /// Returns a chunk's bytes, and whether they were loaded by this call.
+    async fn load(
+        &self,
+        store: &dyn ChunkStore,
+        hash: &ChunkHash,
+    ) -> Result<Option<(Bytes, bool)>, ChunkError> {
         let slot = self.table.lock().touch(hash);
         let mut loaded_now = false;
         let load = async {
@@ -65,7 +101,7 @@ impl HotChunks {
                 if loaded_now {
                     self.table.lock().account(hash, bytes.len(), self.max_bytes);
                 }
-                Ok(Some(bytes))
+                Ok(Some((bytes, loaded_now)))
             }
             Err(error) => {
                 self.table.lock().remove(hash);
@@ -106,6 +142,21 @@ impl Table {
         if let Some(entry) = self.entries.remove(hash) {
             self.by_use.remove(&entry.used);
             self.bytes -= entry.counted;
+            self.ahead -= if entry.ahead { entry.counted } else { 0 };
+        }
+    }
+
+    fn is_ahead(&mut self, hash: &ChunkHash) {
+        if let Some(entry) = self.entries.get_mut(hash).filter(|entry| !entry.ahead) {
+            entry.ahead = true;
+            self.ahead += entry.counted;
+        }
+    }
+
+    fn is_read(&mut self, hash: &ChunkHash) {
+        if let Some(entry) = self.entries.get_mut(hash).filter(|entry| entry.ahead) {
+            entry.ahead = false;
+            self.ahead -= entry.counted;
         }
     }
 
@@ -125,6 +176,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use musicfs_test_utils::MemoryChunkStore;
+
     use super::*;
 
     fn chunk(n: u8) -> (ChunkHash, Bytes) {
@@ -144,6 +197,25 @@ mod tests {
         assert_eq!(table.bytes, 200);
         assert!(table.entries.contains_key(&chunks[0].0) && !table.entries.contains_key(&chunks[1].0));
         assert_eq!(table.by_use.len(), table.entries.len());
+    }
+
+    #[tokio::test]
+    async fn what_is_loaded_ahead_is_bounded_until_it_is_read_or_leaves() {
+        let (hot, store) = (HotChunks::new(250), MemoryChunkStore::new());
+        let chunks: Vec<_> = (0..4).map(chunk).collect();
+        for (hash, bytes) in &chunks {
+            assert_eq!(store.put(bytes.clone()).await.unwrap(), *hash);
+        }
+        hot.get_ahead(&store, &chunks[0].0).await.unwrap();
+        assert!(hot.has_room_ahead());
+        hot.get_ahead(&store, &chunks[1].0).await.unwrap();
+        assert!(!hot.has_room_ahead());
+        hot.get(&store, &chunks[1].0).await.unwrap();
+        assert!(hot.has_room_ahead());
+        // These drive out the first, which nobody has read.
+        hot.get(&store, &chunks[2].0).await.unwrap();
+        hot.get(&store, &chunks[3].0).await.unwrap();
+        assert_eq!(hot.table.lock().ahead, 0);
     }
 
     #[test]

@@ -58,6 +58,8 @@ use table::{Files, Shared};
 
 /// Verified chunks kept in memory for all files together.
 const HOT_BYTES: usize = 48 << 20;
+/// Chunks that are loaded ahead at once: hashing them is work.
+const LOADS: usize = 2;
 /// A store that failed is left alone for this long.
 const RETRY_STORE: Duration = Duration::from_secs(60);
 /// How often one byte of a read is tried: a chunk may be damaged, then its fetch ahead may fail, then its own.
@@ -95,6 +97,8 @@ struct Inner {
     /// Readers that wait for an origin, and fetches for them: prefetching waits until there are none.
     reading: watch::Sender<usize>,
     prefetch: AtomicBool,
+    /// One permit for each chunk that is loaded ahead at once.
+    loads: Arc<Semaphore>,
     /// One permit for each track that is fetched ahead.
     tracks: Arc<Semaphore>,
     /// How long a guess waits to be compared while nobody reads it; `None` for ever.
@@ -135,6 +139,7 @@ impl FileReader {
             counters: Counters::default(),
             reading: watch::channel(0).0,
             prefetch: AtomicBool::new(true),
+            loads: Arc::new(Semaphore::new(LOADS)),
             tracks: Arc::new(Semaphore::new(prefetch::MAX_TRACKS)),
             compare_after: watch::channel(None).0,
             deadline: Mutex::new(DEADLINE),
@@ -223,8 +228,18 @@ impl Inner {
         there.map(|extent| extent.range.len()).sum()
     }
 
+    /// Waits for `work` until `until`, then drops it.
+    async fn by<T>(&self, until: MonoTime, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.clock.sleep_until(until) => None,
+        }
+    }
+
     async fn read(self: &Arc<Self>, plan: &ReadPlan, range: ByteRange) -> Result<Bytes, ReadError> {
         let (began, deadline) = (self.clock.now(), *self.deadline.lock());
+        let until = began.plus(deadline);
         let file = self.file(plan.file(), plan.version(), None, Asked::Reader).await?;
         let mut guesses = self.what_to_do_with_guesses(&file, plan);
         let (ahead, plays) = {
@@ -238,15 +253,14 @@ impl Inner {
                 let least = ahead.fetch.len().min(AHEAD_WITHOUT_STORE);
                 ahead.fetch = ByteRange::at(ahead.fetch.start(), least);
             }
-            let demand = state.launch_demand(range, guesses);
-            let ahead_launches =
-                state.launch_ahead(ahead.fetch, ahead.step, guesses, |bytes| self.fetcher.share(bytes));
+            let mut launches = state.launch_demand(range, guesses);
+            let share = |bytes| self.fetcher.share(bytes);
+            launches.append(&mut state.launch_ahead(ahead.fetch, ahead.step, guesses, share));
             drop(state);
-            self.start(&file, plan, demand, Asked::Reader);
-            self.start(&file, plan, ahead_launches, Asked::Reader);
+            self.start(&file, plan, launches, Asked::Reader);
             (ahead, plays)
         };
-        self.load_ahead(&file, range, ahead.window.end());
+        self.load_ahead(&file, range, ahead.load.end());
         if plays {
             self.follow(&file, plan);
         }
@@ -259,19 +273,19 @@ impl Inner {
                 Place::Chunk(extent) => self.load_part(&file, &extent, want).await,
                 Place::Flight(of, mut outcome) => {
                     let _waiting = Counted::new(&self.reading);
-                    let mended = self.mend_if_slow(&file, plan, want, &mut outcome).await;
-                    let came = tokio::select! {
-                        biased;
-                        came = outcome.wait_for(|came| came.is_some() || mended.is_some()) => {
-                            came.map(|outcome| outcome.clone())
+                    let mut mended = None;
+                    let coming = async {
+                        mended = self.mend_if_slow(&file, plan, want, &mut outcome).await;
+                        if mended.is_some() {
+                            return None;
                         }
-                        () = self.clock.sleep_until(began.plus(deadline)) => {
-                            Ok(Some(Err(Arc::new(timed_out(plan, deadline)))))
-                        }
+                        outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
                     };
+                    let late = || Some(Err(Arc::new(timed_out(plan, deadline))));
+                    let came = self.by(until, coming).await.unwrap_or_else(late);
                     match came {
                         _ if mended.is_some() => mended,
-                        Ok(Some(Ok(bytes))) => {
+                        Some(Ok(bytes)) => {
                             let part = of.intersect(&want).map_or(0..0, |part| {
                                 let from = (part.start() - of.start()) as usize;
                                 from..from + part.len() as usize
@@ -279,19 +293,19 @@ impl Inner {
                             self.counters.from_origins.fetch_add(part.len() as u64, Ordering::Relaxed);
                             Some(bytes.slice(part))
                         }
-                        Ok(Some(Err(error))) if is_away(&error) && file.lock().guess_at(at).is_some() => {
+                        Some(Err(error)) if is_away(&error) && file.lock().guess_at(at).is_some() => {
                             guesses = Guesses::Serve;
                             continue;
                         }
-                        Ok(Some(Err(error)))
-                            if tries > 0 || !may_pass(&error, self.clock.now().since(began)) =>
-                        {
-                            let mended =
-                                if is_away(&error) { self.mend(&file, plan, want).await } else { None };
+                        Some(Err(error)) if tries > 0 || !may_pass(&error, self.clock.now().since(began)) => {
+                            let mended = match is_away(&error) {
+                                true => self.by(until, self.mend(&file, plan, want)).await.flatten(),
+                                false => None,
+                            };
                             Some(mended.ok_or_else(|| same_error(&error))?)
                         }
                         // It was fetched for another, or ahead; now it is wanted.
-                        Ok(_) | Err(_) => None,
+                        Some(Err(_)) | None => None,
                     }
                 }
                 Place::Gap => None,

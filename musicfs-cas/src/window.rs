@@ -20,6 +20,8 @@ const MAX_WINDOW: u64 = 8 << 20;
 /// Who has read this much goes on, most likely: the window is [`KEEN`] times what was read.
 const KEEN_FROM: u64 = 1 << 20;
 const KEEN: u64 = 4;
+/// How far ahead of a reader cached chunks are loaded at the most: enough to have several read and hashed at once.
+const MAX_LOAD: u64 = 8 << 20;
 /// The largest stretch that is fetched in one request.
 const MAX_STEP: u64 = MAX_WINDOW / 2;
 /// How far a read may land from where its stream is expected and still belong to it: the kernel sends the reads of
@@ -46,6 +48,8 @@ pub(crate) struct Ahead {
     pub(crate) fetch: ByteRange,
     /// How much to fetch in one request.
     pub(crate) step: u64,
+    /// What is to be loaded by now, if it is cached: disks are near.
+    pub(crate) load: ByteRange,
     /// How far the stream has read forward; 0 for its first read.
     pub(crate) forward: u64,
 }
@@ -77,7 +81,12 @@ impl ReadAhead {
                 }
                 (stream, stream.at.saturating_sub(stream.began).max(1))
             }
-            None => (Stream { began: read.start(), at: read.end(), window: 0 }, 0),
+            None => {
+                // Who asks for more than a head at once does not look at heads.
+                let bulk = read.start() == 0 && read.len() > HEAD_ONLY;
+                let window = if bulk { (read.len() * KEEN).min(MAX_WINDOW) } else { 0 };
+                (Stream { began: read.start(), at: read.end(), window }, 0)
+            }
         };
         let (stream, forward) = stream;
         if self.streams.len() == MAX_STREAMS {
@@ -87,7 +96,14 @@ impl ReadAhead {
         let window = ByteRange::at(stream.at, stream.window).clamp_to(size);
         let step = 1 << (stream.window / 2).clamp(LEAST_WINDOW / 2, MAX_STEP).ilog2();
         let end = if window.end() < size { window.end() / step * step } else { size };
-        Ahead { window, fetch: ByteRange::new(window.start(), end.max(window.start())), step, forward }
+        let load = if window.is_empty() { 0 } else { (stream.at - stream.began) * KEEN };
+        Ahead {
+            window,
+            fetch: ByteRange::new(window.start(), end.max(window.start())),
+            step,
+            load: ByteRange::at(stream.at, load.min(MAX_LOAD)).clamp_to(size),
+            forward,
+        }
     }
 }
 

@@ -20,8 +20,6 @@ use super::{Inner, blocking};
 use crate::cached_file::{Fetched, Guesses, Place};
 use crate::chunker::Cut;
 
-/// How far ahead of a reader cached chunks are loaded: enough to have several hashed at once.
-const WARM_AHEAD: u64 = 4 << 20;
 /// How long a file's own origin is waited for before copies are asked for a lost chunk: less than readers wait for it
 /// before they go over to a copy altogether.
 const SLOW: Duration = Duration::from_secs(2);
@@ -34,7 +32,7 @@ impl Inner {
         extent: &ChunkExtent,
         want: ByteRange,
     ) -> Option<Bytes> {
-        let bytes = self.load(file, extent).await?;
+        let bytes = self.load(file, extent, Asked::Reader).await?;
         let part = part(&bytes, extent.range, want)?;
         self.counters.from_cache.fetch_add(part.len() as u64, Ordering::Relaxed);
         Some(part)
@@ -42,9 +40,13 @@ impl Inner {
 
     /// Loads a chunk. One that is of no use is taken out of the file's manifest; one that cannot be read now may be later,
     /// and stays as a guess.
-    async fn load(&self, file: &Shared, extent: &ChunkExtent) -> Option<Bytes> {
+    async fn load(&self, file: &Shared, extent: &ChunkExtent, asked: Asked) -> Option<Bytes> {
         let evicted = self.is_evicted(&extent.hash);
-        let loaded = match self.hot.get(&*self.store, &extent.hash).await {
+        let loaded = match asked {
+            Asked::Reader => self.hot.get(&*self.store, &extent.hash).await,
+            Asked::Prefetch => self.hot.get_ahead(&*self.store, &extent.hash).await,
+        };
+        let loaded = match loaded {
             Ok(bytes) => bytes.filter(|bytes| bytes.len() as u64 == extent.range.len()),
             Err(error @ ChunkError::Corrupt(_)) => {
                 warn!(error = &error as &dyn std::error::Error, "damaged chunk; fetching it again");
@@ -64,18 +66,39 @@ impl Inner {
         loaded
     }
 
-    /// Loads the chunks that a reader wants, and those that a forward reader comes to next, all at once.
+    /// Loads the chunks that a reader wants, all at once, and those that a forward reader comes to next.
     pub(super) fn load_ahead(self: &Arc<Self>, file: &Shared, read: ByteRange, upto: u64) {
-        let near = ByteRange::new(read.start(), upto.max(read.end()).min(read.start() + WARM_AHEAD));
+        let near = ByteRange::new(read.start(), upto.max(read.end()));
         let chunks = file.lock().take_to_load(near);
         if chunks.len() < 2 && upto <= read.end() {
             // The read loads it.
             return;
         }
-        for extent in chunks {
+        // In order, so that what is read first is there first.
+        self.store.will_need(chunks.iter().map(|extent| extent.hash).collect());
+        let (wanted, ahead): (Vec<_>, Vec<_>) =
+            chunks.into_iter().partition(|extent| extent.range.start() < read.end());
+        for extent in wanted {
             let (inner, file) = (self.clone(), file.clone());
-            tokio::spawn(async move { inner.load(&file, &extent).await.is_some() });
+            tokio::spawn(async move { inner.load(&file, &extent, Asked::Reader).await.is_some() });
         }
+        if ahead.is_empty() {
+            return;
+        }
+        let (inner, file) = (self.clone(), file.clone());
+        tokio::spawn(async move {
+            for extent in ahead {
+                let Ok(turn) = inner.loads.clone().acquire_owned().await else { return };
+                if !inner.hot.has_room_ahead() {
+                    return;
+                }
+                let (inner, file) = (inner.clone(), file.clone());
+                tokio::spawn(async move {
+                    let _turn = turn;
+                    inner.load(&file, &extent, Asked::Prefetch).await.is_some()
+                });
+            }
+        });
     }
 
     /// Fetches the lost chunk that a read begins in from a copy of its file, as the file's own origin is away; `None`

@@ -10,6 +10,7 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use musicfs_core::{ChunkError, ChunkHash, Clock};
 use parking_lot::Mutex;
+use rustix::fs::{Advice, fadvise};
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::durable;
@@ -215,6 +216,13 @@ impl Files {
         self.layout.temporary(&format!("{hash}.{}.{n}", std::process::id()))
     }
 
+    /// Has the kernel read a chunk's file, without waiting for it. What fails fails again when the chunk is read.
+    pub(crate) fn read_ahead(&self, hash: &ChunkHash) {
+        if let Ok(file) = fs::File::open(self.layout.chunk(hash)) {
+            let _ = fadvise(&file, 0, None, Advice::WillNeed);
+        }
+    }
+
     /// Reads the file of a chunk that is known to be this long; `None` when it is not as it should be.
     pub(crate) fn read_good(&self, hash: &ChunkHash, len: u64) -> io::Result<Option<Bytes>> {
         match self.read(hash, Some(len))? {
@@ -237,7 +245,8 @@ impl Files {
             return Ok(Found::Damaged);
         }
         let mut bytes = Vec::with_capacity(found as usize + 1);
-        file.take(found + 1).read_to_end(&mut bytes)?;
+        // The file itself knows how long it is, so that the kernel is asked for all of it at once.
+        (&file).read_to_end(&mut bytes)?;
         let good = bytes.len() as u64 == found && ChunkHash::of(&bytes) == *hash;
         Ok(if good { Found::Good(bytes.into()) } else { Found::Damaged })
     }

@@ -15,7 +15,7 @@ use crate::served::{Kind, Served};
 use crate::{chunk_files, chunks};
 
 /// What a limit may be exceeded by: one chunk.
-const CHUNK: u64 = 1 << 20;
+const CHUNK: u64 = 2 << 20;
 
 /// Returns what is taken of the disk that holds the chunks and nothing else, but for the index beside them. The
 /// system tells it in one answer: what is counted file by file changes meanwhile.
