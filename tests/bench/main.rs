@@ -13,6 +13,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 
+mod bucket;
 mod catalogue;
 mod large;
 mod library;

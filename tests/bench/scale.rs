@@ -7,9 +7,10 @@ use musicfs_test_utils::library::{Sample, Track, bench_library_of};
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
 use musicfs_tests::mount::Mount;
-use musicfs_tests::request_log::LoggedS3;
+use musicfs_tests::request_log::configure_bucket;
 
 use crate::Settings;
+use crate::bucket::{Bucket, PAGE};
 use crate::library::wait;
 use crate::measure::{median, memory, most_memory, pause, seconds};
 use crate::table::{Bar, Table};
@@ -20,8 +21,6 @@ const SIZE: usize = 4096;
 const ADDED: usize = 10_000;
 /// Times that files come and go.
 const CYCLES: usize = 1000;
-/// Objects on a page of a listing of S3.
-const PAGE: usize = 1000;
 
 /// Measures libraries of the two sizes.
 pub(crate) fn run(settings: &Settings, table: &mut Table) {
@@ -134,9 +133,8 @@ fn tracks(mount: &Mount<'_>) -> u64 {
 /// Counts what a rescan asks of a server that has as many objects as there are files.
 pub(crate) fn listing(settings: &Settings, table: &mut Table) {
     let music = prepare(settings, "scale", settings.files);
-    let (dir, home) = (tempfile::tempdir().unwrap(), Home::new());
-    std::os::unix::fs::symlink(&music, dir.path().join("music")).unwrap();
-    let server = LoggedS3::start(dir.path(), &home);
+    let (home, server) = (Home::new(), Bucket::start(&music));
+    configure_bucket(&home, server.addr());
     let mount = home.mount_configured();
     wait(&mount);
     server.asked();

@@ -74,6 +74,24 @@ fn note(lines: &Mutex<Vec<String>>, bytes: &[u8]) {
     lines.lock().unwrap_or_else(PoisonError::into_inner).extend(requests.map(str::to_owned));
 }
 
+/// What opens the bucket.
+const KEY_ID: &str = "KEYID1234567";
+const SECRET: &str = "SECRET1234567890";
+
+/// Configures a home for the bucket `music` of an S3 server, which is asked nothing unless something is wanted.
+///
+/// # Panics
+/// When the disk refuses.
+pub fn configure_bucket(home: &Home, server: SocketAddr) {
+    let file = home.folder("secret");
+    fs::write(&file, SECRET).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    home.configure(&format!(
+        "rescan_interval = \"0\"\nhealth_interval = \"1h\"\n[[origins]]\nid = \"s3\"\n\
+         url = \"s3://{KEY_ID}@music?endpoint=http://{server}&region=us-east-1\"\nsecret_access_key_file = \"{}\"\n",
+        file.display(),
+    ));
+}
+
 /// An S3 server with a bucket, and what is asked of it.
 #[derive(Debug)]
 pub struct LoggedS3 {
@@ -98,17 +116,9 @@ impl LoggedS3 {
     /// # Panics
     /// When it does not start, or the disk refuses.
     pub fn start(dir: &Path, home: &Home) -> Self {
-        let (id, secret) = ("KEYID1234567", "SECRET1234567890");
-        let server = Rclone::s3(dir, id, secret);
+        let server = Rclone::s3(dir, KEY_ID, SECRET);
         let log = RequestLog::start(server.addr());
-        let file = home.folder("secret");
-        fs::write(&file, secret).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        home.configure(&format!(
-            "rescan_interval = \"0\"\nhealth_interval = \"1h\"\n[[origins]]\nid = \"s3\"\n\
-             url = \"s3://{id}@music?endpoint=http://{}&region=us-east-1\"\nsecret_access_key_file = \"{}\"\n",
-            log.addr(),
-            file.display(),
-        ));
+        configure_bucket(home, log.addr());
         Self { _server: server, log }
     }
 
