@@ -300,6 +300,8 @@ pub enum MetaError {
 ///   unknown file fails the batch with [`MetaError::UnknownFile`].
 /// * A file's row, its place, its manifest and its notes have separate writers: an operation changes only what
 ///   its description says.
+/// * Two files may be recorded at one path of an origin: one that was there, and what is there while nobody has
+///   decided which file that is, or that took its place. Which of them the path means is not the catalogue's to know.
 /// * **The tree** follows the rules of [`VirtualTree`](crate::VirtualTree), which is also the model that
 ///   implementations are tested against. Cookies grow with the time of insertion and are not used twice.
 /// * **changes_since** gives every consequence of every batch after a revision, as far back as it is kept.

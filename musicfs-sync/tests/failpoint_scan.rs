@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use musicfs_core::{FileQuery, Ino, MetaDb, Origin, OriginId, OriginPath};
+use musicfs_core::{FileId, FileQuery, Ino, MetaDb, Origin, OriginId, OriginPath};
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig};
 use musicfs_test_utils::library::{Sample, Track};
 use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin, shown_files};
@@ -51,6 +51,13 @@ fn change(origin: &MemoryOrigin) {
     origin.remove("a/2.mp3");
     origin.put("a/3.mp3", track(33));
     origin.put("b/new.mp3", track(40));
+    // Names that are in use: a chain, and two that are exchanged.
+    (4..9).rev().for_each(|n| {
+        origin.rename(format!("a/{n}.mp3"), format!("a/{}.mp3", if n == 8 { 80 } else { n + 1 }))
+    });
+    for (from, to) in [("a/10.mp3", "tmp"), ("a/11.mp3", "a/10.mp3"), ("tmp", "a/11.mp3")] {
+        origin.rename(from, to);
+    }
 }
 
 /// Scans twice, killed at the `nth` time that it comes to a failpoint; returns the tree and how many reads it took.
@@ -88,6 +95,9 @@ async fn pass_killed_anywhere_ends_as_an_undisturbed_one_and_reads_nothing_twice
     let scenario = fail::FailScenario::setup();
     let (expected, reads, died) = killed_at(None).await;
     assert!(!died && expected.len() > 20);
+    let [tenth, moved] = ["/A/L/10 - T10.mp3", "/A/L/08 - T8.mp3"].map(|at| expected[at].file_id().unwrap());
+    let id_at = |at: &str| FileId::derive(&"m".into(), &OriginPath::new(at).unwrap(), 0);
+    assert_eq!((tenth, moved), (id_at("a/10.mp3"), id_at("a/8.mp3")), "names in use are followed");
     for point in POINTS {
         for nth in 0..2 {
             let (found, took, died) = killed_at(Some((point, nth))).await;
@@ -97,6 +107,43 @@ async fn pass_killed_anywhere_ends_as_an_undisturbed_one_and_reads_nothing_twice
             }
             assert!(died || nth > 0, "{point}: it was never come to");
         }
+    }
+    scenario.teardown();
+}
+
+/// More files than are moved in one batch.
+const MANY: u32 = 900;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_chain_of_renames_that_is_killed_between_its_batches_is_followed_by_the_next_pass() {
+    let scenario = fail::FailScenario::setup();
+    let at = |n: u32| format!("a/{n:04}.mp3");
+    let id_at = |at: &str| FileId::derive(&"m".into(), &OriginPath::new(at).unwrap(), 0);
+    for (kill, back) in [(Some(0), false), (Some(1), false), (Some(2), false), (Some(1), true), (None, false)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = MemoryOrigin::new("m");
+        let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
+        (0..MANY).for_each(|n| drop(memory.put(at(n), track(n))));
+        let (_, scanner) = open(dir.path(), &origin);
+        assert!(scan(scanner).await);
+        (0..MANY).rev().for_each(|n| memory.rename(at(n), at(n + 1)));
+        let (_, scanner) = open(dir.path(), &origin);
+        if let Some(kill) = kill {
+            fail::cfg("delta-sync-after-moves", &format!("{kill}*off->1*panic->off")).unwrap();
+        }
+        assert_eq!(scan(scanner).await, kill.is_none());
+        fail::remove("delta-sync-after-moves");
+        if back {
+            (0..MANY).for_each(|n| memory.rename(at(n + 1), at(n)));
+        }
+        let (db, scanner) = open(dir.path(), &origin);
+        assert!(scan(scanner).await);
+        for n in 0..MANY {
+            let path = db.file(id_at(&at(n))).unwrap().unwrap().path.to_string();
+            assert_eq!(path, at(if back { n } else { n + 1 }), "killed in batch {kill:?}");
+        }
+        assert_eq!(shown_files(&*db).len(), MANY as usize);
     }
     scenario.teardown();
 }

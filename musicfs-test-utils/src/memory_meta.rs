@@ -28,7 +28,6 @@ struct State {
     tree: VirtualTree,
     files: BTreeMap<FileId, FileMeta>,
     wanted: HashMap<FileId, VirtualPath>,
-    by_path: HashMap<(OriginId, OriginPath), FileId>,
     manifests: BTreeMap<FileId, (FileVersion, ChunkManifest)>,
     first_seen: HashMap<FileId, UnixNanos>,
     /// When missing files went.
@@ -110,9 +109,6 @@ impl State {
         changes: &mut Vec<Change>,
         suffixed: &mut Vec<Suffixed>,
     ) {
-        let key = (file.origin.clone(), file.path.clone());
-        let holder = self.by_path.insert(key, file.id);
-        assert!(holder.is_none_or(|id| id == file.id), "{}:{} has two ids", file.origin, file.path);
         let new = FileMeta { shown_at: None, ..file.clone() };
         let old = self.files.insert(file.id, new.clone());
         if new.state == FileState::Missing && old.as_ref().is_some_and(|old| old.state != new.state) {
@@ -168,13 +164,7 @@ impl State {
             Op::Unplace(id) => self.hide(*id, at, changes),
             Op::Move { id, path } => {
                 if let Some(file) = self.files.get_mut(id) {
-                    let old = std::mem::replace(&mut file.path, path.clone());
-                    let (before, now) = ((file.origin.clone(), old), (file.origin.clone(), path.clone()));
-                    if self.by_path.get(&before) == Some(id) {
-                        self.by_path.remove(&before);
-                    }
-                    let holder = self.by_path.insert(now, *id);
-                    assert!(holder.is_none_or(|other| other == *id), "{path} has two ids");
+                    file.path = path.clone();
                     changes.push(Change::FileChanged { id: *id, content: false });
                 }
             }
@@ -196,9 +186,7 @@ impl State {
             }
             Op::Forget(id) => {
                 self.hide(*id, at, changes);
-                if let Some(file) = self.files.remove(id) {
-                    self.by_path.remove(&(file.origin, file.path));
-                }
+                self.files.remove(id);
                 self.manifests.remove(id);
                 self.first_seen.remove(id);
                 self.gone.remove(id);

@@ -14,6 +14,7 @@ mod identity;
 mod lifecycle;
 mod read_only;
 mod reading;
+mod renamed;
 mod replaced;
 mod scripts;
 mod search;

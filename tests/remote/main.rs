@@ -13,6 +13,7 @@ mod left_alone;
 mod listing;
 mod outage;
 mod refused;
+mod renamed;
 mod replaced;
 mod retag;
 mod served;

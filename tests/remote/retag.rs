@@ -21,7 +21,7 @@ const LARGE: usize = 30 << 20;
 const KEYS: &str =
     "rescan_interval = \"0\"\nrecheck_after = \"0\"\nhealth_interval = \"1s\"\nremote_deadline = \"4s\"\n";
 /// Where the MD5 of the audio is in a FLAC file.
-const MD5: std::ops::Range<usize> = 26..42;
+pub(crate) const MD5: std::ops::Range<usize> = 26..42;
 
 /// A FLAC file with these tags and audio that is the same for the same `audio`.
 fn flac(title: &str, audio: u8) -> Vec<u8> {

@@ -7,6 +7,7 @@ mod exclude;
 mod hanging_cache;
 mod names;
 mod reconcile;
+mod renamed;
 mod shelf;
 mod verify;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use musicfs_core::{
-    Batch, ByteRange, ChunkExtent, ChunkHash, ChunkManifest, Clock, FileId, FileKind, FileMeta, Ino, MetaDb,
-    Op, Origin, OriginId, OriginPath,
+    Batch, ByteRange, ChunkExtent, ChunkHash, ChunkManifest, Clock, FileId, FileKind, FileMeta, FileQuery,
+    FileState, Ino, MetaDb, Op, Origin, OriginId, OriginPath,
 };
 use musicfs_sync::{Database, Library, PassOptions, ScanError, ScanReport, Scanner, ScannerConfig};
 use musicfs_test_utils::library::{Sample, Track};
@@ -129,6 +129,13 @@ impl Shelf {
     /// Every file of the tree by its path, with its inode.
     pub(crate) fn tree(&self) -> BTreeMap<String, Ino> {
         shown_files(&*self.db)
+    }
+
+    /// The files that are thought to be there, by their paths on the origin.
+    pub(crate) fn paths(&self) -> BTreeMap<String, FileId> {
+        let all = self.db.files(&FileQuery::All, None, usize::MAX).unwrap().files;
+        let there = all.into_iter().filter(|file| file.state == FileState::Present);
+        there.map(|file| (file.path.to_string(), file.id)).collect()
     }
 
     /// Records that all of a file is cached.

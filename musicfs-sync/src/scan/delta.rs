@@ -99,6 +99,11 @@ impl DeltaDetector {
         self.known.is_empty()
     }
 
+    /// Tells whether the file is among those recorded.
+    pub(super) fn is_known(&mut self, id: FileId) -> bool {
+        self.known.get_mut(id).is_some()
+    }
+
     /// Returns the id of the file at `path`, known or not.
     pub fn id_of(&self, path: &OriginPath) -> FileId {
         self.ids.of(path)
@@ -196,7 +201,7 @@ impl DeltaDetector {
 
     /// Returns the files that were missing before and are still.
     pub(super) fn still_missing(&mut self) -> Vec<FileId> {
-        let still = self.known.iter().filter(|(_, known)| known.state == FileState::Missing);
+        let still = self.known.iter().filter(|(_, known)| !known.seen && known.state == FileState::Missing);
         still.map(|(id, _)| id).collect()
     }
 }

@@ -1,13 +1,20 @@
-//! Which new file is which former one: decided purely.
+//! Which file is which former one: decided purely.
 //!
 //! A file that moved is known by what it holds: the audio, and where nothing identifies that, its size and time. A
 //! file that went while the same track came in another format is superseded. Candidates are taken in the order of
 //! their paths, so that the outcome depends on neither the order of a listing nor that of ids.
+//!
+//! Where a file is not what it was, what it was may be elsewhere by now, and what is there may have come from
+//! elsewhere ([`Replaced`]): names that are in use are exchanged like any. A file is replaced in its place where
+//! neither is so.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use musicfs_core::{AudioIdentity, FileId, FileKind, FileMeta, FileState, Format, OriginPath, UnixNanos};
+
+#[cfg(test)]
+mod tests;
 
 /// Difference in playing time up to which two files may be the same track in two formats.
 const SAME_LENGTH_MS: u64 = 3_000;
@@ -17,8 +24,8 @@ const SAME_LENGTH_MS: u64 = 3_000;
 pub(super) struct Trace {
     pub(super) id: FileId,
     pub(super) path: OriginPath,
-    /// It was missing before this pass.
-    missing: bool,
+    /// What it was before this pass.
+    state: FileState,
     kind: FileKind,
     size: u64,
     mtime: Option<UnixNanos>,
@@ -41,7 +48,7 @@ impl Trace {
         Self {
             id: file.id,
             path: file.path.clone(),
-            missing: file.state == FileState::Missing,
+            state: file.state,
             kind: file.kind,
             size: file.version.size,
             mtime: file.version.mtime,
@@ -76,6 +83,24 @@ impl Trace {
         }
         Some(hasher.finish())
     }
+
+    /// What was there just now comes before what was not shown, and that before what has been missing since before.
+    fn rank(&self) -> u8 {
+        match self.state {
+            FileState::Present | FileState::Pending => 0,
+            FileState::Excluded => 1,
+            FileState::Missing => 2,
+        }
+    }
+
+    fn has_audio_of(&self, other: &Self) -> bool {
+        self.identity.is_some() && Rule::SameAudio.agrees(self, other)
+    }
+
+    /// Tells whether one may take the other's place as another copy of the same track.
+    fn is_track_of(&self, other: &Self) -> bool {
+        (self.track.is_some() && self.track == other.track) || self.has_audio_of(other)
+    }
 }
 
 /// By what two files are taken for one, the surest first.
@@ -89,16 +114,46 @@ enum Rule {
     OtherFormat,
 }
 
-const RULES: [Rule; 6] = [
-    Rule::SameInAll,
-    Rule::Renamed,
-    Rule::SameAudioAndName,
-    Rule::SameAudioAndTrack,
-    Rule::SameAudio,
-    Rule::OtherFormat,
-];
+impl Rule {
+    /// By these a file is known wherever it is.
+    const EXACT: [Self; 2] = [Self::SameInAll, Self::Renamed];
+    /// By these it is known when its own place holds something else.
+    const AUDIO: [Self; 3] = [Self::SameAudioAndName, Self::SameAudioAndTrack, Self::SameAudio];
 
-/// A new file that is a former one.
+    /// Compares what the key of a rule does not: keys are hashes.
+    fn agrees(self, old: &Trace, new: &Trace) -> bool {
+        let same_audio = old.format == new.format && old.identity == new.identity && old.kind == new.kind;
+        match self {
+            Self::SameInAll | Self::Renamed => same_audio && old.size == new.size && old.mtime == new.mtime,
+            Self::SameAudioAndName | Self::SameAudioAndTrack | Self::SameAudio => same_audio,
+            Self::OtherFormat => {
+                old.format != new.format && old.duration_ms.abs_diff(new.duration_ms) <= SAME_LENGTH_MS
+            }
+        }
+    }
+}
+
+/// A known file whose path holds something else than it did.
+#[derive(Clone, Debug)]
+pub(super) struct Replaced {
+    /// What it was.
+    pub(super) old: Trace,
+    /// What is there, under the id that this is recorded under meanwhile.
+    pub(super) new: Trace,
+}
+
+/// What there is to compare.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    /// Files that are not where they were.
+    pub(super) gone: Vec<Trace>,
+    /// New files.
+    pub(super) arrived: Vec<Trace>,
+    /// Known files that are not what they were.
+    pub(super) replaced: Vec<Replaced>,
+}
+
+/// A file that was recorded as new, or apart from the one at its path, and is a former one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Move {
     /// The former file, whose id stays.
@@ -113,140 +168,231 @@ pub(super) struct Move {
     pub(super) supersedes: bool,
 }
 
-/// Finds the former file of each new one that has one.
-pub(super) fn follow(mut gone: Vec<Trace>, mut arrived: Vec<Trace>) -> Vec<Move> {
-    // What was there just now rather than what has been missing since before.
-    gone.sort_by(|a, b| (a.missing, &a.path).cmp(&(b.missing, &b.path)));
-    arrived.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut taken = vec![false; gone.len()];
-    let mut moves = Vec::new();
-    for rule in RULES {
+/// Which files are which.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Those that are elsewhere.
+    pub(super) moves: Vec<Move>,
+    /// Those that stay where they are, as what is there now.
+    pub(super) stays: Vec<Move>,
+    /// Those that are nowhere, while another is in their place.
+    pub(super) ousted: Vec<FileId>,
+    /// What is new where a former file moved away: the id it is recorded under, and its path.
+    pub(super) fresh: Vec<(FileId, OriginPath)>,
+    /// What is recorded and must wait: see [`Ousting::Never`].
+    pub(super) undecided: Vec<FileId>,
+}
+
+/// Whether a file may take the place of one that is found nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ousting {
+    /// It may: that one is gone then.
+    Allowed,
+    /// Nothing is believed to be gone: both stay as they are.
+    Never,
+}
+
+/// Finds the former file of each new one that has one, and what becomes of files that were replaced.
+pub(super) fn plan(found: Found, ousting: Ousting) -> Plan {
+    let mut matching = Matching::new(found);
+    matching.apply_all(&Rule::EXACT);
+    matching.stay_with_audio();
+    matching.apply_all(&Rule::AUDIO);
+    matching.settle_ousted(ousting);
+    matching.supersede();
+    matching.into_plan()
+}
+
+/// Returns what came and is no file that is known to be gone.
+pub(super) fn unexplained(found: &Found) -> Vec<Trace> {
+    let explained: HashSet<FileId> =
+        plan(found.clone(), Ousting::Allowed).moves.iter().map(|known| known.new).collect();
+    let came = found.arrived.iter().chain(found.replaced.iter().map(|replaced| &replaced.new));
+    came.filter(|trace| !explained.contains(&trace.id)).cloned().collect()
+}
+
+/// Tells whether a file may be one of those that came, if it is not where it was.
+pub(super) fn is_alike(file: &Trace, came: &[Trace]) -> bool {
+    came.iter().any(|new| file.id != new.id && (Rule::Renamed.agrees(file, new) || file.has_audio_of(new)))
+}
+
+/// A former file or a new one, and what it is taken for.
+struct Side {
+    trace: Trace,
+    /// The other side of the [`Replaced`] that it is part of.
+    twin: Option<usize>,
+    matched: Option<usize>,
+    /// It is another format of what it is taken for.
+    supersedes: bool,
+    /// What became of it is settled without a match.
+    settled: bool,
+}
+
+impl Side {
+    fn is_open(&self) -> bool {
+        self.matched.is_none() && !self.settled
+    }
+
+    fn takes_part(&self, rule: Rule, when: When) -> bool {
+        // Of what the user does not want to see, another copy may be what is wanted.
+        let of_use = rule != Rule::OtherFormat || self.trace.state != FileState::Excluded;
+        self.is_open() && of_use && (when == When::Any || self.trace.rank() == 0)
+    }
+}
+
+/// Which former files take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// What was there just now.
+    Now,
+    /// And what was gone before.
+    Any,
+}
+
+struct Matching {
+    olds: Vec<Side>,
+    news: Vec<Side>,
+}
+
+impl Matching {
+    fn new(Found { mut gone, mut arrived, replaced }: Found) -> Self {
+        let mut twins: HashMap<FileId, FileId> = HashMap::new();
+        for Replaced { old, new } in replaced {
+            twins.insert(old.id, new.id);
+            gone.push(old);
+            arrived.push(new);
+        }
+        gone.sort_by(|a, b| (a.rank(), &a.path, a.id).cmp(&(b.rank(), &b.path, b.id)));
+        arrived.sort_by(|a, b| (&a.path, a.id).cmp(&(&b.path, b.id)));
+        let at: HashMap<FileId, usize> = arrived.iter().enumerate().map(|(at, new)| (new.id, at)).collect();
+        let side = |trace, twin| Side { trace, twin, matched: None, supersedes: false, settled: false };
+        let twin_of = |trace: &Trace| twins.get(&trace.id).and_then(|new| at.get(new)).copied();
+        let olds: Vec<Side> = gone
+            .into_iter()
+            .map(|trace| {
+                let twin = twin_of(&trace);
+                side(trace, twin)
+            })
+            .collect();
+        let mut news: Vec<Side> = arrived.into_iter().map(|trace| side(trace, None)).collect();
+        for (old, new) in olds.iter().enumerate().filter_map(|(at, old)| Some((at, old.twin?))) {
+            news[new].twin = Some(old);
+        }
+        Self { olds, news }
+    }
+
+    /// Matches what agrees by any of these rules, the first that does, and first of all with what was there just now.
+    fn apply_all(&mut self, rules: &[Rule]) {
+        for when in [When::Now, When::Any] {
+            rules.iter().for_each(|rule| self.apply(*rule, when));
+        }
+    }
+
+    /// Matches what agrees by a rule, each with what was in its own place first.
+    fn apply(&mut self, rule: Rule, when: When) {
         let mut by_key: HashMap<u64, Vec<usize>> = HashMap::new();
-        for (at, trace) in gone.iter().enumerate().filter(|(at, _)| !taken[*at]) {
-            if let Some(key) = trace.key(rule) {
+        for (at, old) in self.olds.iter().enumerate() {
+            if old.takes_part(rule, when)
+                && let Some(key) = old.trace.key(rule)
+            {
                 by_key.entry(key).or_default().push(at);
             }
         }
         if by_key.is_empty() {
-            continue;
+            return;
         }
-        arrived.retain(|new| {
-            let Some(found) = new.key(rule).and_then(|key| by_key.get(&key)) else { return true };
-            let Some(at) = found.iter().copied().find(|at| !taken[*at] && agrees(rule, &gone[*at], new))
-            else {
-                return true;
+        for new in 0..self.news.len() {
+            let side = &self.news[new];
+            if !side.is_open() {
+                continue;
+            }
+            let Some(found) = side.trace.key(rule).and_then(|key| by_key.get(&key)) else { continue };
+            let own = side.twin.filter(|own| found.contains(own));
+            let is_it = |at: &usize| {
+                let old = &self.olds[*at];
+                old.matched.is_none() && rule.agrees(&old.trace, &side.trace)
             };
-            taken[at] = true;
-            moves.push(Move {
-                old: gone[at].id,
-                from: gone[at].path.clone(),
-                new: new.id,
-                to: new.path.clone(),
-                supersedes: rule == Rule::OtherFormat,
-            });
-            false
-        });
-    }
-    moves
-}
-
-/// Compares what the key of a rule does not: keys are hashes.
-fn agrees(rule: Rule, old: &Trace, new: &Trace) -> bool {
-    let same_audio = old.format == new.format && old.identity == new.identity && old.kind == new.kind;
-    match rule {
-        Rule::SameInAll | Rule::Renamed => same_audio && old.size == new.size && old.mtime == new.mtime,
-        Rule::SameAudioAndName | Rule::SameAudioAndTrack | Rule::SameAudio => same_audio,
-        Rule::OtherFormat => {
-            old.format != new.format && old.duration_ms.abs_diff(new.duration_ms) <= SAME_LENGTH_MS
+            if let Some(old) = own.into_iter().chain(found.iter().copied()).find(is_it) {
+                self.join(old, new);
+                self.news[new].supersedes = rule == Rule::OtherFormat;
+            }
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use musicfs_core::{AudioMeta, ChunkHash, FileVersion, OriginId};
-    use proptest::prelude::*;
-
-    fn file(path: &str, content: u8, size: u64, mtime: i64) -> Trace {
-        let path = OriginPath::new(path).unwrap();
-        let hash = ChunkHash::of(&[content]);
-        let audio = AudioMeta {
-            title: Some(format!("Title {content}")),
-            album: Some("Album".into()),
-            duration_ms: 200_000,
-            identity: Some(AudioIdentity::Sampled { bytes: 1, hash }),
-            ..AudioMeta::default()
-        };
-        Trace::of(&FileMeta {
-            id: FileId::derive(&OriginId::from("o"), &path, 0),
-            origin: "o".into(),
-            path,
-            version: FileVersion { size, mtime: Some(UnixNanos(mtime)), etag: None },
-            kind: FileKind::Audio,
-            state: FileState::Present,
-            format: Some(Format::Flac),
-            audio: Some(Box::new(audio)),
-            problem: None,
-            shown_at: None,
-        })
+    fn join(&mut self, old: usize, new: usize) {
+        self.olds[old].matched = Some(new);
+        self.news[new].matched = Some(old);
     }
 
-    fn followed(gone: &[Trace], arrived: &[Trace]) -> Vec<(String, String)> {
-        let moves = follow(gone.to_vec(), arrived.to_vec());
-        let mut pairs: Vec<_> = moves.iter().map(|m| (m.from.to_string(), m.to.to_string())).collect();
-        pairs.sort();
-        pairs
-    }
-
-    #[test]
-    fn moved_file_is_known_by_its_audio_whatever_its_tags_and_name() {
-        let gone = [file("a/1.flac", 1, 10, 5), file("a/2.flac", 2, 10, 5)];
-        let arrived = [file("b/Two.flac", 2, 17, 9), file("b/1.flac", 1, 10, 5), file("b/3.flac", 3, 10, 5)];
-        assert_eq!(
-            followed(&gone, &arrived),
-            [("a/1.flac".into(), "b/1.flac".into()), ("a/2.flac".into(), "b/Two.flac".into())]
-        );
-    }
-
-    #[test]
-    fn of_several_copies_each_is_followed_once_and_by_its_name_first() {
-        let gone = [file("a/1.flac", 1, 10, 5), file("a/2.flac", 1, 10, 5)];
-        let arrived = [file("b/2.flac", 1, 10, 5), file("b/1.flac", 1, 10, 5), file("b/0.flac", 1, 10, 5)];
-        assert_eq!(
-            followed(&gone, &arrived),
-            [("a/1.flac".into(), "b/1.flac".into()), ("a/2.flac".into(), "b/2.flac".into())]
-        );
-    }
-
-    #[test]
-    fn better_copy_supersedes_and_another_track_does_not() {
-        let mp3 = Trace { format: Some(Format::Mp3), identity: None, ..file("a/1.mp3", 1, 3, 1) };
-        let flac = file("a/1.flac", 1, 10, 5);
-        let moves = follow(vec![mp3.clone()], vec![flac.clone()]);
-        assert!(moves.len() == 1 && moves[0].supersedes);
-        let longer = Trace { duration_ms: 300_000, ..flac };
-        assert!(follow(vec![mp3.clone()], vec![longer]).is_empty());
-        assert!(follow(vec![mp3], vec![file("a/1.flac", 2, 10, 5)]).is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn outcome_does_not_depend_on_order_and_takes_each_file_once(
-            gone in prop::collection::btree_map(0u8..12, (0u8..4, 0u64..2, 0i64..2), 0..8),
-            arrived in prop::collection::btree_map(0u8..12, (0u8..4, 0u64..2, 0i64..2), 0..8),
-        ) {
-            let traces = |at: &str, files: &std::collections::BTreeMap<u8, (u8, u64, i64)>| -> Vec<Trace> {
-                files.iter().map(|(n, (c, s, m))| file(&format!("{at}/{n}.flac"), *c, *s, *m)).collect()
-            };
-            let (gone, arrived) = (traces("a", &gone), traces("b", &arrived));
-            let forward = followed(&gone, &arrived);
-            let turned = |all: &[Trace]| all.iter().rev().cloned().collect::<Vec<_>>();
-            prop_assert_eq!(&forward, &followed(&turned(&gone), &turned(&arrived)));
-            let mut to: Vec<_> = forward.iter().map(|(_, to)| to).collect();
-            to.sort();
-            to.dedup();
-            prop_assert_eq!(to.len(), forward.len());
+    /// A file whose own place still holds its audio stays, whatever else holds the same.
+    fn stay_with_audio(&mut self) {
+        for (old, new) in self.twins() {
+            let (was, is) = (&self.olds[old], &self.news[new]);
+            if was.is_open() && is.is_open() && was.trace.has_audio_of(&is.trace) {
+                self.join(old, new);
+            }
         }
+    }
+
+    fn twins(&self) -> Vec<(usize, usize)> {
+        self.olds.iter().enumerate().filter_map(|(at, old)| Some((at, old.twin?))).collect()
+    }
+
+    /// Decides on files whose place was taken and that are found nowhere. Another copy of the same track in its place,
+    /// wherever it came from, is that track still, and what it came as is gone.
+    fn settle_ousted(&mut self, ousting: Ousting) {
+        let mut open = self.twins();
+        while let Some((old, new)) = open.pop() {
+            let (was, is) = (&self.olds[old], &self.news[new]);
+            let Some(taker) = is.matched.filter(|taker| *taker != old && was.is_open()) else { continue };
+            let stays = was.trace.is_track_of(&is.trace);
+            if !stays && ousting == Ousting::Allowed {
+                continue;
+            }
+            self.olds[taker].matched = None;
+            self.news[new].matched = None;
+            if stays {
+                self.join(old, new);
+            } else {
+                self.olds[old].settled = true;
+                self.news[new].settled = true;
+            }
+            // Now that one may stand without its place.
+            open.extend(self.olds[taker].twin.map(|new| (taker, new)));
+        }
+    }
+
+    /// Lets better copies take the place of what is gone. What is replaced where it was stays.
+    fn supersede(&mut self) {
+        for (old, new) in self.twins() {
+            let (was, is) = (&self.olds[old], &self.news[new]);
+            if was.is_open() && is.is_open() && was.trace.path == is.trace.path {
+                self.join(old, new);
+            }
+        }
+        self.apply(Rule::OtherFormat, When::Any);
+    }
+
+    fn into_plan(self) -> Plan {
+        let mut plan = Plan::default();
+        for new in &self.news {
+            let (id, path) = (new.trace.id, new.trace.path.clone());
+            match new.matched {
+                Some(old) => {
+                    let stays = new.twin == Some(old);
+                    let old = &self.olds[old].trace;
+                    let (from, supersedes) = (old.path.clone(), new.supersedes);
+                    let found = Move { old: old.id, from, new: id, to: path, supersedes };
+                    if stays { plan.stays.push(found) } else { plan.moves.push(found) }
+                }
+                None if new.settled => plan.undecided.push(id),
+                None if new.twin.is_some() => plan.fresh.push((id, path)),
+                None => {}
+            }
+        }
+        let ousted =
+            self.olds.iter().filter(|old| old.twin.is_some() && old.is_open() && old.trace.rank() < 2);
+        plan.ousted = ousted.map(|old| old.trace.id).collect();
+        plan
     }
 }

@@ -22,6 +22,8 @@ pub(super) enum Item {
     Read(FileId, Listed, OriginEntry),
     /// Record without reading.
     Sidecar(FileId, Listed, OriginEntry),
+    /// It was read by a pass that came to no end.
+    WasRead(Box<FileMeta>, Listed),
     /// A sidecar that is recorded already, but may have to move with its tracks.
     KnownSidecar(FileId, OriginPath),
     /// A folder holds music that is recorded already.
@@ -142,6 +144,7 @@ fn without_reading(origin: &dyn Origin, item: Item) -> Result<Done, (FileId, Lis
         Item::Sidecar(id, listed, entry) => {
             Ok(Done::File(Box::new(row(origin, id, entry, FileKind::Sidecar)), listed, Parts::default()))
         }
+        Item::WasRead(file, listed) => Ok(Done::File(file, listed, Parts::default())),
         Item::KnownSidecar(id, path) => Ok(Done::KnownSidecar(id, path)),
         Item::KnownMusicIn(folder) => Ok(Done::KnownMusicIn(folder)),
         Item::Returned(id, kind, path) => Ok(Done::Returned(id, kind, path)),

@@ -1,9 +1,13 @@
 //! One pass over one origin, or over a part of it.
 
+mod apart;
 mod begin;
 mod conclude;
 mod listing;
+mod nearby;
+mod open;
 mod seen;
+mod settle;
 mod sidecars;
 
 use std::sync::Arc;
@@ -12,7 +16,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use musicfs_core::{FileId, FileKind, FileMeta, MonoTime, Origin, OriginPath, ScanCursor, ScanPage};
+use musicfs_core::{
+    FileId, FileKind, FileMeta, FileState, MonoTime, Origin, OriginPath, ScanCursor, ScanPage,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -21,14 +27,15 @@ use super::parse::{self, Done, Item};
 use super::record::{Record, Unfinished};
 use super::writer::{BATCH, Writer};
 use super::{Began, PassOptions, PassProgress, ScanError, ScanPhase, ScanReport, Scanner, blocking};
-use crate::arrange::{self, FolderTrack};
+use crate::arrange::FolderTrack;
 use crate::library::Identity;
+use apart::Apart;
 use begin::{Begun, begin};
 use listing::Listing;
 pub(super) use listing::few_paths;
+use open::OpenFolder;
 use seen::Seen;
 pub(super) use sidecars::Folders;
-use sidecars::Orphans;
 
 /// How long a parsed file may wait for its batch to fill: found files are to be seen within a second.
 const MAX_WAIT: Duration = Duration::from_millis(300);
@@ -87,16 +94,6 @@ pub(super) async fn run(
     Ok(report)
 }
 
-/// The folder whose entries are arriving.
-#[derive(Default)]
-struct OpenFolder {
-    path: Option<OriginPath>,
-    tracks: Vec<FolderTrack>,
-    sidecars: Vec<(FileId, OriginPath)>,
-    has_known_music: bool,
-    changed: bool,
-}
-
 struct Pass<'a> {
     scanner: &'a Scanner,
     origin: Arc<dyn Origin>,
@@ -120,8 +117,9 @@ struct Pass<'a> {
     /// What identified the storage when the pass began.
     storage: Option<String>,
     record: Record,
-    /// The catalogue has been told that a pass is under way, and how many files had arrived.
-    marked: Option<usize>,
+    /// The catalogue has been told that a pass is under way, and how many files had arrived, or are not what they
+    /// were.
+    marked: Option<(usize, usize)>,
     unlisted: Vec<OriginPath>,
     open: OpenFolder,
     folders: Folders,
@@ -129,6 +127,8 @@ struct Pass<'a> {
     arrived: Vec<FileId>,
     /// Those of them that are not shown before that is known.
     held: Vec<FileId>,
+    /// Files that are not what they were.
+    apart: Apart,
     /// Ids that do not follow from their paths, to be remembered.
     exceptions: Vec<Identity>,
     /// What was read of files, for who keeps it.
@@ -204,11 +204,21 @@ impl Pass<'_> {
                     }
                 }
                 Delta::Returned(id, kind) => items.push(Item::Returned(id, kind, entry.path)),
-                Delta::Read(id, listed) => {
-                    to_parse += 1;
-                    items.push(Item::Read(id, listed, entry));
+                Delta::Read(id, listed) => match self.apart.earlier(&entry) {
+                    Some(row) => {
+                        let listed = if row.id == id { Listed::New } else { listed };
+                        let row = FileMeta { id, state: FileState::Present, ..row.clone() };
+                        items.push(Item::WasRead(Box::new(row), listed));
+                    }
+                    None => {
+                        to_parse += 1;
+                        items.push(Item::Read(id, listed, entry));
+                    }
+                },
+                Delta::Sidecar(id, listed) => {
+                    let is_apart = self.apart.earlier(&entry).is_some_and(|row| row.id == id);
+                    items.push(Item::Sidecar(id, if is_apart { Listed::New } else { listed }, entry));
                 }
-                Delta::Sidecar(id, listed) => items.push(Item::Sidecar(id, listed, entry)),
             }
         }
         if self.options.reread
@@ -237,6 +247,7 @@ impl Pass<'_> {
     async fn take(&mut self, done: Vec<Done>) -> Result<(), ScanError> {
         let mut parsed = 0;
         let mut returned = Vec::new();
+        let (done, mut others) = self.set_apart(done).await?;
         for done in done {
             match done {
                 Done::Nothing => {}
@@ -245,7 +256,7 @@ impl Pass<'_> {
                 Done::KnownSidecar(id, path) => self.enter(path.parent()).sidecars.push((id, path)),
                 Done::Returned(id, kind, path) => {
                     self.report.returned += 1;
-                    returned.push(id);
+                    returned.push((id, path.clone()));
                     let open = self.enter(path.parent());
                     open.changed = true;
                     match kind {
@@ -256,6 +267,10 @@ impl Pass<'_> {
                 }
                 Done::File(file, listed, parts) => {
                     parsed += u64::from(file.kind != FileKind::Sidecar);
+                    if let Some(other) = others.remove(&file.id) {
+                        self.record_apart(other, *file, parts)?;
+                        continue;
+                    }
                     let cached = match listed {
                         Listed::Changed => self.scanner.still_cached(&*self.origin, &file).await?,
                         Listed::New => None,
@@ -269,7 +284,10 @@ impl Pass<'_> {
             }
         }
         if !returned.is_empty() {
-            self.write(move |writer| returned.into_iter().try_for_each(|id| writer.restore(id))).await?;
+            self.write(move |writer| {
+                returned.into_iter().try_for_each(|(id, path)| writer.restore(id, path))
+            })
+            .await?;
         }
         if parsed > 0 {
             self.show(|p| p.parsed += parsed);
@@ -314,45 +332,6 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Goes on to a folder; the one before is then known whole.
-    fn enter(&mut self, folder: OriginPath) -> &mut OpenFolder {
-        if self.open.path.as_ref() != Some(&folder) {
-            self.close_folder();
-            self.open.path = Some(folder);
-        }
-        &mut self.open
-    }
-
-    fn close_folder(&mut self) {
-        let OpenFolder { path, tracks, sidecars, has_known_music, changed } = std::mem::take(&mut self.open);
-        let Some(folder) = path else { return };
-        let folders = &mut self.folders;
-        if self.options.paths.is_some() {
-            // Only a part of it may have been listed.
-            if changed {
-                folders.resettle.insert(folder);
-            }
-        } else if has_known_music {
-            folders.music.insert(folder.clone(), None);
-            if changed {
-                folders.touched.insert(folder.clone());
-                folders.resettle.insert(folder);
-            }
-        } else if let Some(home) = arrange::home_of(&tracks) {
-            if let Some(writer) = &mut self.writer {
-                for (id, path) in &sidecars {
-                    if let Some(shown) = arrange::beside(&home, path, &tracks) {
-                        writer.place(*id, shown);
-                    }
-                }
-            }
-            folders.music.insert(folder.clone(), Some(home));
-            folders.touched.insert(folder);
-        } else if !sidecars.is_empty() {
-            folders.orphans.push(Orphans { folder, sidecars, changed });
-        }
-    }
-
     fn writer(&mut self) -> Result<&mut Writer, ScanError> {
         // It is away only while a future of this pass waits for it, and was lost only if that future was dropped.
         self.writer.as_mut().ok_or(ScanError::Cancelled)
@@ -378,18 +357,23 @@ impl Pass<'_> {
 
     /// Has the next batch say that this pass is under way, and how far it is.
     fn mark(&mut self) {
-        let arrived = self.arrived.len();
-        if self.marked == Some(arrived) && !self.options.reread {
+        let reached = (self.arrived.len(), self.apart.len());
+        if self.marked == Some(reached) && !self.options.reread {
             return;
         }
-        self.marked = Some(arrived);
-        // A pass that reads everything again goes on where it was; any other finds by itself what is left to do.
-        let unfinished = Unfinished::new(self.options.reread, self.cursor.as_ref(), &self.arrived);
-        let record = Record { unfinished: Some(unfinished), ..self.record.clone() };
-        let op = record.op(self.origin.id());
+        self.marked = Some(reached);
+        let op = self.under_way().op(self.origin.id());
         if let Some(writer) = &mut self.writer {
             writer.push(op);
         }
+    }
+
+    /// Returns the record of a pass that is under way.
+    fn under_way(&self) -> Record {
+        // A pass that reads everything again goes on where it was; any other finds by itself what is left to do.
+        let (reread, cursor) = (self.options.reread, self.cursor.as_ref());
+        let unfinished = Unfinished::new(reread, cursor, &self.arrived, self.apart.recorded());
+        Record { unfinished: Some(unfinished), ..self.record.clone() }
     }
 
     /// Lets the writer work where blocking is allowed.

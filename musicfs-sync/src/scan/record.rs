@@ -6,9 +6,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use musicfs_core::{FileId, FileQuery, MetaDb, MetaError, Op, OriginId, ScanCursor};
+use musicfs_core::{FileId, FileQuery, FileState, MetaDb, MetaError, Op, OriginId, ScanCursor};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
+
+use super::ScanError;
+use crate::library::{Identity, Library};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,15 +43,32 @@ pub(super) struct Unfinished {
     /// New files that it recorded, and that may turn out to be former ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) arrived: Vec<FileId>,
+    /// What it recorded of files that are not what they were, apart from them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) apart: Vec<FileId>,
+    /// Files whose ids the library may not know yet to have moved to where they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) moved: Vec<FileId>,
 }
 
-/// So many new files of a pass that is killed are remembered; a file beyond them that had moved is taken for new.
-const MAX_ARRIVED: usize = 10_000;
+/// So many new files of a pass that is killed are remembered; a file beyond them that had moved is taken for new. As
+/// many may not be what they were; those beyond them are taken to be changed.
+pub(super) const MAX_ARRIVED: usize = 10_000;
 
 impl Unfinished {
-    pub(super) fn new(reread: bool, cursor: Option<&ScanCursor>, arrived: &[FileId]) -> Self {
-        let arrived = arrived[..arrived.len().min(MAX_ARRIVED)].to_vec();
-        Self { reread, cursor: cursor.map(|cursor| cursor.0.clone()), arrived }
+    pub(super) fn new(
+        reread: bool,
+        cursor: Option<&ScanCursor>,
+        arrived: &[FileId],
+        apart: Vec<FileId>,
+    ) -> Self {
+        let cursor = cursor.map(|cursor| cursor.0.clone());
+        Self { reread, cursor, apart, ..Self::default() }.with_arrived(arrived)
+    }
+
+    /// Returns it with these files for new ones.
+    pub(super) fn with_arrived(self, arrived: &[FileId]) -> Self {
+        Self { arrived: arrived[..arrived.len().min(MAX_ARRIVED)].to_vec(), ..self }
     }
 
     /// Returns where reading unchanged files goes on.
@@ -75,6 +95,30 @@ impl Record {
         }))
     }
 
+    /// Returns the record that tells of files that move in the batch with it.
+    pub(super) fn having_moved(&self, moved: Vec<FileId>) -> Self {
+        let unfinished = self.unfinished.clone().unwrap_or_default();
+        Self { unfinished: Some(Unfinished { moved, ..unfinished }), ..self.clone() }
+    }
+
+    /// Tells the library of files that moved in a batch after which the pass was killed.
+    pub(super) fn settle_moved(
+        &mut self,
+        db: &dyn MetaDb,
+        library: &Library,
+        origin: &OriginId,
+    ) -> Result<(), ScanError> {
+        let moved = self.unfinished.as_mut().map(|pass| std::mem::take(&mut pass.moved)).unwrap_or_default();
+        let mut identities = Vec::with_capacity(moved.len());
+        for id in moved {
+            // What is gone again may have left its path to another.
+            if let Some(file) = db.file(id)?.filter(|file| file.state != FileState::Missing) {
+                identities.push(Identity { origin: origin.clone(), path: file.path, id });
+            }
+        }
+        Ok(library.move_identities(&identities)?)
+    }
+
     /// Returns the change that writes it.
     pub(super) fn op(&self, origin: &OriginId) -> Op {
         // It holds nothing that JSON could not.
@@ -96,11 +140,9 @@ mod tests {
         let origin = OriginId::from("o");
         let first = Record { first: true, ..Record::default() };
         assert_eq!(Record::load(&db, &origin).unwrap(), first, "nothing was ever listed");
-        let unfinished = Unfinished::new(
-            true,
-            Some(&ScanCursor("x".into())),
-            &FileId::from_raw(7).into_iter().collect::<Vec<_>>(),
-        );
+        let ids = |id| FileId::from_raw(id).into_iter().collect::<Vec<_>>();
+        let unfinished = Unfinished::new(true, Some(&ScanCursor("x".into())), &ids(7), ids(8));
+        let unfinished = Unfinished { moved: ids(9), ..unfinished };
         let record = Record {
             identity: Some("fs".into()),
             unfinished: Some(unfinished),

@@ -1,6 +1,7 @@
 //! Applies what a pass found, batch by batch. Everything here blocks.
 
 mod first;
+mod follow;
 mod keep_out;
 mod naming;
 
@@ -13,18 +14,18 @@ use musicfs_core::{
     MetaError, Op, OriginId, OriginPath, Placement, Suffixed, Template, VirtualPath,
 };
 
-use super::moves::Move;
 use super::trash::{self, TrashFilter};
 use super::turns::{Member, News};
 use super::{Parts, ScanError};
 use crate::arrange::{self, FolderTrack};
 use crate::library::{Identity, Library};
 use first::First;
+pub(super) use follow::Followed;
 
 /// Files in one batch: enough to make the cost of a transaction vanish, few enough to be seen soon.
 pub(super) const BATCH: usize = 2_000;
 /// How often an id is derived again before giving up: two collisions in a row do not happen.
-const MAX_SALT: u32 = 16;
+pub(super) const MAX_SALT: u32 = 16;
 
 /// The music and the sidecars of a folder.
 type FolderFiles = (Vec<FolderTrack>, Vec<(FileId, OriginPath)>);
@@ -146,9 +147,13 @@ impl Writer {
         self.ops.push(op);
     }
 
-    /// Shows a file again that had been gone, unless it is excluded. Sidecars are placed by their folder.
-    pub(super) fn restore(&mut self, id: FileId) -> Result<(), ScanError> {
+    /// Shows a file again that had been gone and is at a path, unless it is excluded. Sidecars are placed by their
+    /// folder.
+    pub(super) fn restore(&mut self, id: FileId, path: OriginPath) -> Result<(), ScanError> {
         if let Some(file) = self.db.file(id)? {
+            if file.path != path {
+                self.ops.push(Op::Move { id, path });
+            }
             let unread = file.state == FileState::Pending;
             self.ops.push(Op::SetState(id, if unread { FileState::Pending } else { FileState::Present }));
             if let Some(path) = self.wanted(&file) {
@@ -233,29 +238,6 @@ impl Writer {
             self.library.forget_files(some)?;
         }
         Ok(())
-    }
-
-    /// Lets former files go on as the new ones that they turned out to be.
-    pub(super) fn follow(&mut self, origin: &OriginId, moves: &[Move]) -> Result<(), ScanError> {
-        let mut identities = Vec::with_capacity(moves.len());
-        for Move { old, new, to, .. } in moves {
-            let Some(file) = self.db.file(*new)? else { continue };
-            self.ops.push(Op::Forget(*new));
-            self.ops.push(Op::Move { id: *old, path: to.clone() });
-            self.put(Box::new(FileMeta { id: *old, state: FileState::Present, ..file }));
-            identities.push(Identity { origin: origin.clone(), path: to.clone(), id: *old });
-            if self.ops.len() >= BATCH {
-                self.flush()?;
-            }
-        }
-        self.flush()?;
-        fail::fail_point!("delta-sync-after-moves", |_| Err(ScanError::Cancelled));
-        // After the batch: were it the other way round, a kill between would leave a row at a path not its own.
-        self.library.move_identities(&identities)?;
-        let new: Vec<FileId> = moves.iter().map(|m| m.new).collect();
-        new.iter().for_each(|id| self.forget_number(*id));
-        self.newly_numbered.retain(|file| !new.contains(&file.id));
-        Ok(self.library.forget_numbers(&new)?)
     }
 
     /// Remembers ids that do not follow from their paths.

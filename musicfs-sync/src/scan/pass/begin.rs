@@ -6,6 +6,7 @@ use futures::StreamExt;
 use musicfs_core::{FileMeta, FileQuery, KnownFile, MetaDb, Origin, OriginId, OriginPath};
 use tracing::warn;
 
+use super::apart::Apart;
 use super::listing::Listing;
 use super::seen::Seen;
 use super::sidecars::Folders;
@@ -38,7 +39,7 @@ pub(super) async fn begin<'a>(
     let (db, library, of, paths) =
         (scanner.db.clone(), scanner.library.clone(), id.clone(), options.paths.clone());
     let loaded = blocking(move || load(&*db, &library, &of, paths.as_deref(), reread)).await??;
-    let (mut detector, record) = loaded;
+    let (mut detector, record, apart) = loaded;
     let mut report = ScanReport::new(id);
     let exchanged = matches!((&record.identity, &storage), (Some(was), Some(is)) if was != is);
     if exchanged && !options.confirmed && (options.paths.is_some() || !detector.knows_nothing()) {
@@ -96,6 +97,7 @@ pub(super) async fn begin<'a>(
         folders: Folders::default(),
         arrived,
         held: Vec::new(),
+        apart,
         exceptions: Vec::new(),
         seen: Seen::new(scanner.seen.clone(), scanner.clock.clone()),
         report,
@@ -109,12 +111,15 @@ fn load(
     origin: &OriginId,
     paths: Option<&[OriginPath]>,
     reread: Reread,
-) -> Result<(DeltaDetector, Record), ScanError> {
+) -> Result<(DeltaDetector, Record, Apart), ScanError> {
+    let mut record = Record::load(db, origin)?;
+    record.settle_moved(db, library, origin)?;
+    let apart = Apart::load(db, record.unfinished.as_ref().map_or(&[], |pass| &pass.apart))?;
     let mut detector = DeltaDetector::with_ids(Ids::load(library, origin)?, reread);
     detector.exclude(library.exclusions()?);
     let Some(paths) = paths else {
         db.known(origin, &mut |file: KnownFile| detector.add_known(&file))?;
-        return Ok((detector, Record::load(db, origin)?));
+        return Ok((detector, record, apart));
     };
     let known = |file: &FileMeta| KnownFile {
         id: file.id,
@@ -138,7 +143,7 @@ fn load(
             }
         }
     }
-    Ok((detector, Record::load(db, origin)?))
+    Ok((detector, record, apart))
 }
 
 /// Lists an origin to see whether it holds what is known, without a change.

@@ -2,15 +2,14 @@
 
 use std::collections::HashSet;
 
-use musicfs_core::{FileId, FileKind, FileMeta, FileQuery, FileState, MetaDb, OriginId, OriginPath};
+use musicfs_core::{FileId, FileMeta, FileQuery, MetaDb, OriginId};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{PAGE, Pass};
-use crate::scan::moves::{self, Move, Trace};
+use crate::scan::moves::{self, Found, Ousting, Plan, Replaced, Trace};
 use crate::scan::proof::{self, Evidence, Verdict};
-use crate::scan::record::Record;
-use crate::scan::writer::Writer;
+use crate::scan::record::{Record, Unfinished};
 use crate::scan::{ScanError, rearrange};
 
 impl Pass<'_> {
@@ -19,13 +18,20 @@ impl Pass<'_> {
         let same_storage = self.same_storage().await?;
         let sound = self.report.complete && same_storage != Some(false);
         let unseen = if sound { self.listed_nowhere().await? } else { self.detector.unseen() };
-        let moves = self.find_moves(if sound { unseen.clone() } else { Vec::new() }).await?;
-        let gone = self.gone(unseen, &moves, same_storage).await?;
+        // Where it is not known what is gone, nothing is known to have come from there, nor from anywhere else.
+        let mut found = if sound { self.find(unseen.clone()).await? } else { Found::default() };
+        if self.options.paths.is_some() {
+            let nearby = self.gone_nearby(&found).await?;
+            found.gone.extend(nearby);
+        }
+        let (plan, gone) = self.decide(found, unseen, same_storage).await?;
         let partial = self.options.paths.is_some();
-        if !(moves.is_empty() && gone.is_empty() && self.held.is_empty()) {
+        let apart = self.apart.len() > 0;
+        if apart || !(plan.moves.is_empty() && gone.is_empty() && self.held.is_empty()) {
             self.mark();
         }
-        self.settle_files(moves, gone).await?;
+        let renamed = !plan.moves.is_empty();
+        self.settle_files(plan, gone).await?;
         let lost = self.report.missing > 0;
         let recover = self.report.resumed && !partial && self.report.complete;
         let folders = std::mem::take(&mut self.folders);
@@ -43,7 +49,7 @@ impl Pass<'_> {
                 };
                 writer.flush()?;
                 writer.settle_discs()?;
-                if lost {
+                if lost || renamed {
                     writer.settle_names()?;
                 }
                 if !partial {
@@ -59,11 +65,11 @@ impl Pass<'_> {
             .await?;
         // What is held back a pass over everything would hold back, too.
         self.report.unsettled = !whole && self.report.held_back.is_none();
-        self.finish(whole).await
+        self.finish(whole, sound).await
     }
 
     /// Writes what the next pass is to know, when it differs from what it would.
-    async fn finish(&mut self, whole: bool) -> Result<(), ScanError> {
+    async fn finish(&mut self, whole: bool, sound: bool) -> Result<(), ScanError> {
         let partial = self.options.paths.is_some();
         let whole_listing = self.report.complete && !partial;
         let proven = whole_listing && (self.report.listed > 0 || self.options.confirmed);
@@ -74,8 +80,7 @@ impl Pass<'_> {
             } else {
                 self.record.identity.clone()
             },
-            // A part that went well says nothing of the whole that did not.
-            unfinished: self.record.unfinished.clone().filter(|_| partial || !self.report.complete),
+            unfinished: self.left_over(sound),
             unsettled: unsettled && (self.record.unsettled || partial),
             first: self.record.first && !(whole_listing && self.report.listed > 0),
         };
@@ -91,6 +96,21 @@ impl Pass<'_> {
             .await?;
         }
         Ok(())
+    }
+
+    /// Returns what the next pass is to go on with.
+    fn left_over(&self, sound: bool) -> Option<Unfinished> {
+        let before = self.record.unfinished.clone();
+        if sound {
+            // A part that went well says nothing of the whole that did not.
+            return before.filter(|_| self.options.paths.is_some());
+        }
+        // What is new may have come from where it was not looked.
+        if self.arrived.is_empty() {
+            before
+        } else {
+            Some(before.unwrap_or_default().with_arrived(&self.arrived))
+        }
     }
 
     /// Asks the origin once more what it is: `None` when it cannot tell.
@@ -123,14 +143,16 @@ impl Pass<'_> {
         .await
     }
 
-    /// Finds the new files that are former ones: gone in this pass, or missing since an earlier one.
-    async fn find_moves(&mut self, unseen: Vec<FileId>) -> Result<Vec<Move>, ScanError> {
-        let mut arrived = std::mem::take(&mut self.arrived);
+    /// Gathers what may be the same: files gone in this pass, or missing since an earlier one, new ones, and those that
+    /// are not what they were.
+    async fn find(&mut self, unseen: Vec<FileId>) -> Result<Found, ScanError> {
         let absent: HashSet<FileId> = self.detector.unseen().into_iter().collect();
         let mut first = HashSet::new();
-        arrived.retain(|id| !absent.contains(id) && first.insert(*id));
-        if arrived.is_empty() {
-            return Ok(Vec::new());
+        let arrived = self.arrived.iter().copied();
+        let arrived: Vec<FileId> = arrived.filter(|id| !absent.contains(id) && first.insert(*id)).collect();
+        let apart = self.apart.files();
+        if arrived.is_empty() && apart.is_empty() {
+            return Ok(Found::default());
         }
         let partial = self.options.paths.is_some();
         let missing = if partial { Vec::new() } else { self.detector.still_missing() };
@@ -141,28 +163,47 @@ impl Pass<'_> {
             if partial {
                 gone.extend(all_missing(&*db, &origin)?);
             }
-            let gone_ids: HashSet<FileId> = gone.iter().map(|trace| trace.id).collect();
-            let arrived = arrived.into_iter().filter(|id| !gone_ids.contains(id));
-            if gone.is_empty() {
-                return Ok(Vec::new());
+            let was: HashSet<FileId> = apart.iter().map(|(old, _)| old.id).collect();
+            gone.retain(|trace| !was.contains(&trace.id));
+            let former: HashSet<FileId> = gone.iter().map(|trace| trace.id).chain(was).collect();
+            let arrived = arrived.into_iter().filter(|id| !former.contains(id));
+            let mut replaced = Vec::with_capacity(apart.len());
+            for (old, new) in apart {
+                let new = db.file(new)?.as_ref().map(Trace::of);
+                replaced.extend(new.map(|new| Replaced { old, new }));
             }
-            Ok(moves::follow(gone, traces(&*db, arrived)?))
+            if gone.is_empty() && replaced.is_empty() && !partial {
+                return Ok(Found::default());
+            }
+            Ok(Found { gone, arrived: traces(&*db, arrived)?, replaced })
         })
         .await
     }
 
-    /// Returns the files that are proven to be gone, and says so where they are not.
-    async fn gone(
+    /// Decides which file is which, and which are gone; says so where that is not proven.
+    async fn decide(
         &mut self,
+        found: Found,
         unseen: Vec<FileId>,
-        moves: &[Move],
         same_storage: Option<bool>,
-    ) -> Result<Vec<FileId>, ScanError> {
-        let moved: HashSet<FileId> = moves.iter().map(|m| m.old).collect();
-        let gone: Vec<FileId> = unseen.into_iter().filter(|id| !moved.contains(id)).collect();
+    ) -> Result<(Plan, Vec<FileId>), ScanError> {
+        let plan = moves::plan(found.clone(), Ousting::Allowed);
+        let moved: HashSet<FileId> = plan.moves.iter().map(|m| m.old).collect();
+        let mut gone: Vec<FileId> = unseen.into_iter().filter(|id| !moved.contains(id)).collect();
+        gone.extend(&plan.ousted);
+        let proven = self.is_proven(gone.len(), same_storage).await?;
+        Ok(match proven {
+            true => (plan, gone),
+            false if plan.ousted.is_empty() => (plan, Vec::new()),
+            false => (moves::plan(found, Ousting::Never), Vec::new()),
+        })
+    }
+
+    /// Tells whether so many files are proven to be gone, and says why where they are not.
+    async fn is_proven(&mut self, gone: usize, same_storage: Option<bool>) -> Result<bool, ScanError> {
         let partial = self.options.paths.is_some();
         let mut expected = self.expected;
-        if partial && !gone.is_empty() {
+        if partial && gone > 0 {
             // A part is to be compared with the whole.
             expected = self.write(|writer| Ok(writer.db().totals()?.files)).await?.max(expected);
         }
@@ -172,78 +213,22 @@ impl Pass<'_> {
             partial,
             listed: self.detector.listed(),
             expected,
-            gone: gone.len() as u64,
+            gone: gone as u64,
             confirmed: self.options.confirmed,
         });
         let why = match verdict {
-            Verdict::Proven => return Ok(gone),
+            Verdict::Proven => return Ok(true),
             Verdict::Kept(why) => why,
             Verdict::Braked(why) => {
                 self.report.needs_confirmation = true;
                 why
             }
         };
-        let (origin, files) = (self.origin.id(), gone.len());
-        warn!(%origin, files, "files are not listed, but kept: {why}");
-        self.report.held_back = Some(format!("{files} files are not listed, but kept: {why}"));
-        Ok(Vec::new())
+        let origin = self.origin.id();
+        warn!(%origin, files = gone, "files are not listed, but kept: {why}");
+        self.report.held_back = Some(format!("{gone} files are not listed, but kept: {why}"));
+        Ok(false)
     }
-
-    /// Records what moved and what is gone, and shows new files that waited for that.
-    async fn settle_files(&mut self, moves: Vec<Move>, gone: Vec<FileId>) -> Result<(), ScanError> {
-        let renamed: HashSet<FileId> = moves.iter().map(|m| m.new).collect();
-        self.report.moved = moves.len() as u64;
-        self.report.added = self.report.added.saturating_sub(self.report.moved);
-        for Move { from, to, new, old, .. } in &moves {
-            self.folders.resettle.extend([from.parent(), to.parent()]);
-            for orphans in &mut self.folders.orphans {
-                let known = orphans.sidecars.iter_mut().find(|(id, _)| id == new);
-                known.into_iter().for_each(|(id, _)| *id = *old);
-            }
-        }
-        let held: Vec<FileId> =
-            std::mem::take(&mut self.held).into_iter().filter(|id| !renamed.contains(id)).collect();
-        let origin = self.origin.id().clone();
-        let partial = self.options.paths.is_some();
-        let superseded: Vec<Move> = moves.iter().filter(|m| m.supersedes).cloned().collect();
-        let (missing, folders) = self
-            .write(move |writer| {
-                writer.flush()?;
-                writer.follow(&origin, &moves)?;
-                show(writer, &held)?;
-                let folders = if partial { folders_of(writer, &gone)? } else { Vec::new() };
-                let missing = writer.lose(&gone)?;
-                Ok((missing, folders))
-            })
-            .await?;
-        self.report.missing = missing;
-        self.folders.resettle.extend(folders);
-        self.scanner.tell_superseded(&superseded);
-        Ok(())
-    }
-}
-
-/// Shows files that are recorded and were not shown yet. Sidecars are placed with their folders.
-fn show(writer: &mut Writer, files: &[FileId]) -> Result<(), ScanError> {
-    for id in files {
-        let Some(file) = writer.db().file(*id)? else { continue };
-        if file.kind != FileKind::Sidecar
-            && (file.state == FileState::Present || file.problem.is_some())
-            && let Some(path) = writer.wanted(&file)
-        {
-            writer.place(*id, path);
-        }
-    }
-    writer.flush()
-}
-
-fn folders_of(writer: &Writer, files: &[FileId]) -> Result<Vec<OriginPath>, ScanError> {
-    let mut folders = Vec::new();
-    for id in files {
-        folders.extend(writer.db().file(*id)?.map(|file| file.path.parent()));
-    }
-    folders.dedup();
-    Ok(folders)
 }
 
 fn traces(db: &dyn MetaDb, files: impl IntoIterator<Item = FileId>) -> Result<Vec<Trace>, ScanError> {

@@ -152,6 +152,13 @@ pub fn moved_file_is_the_same_file(fixture: Fixture) {
     // A file may take the path that another leaves in the same batch.
     fixture.apply(5, [Op::Forget(b.id), Op::Move { id: a.id, path: b.path.clone() }]);
     assert_eq!((folder("elsewhere").len(), folder("d").len()), (0, 2));
+    // Two exchange their paths: in between both are at one.
+    let exchange = [(a.id, a.path), (other.id, b.path)].map(|(id, path)| Op::Move { id, path });
+    fixture.apply(6, [exchange[0].clone()]);
+    let paths = || [a.id, other.id].map(|id| fixture.file(id).map(|file| file.path));
+    assert_eq!(paths()[0], paths()[1]);
+    fixture.apply(7, [exchange[1].clone()]);
+    assert_eq!((paths()[0] == paths()[1], folder("d").len()), (false, 2));
 }
 
 /// A forgotten file leaves nothing: no row, no place, no manifest; put again, it is new.

@@ -1,0 +1,40 @@
+//! A pass over a part of an origin sees one end of a rename where the other is outside that part: an album that is
+//! renumbered name by name comes in several. So what came into a folder is compared with the files of that folder that
+//! the pass did not look at, and of those that are alike it is asked whether they are where they were.
+
+use std::collections::BTreeSet;
+
+use musicfs_core::{FileQuery, FileState, OriginErrorKind, OriginPath};
+
+use super::{PAGE, Pass};
+use crate::scan::moves::{self, Found, Trace};
+use crate::scan::{MANY_PATHS, ScanError};
+
+impl Pass<'_> {
+    /// Returns files beside what came that are alike and are not where they were.
+    pub(super) async fn gone_nearby(&mut self, found: &Found) -> Result<Vec<Trace>, ScanError> {
+        let came = moves::unexplained(found);
+        if came.is_empty() {
+            return Ok(Vec::new());
+        }
+        let folders: BTreeSet<OriginPath> = came.iter().map(|trace| trace.path.parent()).collect();
+        let mut beside = Vec::new();
+        for folder in folders {
+            let query = FileQuery::Folder(self.origin.id().clone(), folder);
+            let page = self.write(move |writer| writer.files(&query, PAGE)).await?;
+            let there = page.files.into_iter().filter(|file| file.state == FileState::Present);
+            beside.extend(there.filter(|file| !self.detector.is_known(file.id)));
+        }
+        let mut gone = Vec::new();
+        for file in beside.iter().filter(|file| moves::is_alike(&Trace::of(file), &came)).take(MANY_PATHS) {
+            let is_there = match self.origin.stat(&file.path).await {
+                Ok(entry) => entry.version.is_same(&file.version),
+                Err(error) => error.kind != OriginErrorKind::NotFound,
+            };
+            if !is_there {
+                gone.push(Trace::of(file));
+            }
+        }
+        Ok(gone)
+    }
+}

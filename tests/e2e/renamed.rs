@@ -1,0 +1,142 @@
+//! Files that are renamed on their origin to names that others have.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use musicfs_test_utils::eventually_blocking;
+use musicfs_test_utils::library::{Sample, Track, write_track};
+use musicfs_tests::files;
+use musicfs_tests::home::Home;
+use musicfs_tests::listener::Listener;
+use musicfs_tests::mount::Mount;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use tempfile::TempDir;
+
+/// Where a file is on its origin, by its name in the mount, with its id and its inode.
+type Shown = BTreeMap<PathBuf, (String, String, u64)>;
+
+fn shown(mount: &Mount<'_>) -> Shown {
+    let of = |path: &Path, name: &str| files::attribute(path, name).unwrap_or_default();
+    let all = files::files(&mount.at()).into_iter();
+    all.map(|name| {
+        let at = mount.join(&name);
+        let ino = fs::metadata(&at).map_or(0, |meta| meta.ino());
+        (name, (of(&at, "user.musicfs.path"), of(&at, "user.musicfs.id"), ino))
+    })
+    .collect()
+}
+
+/// Two discs of four tracks, each with audio of its own.
+fn music() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for disc in 1..=2 {
+        for n in 1..=4 {
+            let title = format!("Track {disc}{n}");
+            let track = Track::new(Sample::Mp3Cbr)
+                .artist("Anna")
+                .album("Album")
+                .title(&title)
+                .disc(disc, 2)
+                .track(n, 4);
+            let at = format!("Disc {disc}/{n}.mp3");
+            write_track(dir.path(), &at, &track).unwrap();
+            let mut bytes = fs::read(dir.path().join(&at)).unwrap();
+            bytes.extend([disc as u8, n as u8, 7, 7]);
+            fs::write(dir.path().join(at), bytes).unwrap();
+        }
+    }
+    dir
+}
+
+/// What is shown after renaming: the same, at other paths of the origin.
+fn renamed(before: &Shown, to: impl Fn(&str) -> String) -> Shown {
+    let now = |(path, id, ino): &(String, String, u64)| (to(path), id.clone(), *ino);
+    before.iter().map(|(name, file)| (name.clone(), now(file))).collect()
+}
+
+fn next(path: &str) -> String {
+    (1..=4)
+        .rev()
+        .fold(path.to_owned(), |path, n| path.replace(&format!("/{n}.mp3"), &format!("/{}.mp3", n + 1)))
+}
+
+fn other_disc(path: &str) -> String {
+    match path.strip_prefix("Disc 1/") {
+        Some(name) => format!("Disc 2/{name}"),
+        None => path.replace("Disc 2/", "Disc 1/"),
+    }
+}
+
+#[test]
+fn renumbered_album_and_exchanged_folders_are_followed_while_they_are_watched() {
+    let (music, home) = (music(), Home::new().watching());
+    let mount = home.mount(music.path());
+    let before = shown(&mount);
+    assert_eq!(before.len(), 8);
+    for disc in ["Disc 1", "Disc 2"] {
+        for n in (1..=4).rev() {
+            let at = |n: u32| music.path().join(disc).join(format!("{n}.mp3"));
+            fs::rename(at(n), at(n + 1)).unwrap();
+        }
+    }
+    let renumbered = renamed(&before, next);
+    eventually_blocking("the album to be followed", || shown(&mount) == renumbered);
+    // Folders, by a name in between, and at once.
+    let at = |name: &str| music.path().join(name);
+    for (from, to) in [("Disc 1", "between"), ("Disc 2", "Disc 1"), ("between", "Disc 2")] {
+        fs::rename(at(from), at(to)).unwrap();
+    }
+    let exchanged = renamed(&renumbered, other_disc);
+    eventually_blocking("the folders to be followed", || shown(&mount) == exchanged);
+    renameat2(AT_FDCWD, &at("Disc 1"), AT_FDCWD, &at("Disc 2"), RenameFlags::RENAME_EXCHANGE).unwrap();
+    eventually_blocking("the folders to be followed back", || shown(&mount) == renumbered);
+    mount.unmount();
+    // What happened while nobody looked is followed, too.
+    fs::rename(at("Disc 1/2.mp3"), at("x")).unwrap();
+    fs::rename(at("Disc 1/3.mp3"), at("Disc 1/2.mp3")).unwrap();
+    fs::rename(at("x"), at("Disc 1/3.mp3")).unwrap();
+    let mount = home.mount(music.path());
+    let swapped = renamed(&renumbered, |path| match path {
+        "Disc 1/2.mp3" => "Disc 1/3.mp3".to_owned(),
+        "Disc 1/3.mp3" => "Disc 1/2.mp3".to_owned(),
+        path => path.to_owned(),
+    });
+    eventually_blocking("the exchange to be followed", || shown(&mount) == swapped);
+    mount.unmount();
+}
+
+#[test]
+fn album_that_is_renumbered_with_its_tags_is_told_as_moves() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new());
+    let write = |audio: u8, n: u32| {
+        let track = Track::new(Sample::Mp3Cbr).artist("Anna").album("Album").title("Part").track(n, 4);
+        let mut bytes = track.to_bytes().unwrap();
+        bytes.extend([audio, 1, 2, 3]);
+        fs::write(music.path().join(format!("{n}.mp3")), bytes).unwrap();
+    };
+    (1..=3).for_each(|n| write(n as u8, n));
+    let mount = home.mount(music.path());
+    let before = shown(&mount);
+    let mut events = Listener::start(&home, &["--json", "--type", "file_moved"]);
+    // One is put before the others: names and tags go up by one.
+    (1..=3).for_each(|n| write(n as u8, n + 1));
+    write(9, 1);
+    assert_eq!(mount.rescan(&[])["moved"], 3);
+    let after = |after: Shown| {
+        let file = |name: &str| after.get(Path::new(name)).cloned();
+        (1..=3u32).all(|n| {
+            let was = &before[Path::new(&format!("Anna/Album/{n:02} - Part.mp3"))];
+            file(&format!("Anna/Album/{:02} - Part.mp3", n + 1))
+                == Some((format!("{}.mp3", n + 1), was.1.clone(), was.2))
+        }) && after.len() == 4
+    };
+    eventually_blocking("the tracks under their new names", || after(shown(&mount)));
+    let mut moved: Vec<String> =
+        (0..3).map(|_| events.until("file_moved")["path"].as_str().unwrap().to_owned()).collect();
+    moved.sort();
+    let expected: Vec<String> = (2..=4).map(|n| format!("Anna/Album/{n:02} - Part.mp3")).collect();
+    assert_eq!(moved, expected);
+    mount.unmount();
+}
