@@ -191,3 +191,46 @@ fn one_of_two_copies_is_excluded_and_the_other_stays() {
     assert_eq!(files::files(&mount.at()).len(), 1);
     mount.unmount();
 }
+
+#[test]
+fn excluded_file_stays_excluded_under_its_new_name_and_is_included_there() {
+    let (music, home, away) = (music(), Home::new().watching(), tempfile::tempdir().unwrap());
+    let away = away.path().join("away.flac");
+    let mount = home.mount(music.path());
+    let (first, second) = (mount.join("Anna/Album a/01 - Track 1.flac"), mount.join("Anna/Album b"));
+    let inode = fs::metadata(&first).unwrap().ino();
+    // One through the mount, and a directory of the origin.
+    home.succeed(["exclude".as_ref(), first.as_os_str()]);
+    home.succeed(["exclude".as_ref(), music.path().join("b").as_os_str()]);
+    is_gone(&first);
+    is_gone(&second);
+    let shown = || files::files(&mount.at());
+    let before = shown();
+    assert_eq!(before.len(), 3, "{before:?}");
+    let at = |name: &str| music.path().join(name);
+    fs::rename(at("a/1.flac"), at("a/5.flac")).unwrap();
+    eventually_blocking("the file to be followed", || {
+        excluded(&home, &[]).contains(&"a/5.flac 1".to_owned())
+    });
+    fs::rename(at("b"), at("c")).unwrap();
+    eventually_blocking("the folder to be followed", || excluded(&home, &[]).contains(&"c 3".to_owned()));
+    assert_eq!(shown(), before);
+    // Away, and back under another name; something else is where it was at first.
+    fs::rename(at("a/5.flac"), &away).unwrap();
+    mount.rescan(&[]);
+    fs::rename(&away, at("a/9.flac")).unwrap();
+    write(music.path(), "a", 1, "Another");
+    eventually_blocking("what is new to be shown", || mount.join("Anna/Album a/01 - Another.flac").exists());
+    eventually_blocking("the file to be followed", || {
+        excluded(&home, &[]).contains(&"a/9.flac 1".to_owned())
+    });
+    assert_eq!((shown().len(), first.exists()), (4, false));
+    mount.unmount();
+    let mount = home.mount(music.path());
+    assert_eq!(files::files(&mount.at()).len(), 4);
+    home.succeed(["exclude".as_ref(), "--remove".as_ref(), at("a/9.flac").as_os_str()]);
+    let back = mount.join("Anna/Album a/01 - Track 1.flac");
+    eventually_blocking("the file to be shown again", || back.exists());
+    assert_eq!(fs::metadata(back).unwrap().ino(), inode);
+    mount.unmount();
+}

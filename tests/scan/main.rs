@@ -5,6 +5,7 @@ mod any_tags;
 mod churn;
 mod exclude;
 mod hanging_cache;
+mod hidden;
 mod names;
 mod reconcile;
 mod renamed;

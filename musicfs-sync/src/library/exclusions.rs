@@ -6,6 +6,9 @@ use musicfs_core::{OriginId, OriginPath};
 
 use super::{Library, Result, begin, commit, damaged};
 
+const EXCLUDE: &str = "INSERT INTO excluded(origin, path) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+const INCLUDE: &str = "DELETE FROM excluded WHERE origin = ?1 AND path = ?2";
+
 /// Files that the user does not want to see, and folders with all below.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exclusions(HashMap<OriginId, HashSet<OriginPath>>);
@@ -51,8 +54,7 @@ impl Library {
     /// # Errors
     /// As [`Library::identities`]; nothing is remembered then.
     pub fn exclude(&self, origin: &OriginId, paths: &[OriginPath]) -> Result<()> {
-        let excluded = "INSERT INTO excluded(origin, path) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-        self.change_excluded(excluded, origin, paths).map(drop)
+        self.change_excluded(EXCLUDE, origin, paths).map(drop)
     }
 
     /// Takes exclusions back; returns how many there were.
@@ -60,7 +62,7 @@ impl Library {
     /// # Errors
     /// As [`Library::exclude`].
     pub fn include(&self, origin: &OriginId, paths: &[OriginPath]) -> Result<usize> {
-        self.change_excluded("DELETE FROM excluded WHERE origin = ?1 AND path = ?2", origin, paths)
+        self.change_excluded(INCLUDE, origin, paths)
     }
 
     fn change_excluded(&self, statement: &str, origin: &OriginId, paths: &[OriginPath]) -> Result<usize> {
@@ -74,6 +76,24 @@ impl Library {
             commit(tx)?;
         }
         Ok(changed)
+    }
+
+    /// Remembers that what was excluded at some paths is at others now.
+    ///
+    /// # Errors
+    /// As [`Library::exclude`].
+    pub fn move_exclusions(&self, origin: &OriginId, from: &[OriginPath], to: &[OriginPath]) -> Result<()> {
+        if from.is_empty() && to.is_empty() {
+            return Ok(());
+        }
+        let db = self.db.lock();
+        let tx = begin(&db)?;
+        for (statement, paths) in [(INCLUDE, from), (EXCLUDE, to)] {
+            for path in paths {
+                tx.prepare_cached(statement)?.execute((origin.as_str(), path.as_bytes()))?;
+            }
+        }
+        commit(tx)
     }
 
     /// Returns what is excluded.

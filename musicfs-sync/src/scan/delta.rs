@@ -1,6 +1,6 @@
 //! What changed: a listing compared with what is known. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use musicfs_core::{
     FileId, FileKind, FileState, FileVersion, KnownFile, OriginEntry, OriginId, OriginPath, UnixNanos,
@@ -68,6 +68,10 @@ pub struct DeltaDetector {
     ids: Ids,
     known: KnownFiles,
     excluded: Exclusions,
+    /// Exclusions by which anything is left out that was listed.
+    excluding: HashSet<OriginPath>,
+    /// Only a part of what there is is known.
+    partial: bool,
     reread: Reread,
     listed: u64,
     unchanged: u64,
@@ -80,13 +84,26 @@ impl DeltaDetector {
     }
 
     pub(super) fn with_ids(ids: Ids, reread: Reread) -> Self {
-        let (known, excluded) = (KnownFiles::default(), Exclusions::default());
-        Self { ids, known, excluded, reread, listed: 0, unchanged: 0 }
+        Self {
+            ids,
+            known: KnownFiles::default(),
+            excluded: Exclusions::default(),
+            excluding: HashSet::new(),
+            partial: false,
+            reread,
+            listed: 0,
+            unchanged: 0,
+        }
     }
 
     /// Leaves out what the user does not want to see.
     pub fn exclude(&mut self, excluded: Exclusions) {
         self.excluded = excluded;
+    }
+
+    /// Says that only a part of what there is is going to be recorded.
+    pub(super) fn is_of_a_part(&mut self) {
+        self.partial = true;
     }
 
     /// Records a file that the catalogue knows.
@@ -116,7 +133,18 @@ impl DeltaDetector {
 
     /// Tells whether some known file may have this version, so that a new file may be that one, moved.
     pub(super) fn may_have_moved(&self, version: &FileVersion) -> bool {
-        self.known.may_have(version)
+        // What is excluded elsewhere must not be shown even for a moment.
+        self.known.may_have(version) || (self.partial && !self.excluded.is_empty())
+    }
+
+    /// Tells whether the user does not want to see what is at a path.
+    pub(super) fn is_excluded(&self, path: &OriginPath) -> bool {
+        self.excluded.covering(self.ids.origin(), path).is_some()
+    }
+
+    /// Tells whether anything was listed that is left out by an exclusion.
+    pub(super) fn lists_excluded(&self, by: &OriginPath) -> bool {
+        self.excluding.contains(by)
     }
 
     /// Decides on one entry of a listing and takes note of it.
@@ -124,8 +152,10 @@ impl DeltaDetector {
         if tags::is_ignored(&entry.path) {
             return Delta::Ignored;
         }
-        if self.excluded.covering(self.ids.origin(), &entry.path).is_some() {
-            return self.covered(&entry.path);
+        if let Some(by) = self.excluded.covering(self.ids.origin(), &entry.path) {
+            let alone = by == entry.path;
+            self.excluding.insert(by);
+            return self.covered(entry, alone);
         }
         let sidecar = tags::sidecar_kind(&entry.path).is_some();
         let no_extension = entry.path.stem_and_extension().1.is_none();
@@ -161,13 +191,20 @@ impl DeltaDetector {
         if sidecar { Delta::Sidecar(id, listed) } else { Delta::Read(id, listed) }
     }
 
-    /// Takes note of a file that is not to be seen: it is there.
-    fn covered(&mut self, path: &OriginPath) -> Delta {
-        let id = self.id_of(path);
+    /// Takes note of a file that is not to be seen: it is there. Where it is excluded `alone` and is not what it was,
+    /// it may be another.
+    fn covered(&mut self, entry: &OriginEntry, alone: bool) -> Delta {
+        let id = self.id_of(&entry.path);
         match self.known.get_mut(id) {
             None => Delta::Ignored,
             Some(known) => {
                 known.seen = true;
+                if alone && !known.is_version(&entry.version) {
+                    return match known.kind {
+                        FileKind::Sidecar => Delta::Sidecar(id, Listed::Changed),
+                        _ => Delta::Read(id, Listed::Changed),
+                    };
+                }
                 if known.state == FileState::Excluded {
                     return Delta::Ignored;
                 }
@@ -197,6 +234,12 @@ impl DeltaDetector {
     pub fn unseen(&mut self) -> Vec<FileId> {
         let gone = self.known.iter().filter(|(_, known)| !known.seen && known.state == FileState::Present);
         gone.map(|(id, _)| id).collect()
+    }
+
+    /// Returns the excluded files that were not listed.
+    pub(super) fn unseen_excluded(&mut self) -> Vec<FileId> {
+        let unseen = self.known.iter().filter(|(_, known)| !known.seen && known.state == FileState::Excluded);
+        unseen.map(|(id, _)| id).collect()
     }
 
     /// Returns the files that were missing before and are still.

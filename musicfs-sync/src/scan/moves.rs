@@ -93,6 +93,11 @@ impl Trace {
         }
     }
 
+    fn ousted(&self) -> Ousted {
+        let hidden = self.state == FileState::Excluded;
+        Ousted { id: self.id, path: self.path.clone(), hidden }
+    }
+
     fn has_audio_of(&self, other: &Self) -> bool {
         self.identity.is_some() && Rule::SameAudio.agrees(self, other)
     }
@@ -166,6 +171,18 @@ pub(super) struct Move {
     pub(super) to: OriginPath,
     /// It is the same track in another format.
     pub(super) supersedes: bool,
+    /// The former file was excluded.
+    pub(super) hidden: bool,
+}
+
+/// A former file that is nowhere, while another is in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ousted {
+    pub(super) id: FileId,
+    /// Where it was.
+    pub(super) path: OriginPath,
+    /// It was excluded.
+    pub(super) hidden: bool,
 }
 
 /// Which files are which.
@@ -176,7 +193,7 @@ pub(super) struct Plan {
     /// Those that stay where they are, as what is there now.
     pub(super) stays: Vec<Move>,
     /// Those that are nowhere, while another is in their place.
-    pub(super) ousted: Vec<FileId>,
+    pub(super) ousted: Vec<Ousted>,
     /// What is new where a former file moved away: the id it is recorded under, and its path.
     pub(super) fresh: Vec<(FileId, OriginPath)>,
     /// What is recorded and must wait: see [`Ousting::Never`].
@@ -382,7 +399,8 @@ impl Matching {
                     let stays = new.twin == Some(old);
                     let old = &self.olds[old].trace;
                     let (from, supersedes) = (old.path.clone(), new.supersedes);
-                    let found = Move { old: old.id, from, new: id, to: path, supersedes };
+                    let hidden = old.state == FileState::Excluded;
+                    let found = Move { old: old.id, from, new: id, to: path, supersedes, hidden };
                     if stays { plan.stays.push(found) } else { plan.moves.push(found) }
                 }
                 None if new.settled => plan.undecided.push(id),
@@ -392,7 +410,7 @@ impl Matching {
         }
         let ousted =
             self.olds.iter().filter(|old| old.twin.is_some() && old.is_open() && old.trace.rank() < 2);
-        plan.ousted = ousted.map(|old| old.trace.id).collect();
+        plan.ousted = ousted.map(|old| old.trace.ousted()).collect();
         plan
     }
 }

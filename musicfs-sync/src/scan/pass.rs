@@ -2,6 +2,7 @@
 
 mod apart;
 mod begin;
+mod carry;
 mod conclude;
 mod listing;
 mod nearby;
@@ -10,6 +11,7 @@ mod seen;
 mod settle;
 mod sidecars;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,6 +129,8 @@ struct Pass<'a> {
     arrived: Vec<FileId>,
     /// Those of them that are not shown before that is known.
     held: Vec<FileId>,
+    /// Those that wait for the next pass, as they may be excluded.
+    unsure: HashSet<FileId>,
     /// Files that are not what they were.
     apart: Apart,
     /// Ids that do not follow from their paths, to be remembered.
@@ -304,7 +308,8 @@ impl Pass<'_> {
     fn take_file(&mut self, file: Box<FileMeta>, listed: Listed) -> Result<(), ScanError> {
         match listed {
             Listed::New => self.report.added += 1,
-            Listed::Changed => self.report.changed += 1,
+            // What is not shown is no news.
+            Listed::Changed => self.report.changed += u64::from(!self.detector.is_excluded(&file.path)),
         }
         self.report.problems += u64::from(file.problem.is_some());
         let (id, kind, path) = (file.id, file.kind, file.path.clone());

@@ -1,5 +1,6 @@
 //! The beginning of a pass: the origin shows that it is itself, and what is known is loaded.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -97,6 +98,7 @@ pub(super) async fn begin<'a>(
         folders: Folders::default(),
         arrived,
         held: Vec::new(),
+        unsure: HashSet::new(),
         apart,
         exceptions: Vec::new(),
         seen: Seen::new(scanner.seen.clone(), scanner.clock.clone()),
@@ -121,6 +123,7 @@ fn load(
         db.known(origin, &mut |file: KnownFile| detector.add_known(&file))?;
         return Ok((detector, record, apart));
     };
+    detector.is_of_a_part();
     let known = |file: &FileMeta| KnownFile {
         id: file.id,
         version: file.version.clone(),

@@ -17,9 +17,13 @@ impl Pass<'_> {
     pub(super) async fn conclude(&mut self, cancel: &CancellationToken) -> Result<(), ScanError> {
         let same_storage = self.same_storage().await?;
         let sound = self.report.complete && same_storage != Some(false);
-        let unseen = if sound { self.listed_nowhere().await? } else { self.detector.unseen() };
+        let unseen = self.detector.unseen();
+        let unseen = if sound { self.listed_nowhere(unseen).await? } else { unseen };
         // Where it is not known what is gone, nothing is known to have come from there, nor from anywhere else.
         let mut found = if sound { self.find(unseen.clone()).await? } else { Found::default() };
+        if !sound {
+            self.unsure = self.maybe_excluded().await?;
+        }
         if self.options.paths.is_some() {
             let nearby = self.gone_nearby(&found).await?;
             found.gone.extend(nearby);
@@ -31,6 +35,7 @@ impl Pass<'_> {
             self.mark();
         }
         let renamed = !plan.moves.is_empty();
+        self.carry_exclusions(&plan).await?;
         self.settle_files(plan, gone).await?;
         let lost = self.report.missing > 0;
         let recover = self.report.resumed && !partial && self.report.complete;
@@ -123,9 +128,8 @@ impl Pass<'_> {
         })
     }
 
-    /// Returns the files that are known and were not listed, but for those below a folder that could not be.
-    async fn listed_nowhere(&mut self) -> Result<Vec<FileId>, ScanError> {
-        let unseen = self.detector.unseen();
+    /// Returns those of these files, which were not listed, that are gone, but for those below a folder that could not be.
+    async fn listed_nowhere(&mut self, unseen: Vec<FileId>) -> Result<Vec<FileId>, ScanError> {
         if self.unlisted.is_empty() || unseen.is_empty() {
             return Ok(unseen);
         }
@@ -156,10 +160,14 @@ impl Pass<'_> {
         }
         let partial = self.options.paths.is_some();
         let missing = if partial { Vec::new() } else { self.detector.still_missing() };
+        let excluded = self.detector.unseen_excluded();
+        let excluded = self.listed_nowhere(excluded).await?;
+        let recorded = self.apart.recorded();
+        let excluded = excluded.into_iter().filter(move |id| !recorded.contains(id));
         let origin = self.origin.id().clone();
         self.write(move |writer| {
             let db = writer.db().clone();
-            let mut gone = traces(&*db, unseen.into_iter().chain(missing))?;
+            let mut gone = traces(&*db, unseen.into_iter().chain(missing).chain(excluded))?;
             if partial {
                 gone.extend(all_missing(&*db, &origin)?);
             }
@@ -180,6 +188,20 @@ impl Pass<'_> {
         .await
     }
 
+    /// Returns new files that wait to be shown and are like excluded ones, of which it is not known where they are.
+    async fn maybe_excluded(&mut self) -> Result<HashSet<FileId>, ScanError> {
+        let (excluded, held) = (self.detector.unseen_excluded(), self.held.clone());
+        if excluded.is_empty() || held.is_empty() {
+            return Ok(HashSet::new());
+        }
+        self.write(move |writer| {
+            let hidden = traces(&**writer.db(), excluded)?;
+            let held = traces(&**writer.db(), held)?;
+            Ok(held.iter().filter(|new| moves::is_alike(new, &hidden)).map(|new| new.id).collect())
+        })
+        .await
+    }
+
     /// Decides which file is which, and which are gone; says so where that is not proven.
     async fn decide(
         &mut self,
@@ -190,7 +212,7 @@ impl Pass<'_> {
         let plan = moves::plan(found.clone(), Ousting::Allowed);
         let moved: HashSet<FileId> = plan.moves.iter().map(|m| m.old).collect();
         let mut gone: Vec<FileId> = unseen.into_iter().filter(|id| !moved.contains(id)).collect();
-        gone.extend(&plan.ousted);
+        gone.extend(plan.ousted.iter().filter(|ousted| !ousted.hidden).map(|ousted| ousted.id));
         let proven = self.is_proven(gone.len(), same_storage).await?;
         Ok(match proven {
             true => (plan, gone),

@@ -1,6 +1,7 @@
 //! A pass over a part of an origin sees one end of a rename where the other is outside that part: an album that is
 //! renumbered name by name comes in several. So what came into a folder is compared with the files of that folder that
-//! the pass did not look at, and of those that are alike it is asked whether they are where they were.
+//! the pass did not look at, and with what is excluded, and of those that are alike it is asked whether they are where
+//! they were.
 
 use std::collections::BTreeSet;
 
@@ -25,6 +26,8 @@ impl Pass<'_> {
             let there = page.files.into_iter().filter(|file| file.state == FileState::Present);
             beside.extend(there.filter(|file| !self.detector.is_known(file.id)));
         }
+        // What is excluded may have gone from anywhere, in an earlier pass.
+        beside.extend(self.excluded_elsewhere().await?);
         let mut gone = Vec::new();
         for file in beside.iter().filter(|file| moves::is_alike(&Trace::of(file), &came)).take(MANY_PATHS) {
             let is_there = match self.origin.stat(&file.path).await {

@@ -15,9 +15,12 @@ impl Pass<'_> {
     pub(super) async fn settle_files(&mut self, plan: Plan, gone: Vec<FileId>) -> Result<(), ScanError> {
         let Plan { moves, stays, fresh, .. } = plan;
         self.tell_apart(&moves, &stays, &fresh);
+        let unsure = std::mem::take(&mut self.unsure);
         let renamed: HashSet<FileId> = moves.iter().map(|m| m.new).collect();
-        let held: Vec<FileId> =
-            std::mem::take(&mut self.held).into_iter().filter(|id| !renamed.contains(id)).collect();
+        let held: Vec<FileId> = std::mem::take(&mut self.held)
+            .into_iter()
+            .filter(|id| !renamed.contains(id) && !unsure.contains(id))
+            .collect();
         let superseded: Vec<Move> = moves.iter().filter(|m| m.supersedes).cloned().collect();
         let parts: Vec<(FileId, FileId)> = moves.iter().chain(&stays).map(|m| (m.new, m.old)).collect();
         let followed = self.with_what_is_cached(moves.into_iter().chain(stays)).await?;
@@ -59,7 +62,8 @@ impl Pass<'_> {
         let known = moves.iter().filter(|m| arrived.contains(&m.new)).count() as u64;
         self.report.moved = moves.len() as u64;
         self.report.added = self.report.added.saturating_sub(known) + fresh.len() as u64;
-        self.report.changed += stays.len() as u64;
+        let shown = stays.iter().filter(|m| !self.detector.is_excluded(&m.to));
+        self.report.changed += shown.count() as u64;
         for Move { from, to, new, old, .. } in moves {
             self.folders.resettle.extend([from.parent(), to.parent()]);
             for orphans in &mut self.folders.orphans {
