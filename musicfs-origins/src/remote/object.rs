@@ -291,9 +291,10 @@ impl Object {
         }
     }
 
-    /// Returns an entry's path, unless no file can have it.
+    /// Returns an entry's path, unless no file can have it. A folder's key ends in a slash.
     fn path(&self, key: &str) -> Option<OriginPath> {
-        let path = OriginPath::new(key).ok().filter(|path| !path.is_root() && can_be_asked_for(key));
+        let path = OriginPath::new(key.strip_suffix('/').unwrap_or(key)).ok();
+        let path = path.filter(|path| !path.is_root() && can_be_asked_for(key));
         if path.is_none() && !self.said.swap(true, Ordering::Relaxed) {
             tracing::warn!(origin = %self.id, key, "left out what has a name that no file can have; said only once");
         }
@@ -407,10 +408,9 @@ impl Folders for Object {
                 if entry.path() == prefix.trim_start_matches('/') {
                     continue;
                 }
-                let is_file = entry.metadata().is_file();
-                let key = if is_file { entry.path() } else { entry.path().trim_end_matches('/') };
-                let Some(name) = self.path(key).map(|path| path.file_name().to_vec()) else { continue };
-                if is_file {
+                let path = self.path(entry.path());
+                let Some(name) = path.map(|path| path.file_name().to_vec()) else { continue };
+                if entry.metadata().is_file() {
                     listed.files.push(ListedFile { name, version: version(entry.metadata()) });
                 } else {
                     listed.folders.push(ListedFolder { name, id: None });

@@ -13,11 +13,27 @@ use super::{SpecError, derived_id, keys};
 /// Types of origins with keys of their own.
 const OWN: [&str; 7] = ["local", "s3", "webdav", "http", "sftp", "smb", "nfs"];
 /// Services that opendal reaches, whose keys are opendal's.
-pub(super) const SERVICES: [&str; 10] =
-    ["azblob", "b2", "dropbox", "gcs", "gdrive", "koofr", "onedrive", "pcloud", "swift", "yandex-disk"];
+pub(super) const SERVICES: [&str; 16] = [
+    "azblob",
+    "azdls",
+    "azfile",
+    "b2",
+    "cos",
+    "dropbox",
+    "gcs",
+    "gdrive",
+    "koofr",
+    "obs",
+    "onedrive",
+    "oss",
+    "pcloud",
+    "seafile",
+    "swift",
+    "yandex-disk",
+];
 /// All types.
-pub(super) const TYPES: [&str; 17] = {
-    let mut all = [""; 17];
+pub(super) const TYPES: [&str; OWN.len() + SERVICES.len()] = {
+    let mut all = [""; OWN.len() + SERVICES.len()];
     let mut n = 0;
     while n < all.len() {
         all[n] = if n < OWN.len() { OWN[n] } else { SERVICES[n - OWN.len()] };
@@ -26,7 +42,7 @@ pub(super) const TYPES: [&str; 17] = {
     all
 };
 /// Endings of keys of opendal's services that hold secrets.
-const SECRET_ENDINGS: [&str; 5] = ["password", "secret", "token", "key", "credential"];
+const SECRET_ENDINGS: [&str; 6] = ["password", "secret", "secret_id", "token", "key", "credential"];
 
 /// What kind of origin it is, with the keys of that kind.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,63 @@
+//! A service that opendal reaches, made as a configuration names it: Google Cloud Storage, over an emulator.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use musicfs_core::{Origin, OriginErrorKind};
+use musicfs_origins::{OriginSpec, build};
+use musicfs_test_utils::conformance::origin::{Fixture, sample_files_utf8};
+use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
+use musicfs_test_utils::file_servers::Gcs;
+use musicfs_test_utils::origin_conformance;
+
+use crate::{Files, clock, content, list, printable, read};
+
+/// Builds the origin that a table of a configuration file describes.
+fn origin(addr: SocketAddr, bucket: &str) -> Arc<dyn Origin> {
+    let table = format!(
+        "type = 'gcs'\nid = 'google'\nbucket = '{bucket}'\nendpoint = 'http://{addr}'\nskip_signature = true\n"
+    );
+    let spec = OriginSpec::from_table(table.parse().unwrap(), Path::new("/")).unwrap();
+    build(&spec, &|_: &str| None, &clock()).unwrap().origin
+}
+
+fn filled(files: &Files) -> Gcs {
+    let server = Gcs::with_bucket("music");
+    for (path, bytes) in files {
+        server.put("music", path.as_bytes(), bytes);
+    }
+    server
+}
+
+fn emulator(files: Files) -> Fixture {
+    let server = filled(&files);
+    Fixture::new(origin(server.addr(), "music"), files).keeping(server)
+}
+
+async fn proxied(files: Files) -> Fixture {
+    let server = filled(&files);
+    let proxy = FaultProxy::start(server.addr()).await.unwrap();
+    proxy.set([Toxic::Slicer { size: 700, delay: Duration::ZERO }, Toxic::Latency(Duration::from_millis(2))]);
+    Fixture::new(origin(proxy.addr(), "music"), files).keeping((proxy, server))
+}
+
+origin_conformance!(gcs_of_an_emulator, emulator(printable(sample_files_utf8())));
+origin_conformance!(gcs_through_a_network_in_slices, proxied(printable(sample_files_utf8())).await);
+
+#[tokio::test]
+async fn gcs_object_that_changes_is_changed_and_one_that_goes_not_found() {
+    let server = Gcs::with_bucket("music");
+    server.put("music", b"a b/x.flac", &content(1000));
+    let origin = origin(server.addr(), "music");
+    let entry = list(&origin).await.unwrap().remove(0);
+    assert!(entry.version.etag.is_some());
+    server.put("music", b"a b/x.flac", &[7; 1000]);
+    assert_eq!(read(&origin, &entry, 0, 10).await.unwrap_err().kind, OriginErrorKind::Changed);
+    let now = origin.stat(&entry.path).await.unwrap();
+    assert_eq!(read(&origin, &now, 990, 100).await.unwrap(), vec![7; 10]);
+    server.delete("music", b"a b/x.flac");
+    assert_eq!(read(&origin, &now, 0, 10).await.unwrap_err().kind, OriginErrorKind::NotFound);
+    assert!(list(&origin).await.unwrap().is_empty(), "a bucket that is there may be empty");
+}
