@@ -41,6 +41,10 @@ mod nfs;
 mod reader;
 mod registry;
 #[cfg(feature = "web")]
+#[cfg_attr(
+    not(all(feature = "http", feature = "s3", feature = "webdav")),
+    allow(dead_code, unused_imports, reason = "not every kind uses all that they share")
+)]
 mod remote;
 mod secret;
 #[cfg(feature = "sftp")]
@@ -49,6 +53,10 @@ mod sftp;
 mod smb;
 mod spec;
 #[cfg(feature = "wire")]
+#[cfg_attr(
+    not(all(feature = "http", feature = "nfs", feature = "sftp", feature = "smb")),
+    allow(dead_code, unused_imports, reason = "not every kind uses all that they share")
+)]
 mod wire;
 
 pub use failover::{

@@ -21,5 +21,6 @@ mod sftp;
 #[cfg(feature = "smb")]
 #[path = "network/smb.rs"]
 mod smb;
+#[cfg(any(feature = "nfs", feature = "sftp", feature = "smb"))]
 #[path = "network/tree.rs"]
 mod tree;

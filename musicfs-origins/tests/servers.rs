@@ -15,6 +15,7 @@ mod index;
 #[cfg(feature = "s3")]
 #[path = "servers/s3.rs"]
 mod s3;
+#[cfg(all(feature = "http", feature = "s3", feature = "webdav"))]
 #[path = "servers/scripted.rs"]
 mod scripted;
 

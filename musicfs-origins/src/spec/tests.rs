@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use musicfs_core::{Clock, SystemClock};
 
-use super::{OriginKind, OriginSpec, SecretCommand, SecretSource, SpecError, build};
+use super::{OriginKind, OriginSpec, SecretCommand, SecretSource, build};
 
 fn table(text: &str) -> Result<OriginSpec, String> {
     OriginSpec::from_table(text.parse().unwrap(), Path::new("/etc/musicfs")).map_err(|e| e.to_string())
@@ -210,7 +210,7 @@ fn every_kind_is_built_of_its_address() {
     assert!(error.contains("password_env"), "{error}");
     let half = table("type='webdav'\nurl='http://h/'\nusername='me'").unwrap();
     let error = build(&half, &nothing, &clock()).unwrap_err();
-    assert!(matches!(error, SpecError::Value { .. }), "{error}");
+    assert!(matches!(error, super::SpecError::Value { .. }), "{error}");
     let unset = table("type='webdav'\nurl='http://h/'\nusername='me'\npassword_env='NOT_SET'").unwrap();
     let error = build(&unset, &nothing, &clock()).unwrap_err().to_string();
     assert!(error.contains("NOT_SET"), "{error}");
