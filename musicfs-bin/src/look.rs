@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use musicfs_core::OriginError;
+use musicfs_core::{OriginError, OriginErrorKind};
 use musicfs_origins::BuiltOrigin;
 
 use crate::config::{NamedOrigin, check};
@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) enum Look {
     /// It answers.
     There,
-    /// It will not be better later: a directory that does not exist, a server that is not the one known.
+    /// It will hardly be better later: a directory or a bucket that does not exist, a server that is not the one known.
     Wrong(String),
     /// It does not answer now.
     Silent(String),
@@ -36,6 +36,7 @@ pub(crate) async fn at(named: &NamedOrigin, built: &BuiltOrigin) -> Look {
     }
     match tokio::time::timeout(LIMIT, built.origin.health()).await {
         Ok(Ok(_)) => Look::There,
+        Ok(Err(error)) if error.kind == OriginErrorKind::NoRoot => Look::Wrong(reason(&error)),
         Ok(Err(error)) if error.kind.is_transient() => Look::Silent(reason(&error)),
         Ok(Err(error)) => Look::Wrong(reason(&error)),
         Err(_) => silent(),

@@ -189,6 +189,7 @@ impl From<OriginError> for ReadError {
             | OriginErrorKind::Unsupported
             | OriginErrorKind::Corrupt
             | OriginErrorKind::Unavailable
+            | OriginErrorKind::NoRoot
             | OriginErrorKind::Throttled { .. }
             | OriginErrorKind::TimedOut
             | OriginErrorKind::Dns => Self::Unavailable(error),

@@ -331,6 +331,9 @@ pub enum OriginErrorKind {
     Corrupt,
     /// Not reachable or out of order, for now.
     Unavailable,
+    /// It answers, but has no such root (bucket, share, export, folder): the name is wrong, or a disk is not mounted.
+    /// It may appear, so that nothing below is gone.
+    NoRoot,
     /// Asked to slow down.
     Throttled {
         /// The wait that the origin asks for, when it says.
@@ -352,9 +355,11 @@ impl OriginErrorKind {
             | Self::Invalid
             | Self::Unsupported
             | Self::Corrupt => Retry::Never,
-            Self::Unavailable | Self::TimedOut | Self::Dns | Self::Throttled { after: None } => {
-                Retry::Backoff
-            }
+            Self::Unavailable
+            | Self::NoRoot
+            | Self::TimedOut
+            | Self::Dns
+            | Self::Throttled { after: None } => Retry::Backoff,
             Self::Throttled { after: Some(wait) } => Retry::After(wait),
         }
     }
@@ -389,6 +394,7 @@ impl fmt::Display for OriginErrorKind {
             Self::Unsupported => "not supported",
             Self::Corrupt => "corrupt answer",
             Self::Unavailable => "unavailable",
+            Self::NoRoot => "its root is not there",
             Self::Throttled { .. } => "asked to slow down",
             Self::TimedOut => "timed out",
             Self::Dns => "name not resolved",

@@ -280,6 +280,9 @@ fn tell(id: &OriginId, before: &Condition, after: &Condition) {
         (_, Health::Degraded) if after.reason.is_none() => {
             warn!(origin = %id, latency = ?after.latency, "the origin answers slowly");
         }
+        (_, Health::Unhealthy) if after.error == Some(OriginErrorKind::NoRoot) => {
+            warn!(origin = %id, reason, "the origin has nothing where its music was; its files stay listed");
+        }
         (_, Health::Degraded) => warn!(origin = %id, reason, "the origin did not answer"),
         (_, Health::Unhealthy | Health::Unknown) => {
             warn!(origin = %id, reason, "the origin does not answer; its files stay listed");

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! * Nothing outside the root is read, whatever links and renames there are; see `open.rs`.
-//! * A root that is missing is an origin that is not there (`Unavailable`), never an empty one, and a file below
+//! * A root that is missing is an origin that is not there (`NoRoot`), never an empty one, and a file below
 //!   it is not gone. So is one that was mounted from a network and no longer is.
 //! * Nothing is kept open between calls. Every call opens the root anew: a disk mounted later is seen, and one
 //!   in use can be unmounted.

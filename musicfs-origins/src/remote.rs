@@ -11,7 +11,7 @@
 //!   one, else modification time as exactly as both know it, and always the size. The two come in one answer, so
 //!   that nothing can change between them.
 //! * Whatever a server makes of a range (it may ignore it), the bytes handed on are those asked for.
-//! * A root that is missing is an origin that is not there (`Unavailable`), never an empty one, and a file below
+//! * A root that is missing is an origin that is not there (`NoRoot`), never an empty one, and a file below
 //!   it is not gone.
 //! * Credentials are sent to the origin's own host only, and are in no error, log or `Debug` output.
 //!

@@ -220,8 +220,8 @@ impl Server {
         match found.await {
             Ok(_) => failure,
             Err(error) if error.kind() == OriginErrorKind::NotFound => Failure::new(
-                OriginErrorKind::Unavailable,
-                format!("the origin's folder {} is not there", String::from_utf8_lossy(&root)),
+                OriginErrorKind::NoRoot,
+                format!("there is no folder {}; look at the path", String::from_utf8_lossy(&root)),
             ),
             Err(error) => error,
         }

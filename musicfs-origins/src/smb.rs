@@ -203,8 +203,10 @@ impl Server {
         match looked.await {
             Ok(_) => failure,
             Err(error) if error.kind() == OriginErrorKind::NotFound => {
-                let why = format!("the origin's folder {} is not there", self.config().root);
-                Failure::new(OriginErrorKind::Unavailable, why)
+                let config = self.config();
+                let why =
+                    format!("the share {} has no folder {}; look at the path", config.share, config.root);
+                Failure::new(OriginErrorKind::NoRoot, why)
             }
             Err(error) => error,
         }

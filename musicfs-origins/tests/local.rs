@@ -61,12 +61,12 @@ async fn root_that_is_missing_is_unavailable_in_every_way() {
     let origin = LocalOrigin::new("o", dir.path().join("root"));
     let version = origin.stat(&path("a")).await.unwrap().version;
     fs::rename(dir.path().join("root"), dir.path().join("elsewhere")).unwrap();
-    assert_eq!(failure(&origin, ScanRequest::all()).await, OriginErrorKind::Unavailable);
+    assert_eq!(failure(&origin, ScanRequest::all()).await, OriginErrorKind::NoRoot);
     let read = origin.read(&path("a"), &version, ByteRange::at(0, 1)).await;
-    assert_eq!(read.unwrap_err().kind, OriginErrorKind::Unavailable);
-    assert_eq!(origin.stat(&path("a")).await.unwrap_err().kind, OriginErrorKind::Unavailable);
+    assert_eq!(read.unwrap_err().kind, OriginErrorKind::NoRoot);
+    assert_eq!(origin.stat(&path("a")).await.unwrap_err().kind, OriginErrorKind::NoRoot);
     let error = origin.health().await.unwrap_err();
-    assert_eq!(error.kind, OriginErrorKind::Unavailable);
+    assert_eq!(error.kind, OriginErrorKind::NoRoot);
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("root cannot be opened"));
     // Nothing was pinned: another folder in the same place is seen at once.
     fs::create_dir(dir.path().join("root")).unwrap();

@@ -107,6 +107,64 @@ fn secret_that_is_no_longer_right_is_told_by_status_and_log() {
     }
 }
 
+/// What is said of a root that is not there: the reason and the next step.
+const NOTHING: [(Kind, &str, &str); 5] = [
+    (Kind::S3, "NoSuchBucket", "look at bucket and endpoint"),
+    (Kind::Sftp, "there is no folder /no/such/folder", "look at the path"),
+    (Kind::Smb, "there is no such share", "look at the address"),
+    (Kind::Webdav, "404 Not Found", "look at the address"),
+    (Kind::Http, "404 Not Found", "look at the address"),
+];
+
+#[test]
+fn wrong_name_is_refused_with_origin_reason_and_next_step() {
+    for (kind, reason, step) in NOTHING {
+        let (served, home) = (Served::empty(kind), Home::new());
+        home.configure(&served.table_of_nothing("nas"));
+        let said = refused(&home);
+        let line = said.lines().find(|line| line.contains("origin nas: its root is not there: "));
+        let line = line.unwrap_or_else(|| panic!("{kind:?}: {said}"));
+        assert!(line.contains(reason) && line.contains(step), "{kind:?}: {line}");
+        let checked = home.run(["origin", "check"]);
+        assert_eq!(checked.status.code(), Some(1), "{kind:?}: {checked:?}");
+        let checked = String::from_utf8(checked.stdout).unwrap();
+        assert!(checked.contains(reason) && checked.contains(step), "{kind:?}: {checked}");
+    }
+}
+
+#[test]
+fn root_that_goes_takes_no_file_away_and_is_used_again_when_it_is_back() {
+    for kind in [Kind::S3, Kind::Sftp] {
+        let (served, home) = (Served::empty(kind), Home::new());
+        let wanted = served.add("song.flac", "Song", 200_000);
+        home.configure(&format!(
+            "rescan_interval = \"0\"\nhealth_interval = \"1s\"\n{}",
+            served.table("nas", "")
+        ));
+        let mount = home.mount_configured();
+        mount.wait_scanned();
+        let song = files::files(&mount.at()).remove(0);
+        let away = served.music().with_file_name("away");
+        fs::rename(served.music(), &away).unwrap();
+        eventually_blocking(&format!("the status to tell of {kind:?}"), || {
+            let reason = mount.status()["origins"][0]["reason"].clone();
+            reason.as_str().unwrap_or_default().contains("its root is not there")
+        });
+        home.run(["scan", "nas"]);
+        assert_eq!(files::files(&mount.at()), std::slice::from_ref(&song), "{kind:?}");
+        // A mount anew is one of what is known.
+        mount.unmount();
+        let mount = home.mount_configured();
+        assert_eq!(files::files(&mount.at()), std::slice::from_ref(&song), "{kind:?}");
+        fs::rename(&away, served.music()).unwrap();
+        eventually_blocking("all to be well again", || mount.status()["state"] == "ready");
+        eventually_blocking("the song to be read", || {
+            fs::read(mount.join(&song)).is_ok_and(|it| it == wanted)
+        });
+        mount.unmount();
+    }
+}
+
 /// Checks that no file below `dir` holds a secret, but those that are there to hold one.
 fn secret_is_in_no_file(dir: &Path, holders: &[&Path]) {
     for entry in fs::read_dir(dir).unwrap() {

@@ -189,6 +189,17 @@ impl Served {
         format!("[[origins]]\nid = \"{id}\"\n{own}{more}\n")
     }
 
+    /// As [`Served::table`], with something that is not there in place of what is served.
+    pub(crate) fn table_of_nothing(&self, id: &str) -> String {
+        let table = self.table(id, "");
+        match self.kind {
+            Kind::S3 => table.replace(&format!("@{NAME}?"), "@nothing?"),
+            Kind::Smb => table.replace(&format!("/{NAME}\""), "/nothing\""),
+            Kind::Sftp => table.replace(&self.music().display().to_string(), "/no/such/folder"),
+            _ => table.replacen("/\"\n", "/nothing/\"\n", 1),
+        }
+    }
+
     /// As [`Served::table`] for somebody who does not have the secret.
     pub(crate) fn table_of_a_stranger(&self, id: &str) -> String {
         let table = self.table(id, "");

@@ -180,6 +180,7 @@ fn tells(kind: OriginErrorKind) -> u8 {
         OriginErrorKind::Denied | OriginErrorKind::Corrupt => 2,
         OriginErrorKind::Changed
         | OriginErrorKind::Unavailable
+        | OriginErrorKind::NoRoot
         | OriginErrorKind::Throttled { .. }
         | OriginErrorKind::TimedOut
         | OriginErrorKind::Dns => 3,

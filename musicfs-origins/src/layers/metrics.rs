@@ -23,7 +23,7 @@ const BUCKETS: usize = 20;
 const NEWEST: f64 = 0.2;
 
 /// Names of error kinds, by [`slot`].
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "not_found",
     "denied",
     "changed",
@@ -34,6 +34,7 @@ const KINDS: [&str; 10] = [
     "throttled",
     "timed_out",
     "dns",
+    "no_root",
 ];
 
 fn slot(kind: OriginErrorKind) -> usize {
@@ -48,6 +49,7 @@ fn slot(kind: OriginErrorKind) -> usize {
         OriginErrorKind::Throttled { .. } => 7,
         OriginErrorKind::TimedOut => 8,
         OriginErrorKind::Dns => 9,
+        OriginErrorKind::NoRoot => 10,
     }
 }
 

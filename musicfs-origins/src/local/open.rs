@@ -64,9 +64,7 @@ impl OpenError {
         match self {
             _ if self.is_nothing() => OriginErrorKind::NotFound,
             // A root that is not there is a disk that is not mounted: no file may be taken for gone.
-            Self::Root { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                OriginErrorKind::Unavailable
-            }
+            Self::Root { source, .. } if source.kind() == io::ErrorKind::NotFound => OriginErrorKind::NoRoot,
             Self::Root { source, .. } if source.kind() == io::ErrorKind::NotADirectory => {
                 OriginErrorKind::Invalid
             }

@@ -203,9 +203,14 @@ pub(super) async fn mount(link: &RpcLink, export: &[u8]) -> Result<FileHandle, F
             );
             Err(Failure::new(OriginErrorKind::Denied, why))
         }
-        // An export that is not there is a server that is not in order, not an empty library.
+        // An export that is not there is not an empty library.
+        status @ (2 | 20) => {
+            let why =
+                format!("the server has no export {shown} (status {status}); look at the export's path");
+            Err(Failure::new(OriginErrorKind::NoRoot, why))
+        }
         status => {
-            let why = format!("the server has no export {shown} (status {status})");
+            let why = format!("the server could not mount {shown} (status {status})");
             Err(Failure::new(OriginErrorKind::Unavailable, why))
         }
     }

@@ -285,7 +285,7 @@ impl Object {
     fn root_lost(&self, error: opendal::Error) -> Failure {
         let sorted = self.sorted(error);
         if sorted.kind() == OriginErrorKind::NotFound {
-            failure(OriginErrorKind::Unavailable, "the root folder of the origin is not there")
+            failure(OriginErrorKind::NoRoot, "the service has no such bucket or folder; look at its name")
         } else {
             sorted
         }

@@ -115,7 +115,7 @@ pub(super) struct Web<D> {
 
 /// Says `missing root` for a chain of causes.
 #[derive(Debug, thiserror::Error)]
-#[error("the root folder of the origin is not there")]
+#[error("the server has no such folder (404 Not Found); look at the address")]
 struct RootMissing;
 
 impl<D: Dialect> Web<D> {
@@ -270,7 +270,7 @@ impl<D: Dialect> Web<D> {
         match D::look(self, &OriginPath::root()).await {
             Ok(_) => Ok(()),
             Err(gone) if gone.kind() == OriginErrorKind::NotFound => {
-                Err(failure(OriginErrorKind::Unavailable, RootMissing))
+                Err(failure(OriginErrorKind::NoRoot, RootMissing))
             }
             Err(other) => Err(other),
         }
@@ -364,7 +364,7 @@ impl<D: Dialect> Folders for Web<D> {
         async move {
             let found = match D::list(&self, &folder, &progress).await {
                 Err(gone) if folder.is_root() && gone.kind() == OriginErrorKind::NotFound => {
-                    return Err(failure(OriginErrorKind::Unavailable, RootMissing));
+                    return Err(failure(OriginErrorKind::NoRoot, RootMissing));
                 }
                 found => found?,
             };

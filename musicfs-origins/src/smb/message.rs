@@ -370,7 +370,7 @@ pub(super) fn of_status(status: u32) -> Failure {
         0xc000_00bb => (K::Unsupported, "not supported by the server"),
         0xc000_0257 => (K::Unsupported, "the folder is on another server (DFS)"),
         0x8000_002d => (K::Unsupported, "it is a link that the server does not follow"),
-        0xc000_00cc => (K::Unavailable, "there is no such share; look at the address"),
+        0xc000_00cc => (K::NoRoot, "there is no such share; look at the address"),
         0xc000_00b5 => (K::TimedOut, "input/output timeout"),
         0xc000_0205 | 0xc000_009a => (K::Throttled { after: None }, "the server is out of resources"),
         0xc000_0043 | 0xc000_0054 => (K::Unavailable, "the file is locked by somebody"),

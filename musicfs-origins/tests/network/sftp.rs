@@ -160,16 +160,16 @@ async fn server_that_cannot_be_reached_is_said_by_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn root_that_is_missing_is_unavailable_and_no_file_is_gone() {
+async fn root_that_is_missing_is_said_and_no_file_is_gone() {
     let (sshd, tree) = (Sshd::start(), Tree::new(false));
     let mut config = config(&sshd, sshd.addr(), &tree);
     config.root.extend_from_slice(b"/not mounted");
     let origin = SftpOrigin::new("ssh", config);
-    assert_eq!(origin.health().await.unwrap_err().kind, OriginErrorKind::Unavailable);
-    assert_eq!(origin.stat(&path("plain.flac")).await.unwrap_err().kind, OriginErrorKind::Unavailable);
+    assert_eq!(origin.health().await.unwrap_err().kind, OriginErrorKind::NoRoot);
+    assert_eq!(origin.stat(&path("plain.flac")).await.unwrap_err().kind, OriginErrorKind::NoRoot);
     use futures::StreamExt;
     let first = origin.scan(musicfs_core::ScanRequest::all()).next().await.unwrap();
-    assert_eq!(first.unwrap_err().kind, OriginErrorKind::Unavailable);
+    assert_eq!(first.unwrap_err().kind, OriginErrorKind::NoRoot);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -120,7 +120,7 @@ async fn names_that_windows_has_not_are_served_under_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn folder_of_a_share_is_a_root_and_a_missing_one_is_unavailable() {
+async fn folder_of_a_share_is_a_root_and_a_missing_one_is_said() {
     let tree = plain_tree();
     let samba = Samba::start(tree.root());
     let mut config = config(&samba, samba.addr());
@@ -133,12 +133,12 @@ async fn folder_of_a_share_is_a_root_and_a_missing_one_is_unavailable() {
 
     config.root = path("not mounted");
     let missing = SmbOrigin::new("smb", config.clone());
-    assert_eq!(missing.health().await.unwrap_err().kind, OriginErrorKind::Unavailable);
-    assert_eq!(missing.stat(&path("x")).await.unwrap_err().kind, OriginErrorKind::Unavailable);
+    assert_eq!(missing.health().await.unwrap_err().kind, OriginErrorKind::NoRoot);
+    assert_eq!(missing.stat(&path("x")).await.unwrap_err().kind, OriginErrorKind::NoRoot);
     config.root = OriginPath::root();
     config.share = "no such share".to_owned();
     let missing = SmbOrigin::new("smb", config).health().await.unwrap_err();
-    assert_eq!(missing.kind, OriginErrorKind::Unavailable, "{}", chain(&missing));
+    assert_eq!(missing.kind, OriginErrorKind::NoRoot, "{}", chain(&missing));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
 use musicfs_test_utils::file_servers::Gcs;
 use musicfs_test_utils::origin_conformance;
 
-use crate::{Files, clock, content, list, printable, read};
+use crate::{Files, clock, content, list, path, printable, read, said};
 
 /// Builds the origin that a table of a configuration file describes.
 fn origin(addr: SocketAddr, bucket: &str) -> Arc<dyn Origin> {
@@ -60,4 +60,15 @@ async fn gcs_object_that_changes_is_changed_and_one_that_goes_not_found() {
     server.delete("music", b"a b/x.flac");
     assert_eq!(read(&origin, &now, 0, 10).await.unwrap_err().kind, OriginErrorKind::NotFound);
     assert!(list(&origin).await.unwrap().is_empty(), "a bucket that is there may be empty");
+}
+
+#[tokio::test]
+async fn gcs_bucket_that_is_missing_is_said_and_nothing_is_gone() {
+    let server = Gcs::with_bucket("music");
+    let missing = origin(server.addr(), "musik");
+    let error = missing.health().await.unwrap_err();
+    assert_eq!(error.kind, OriginErrorKind::NoRoot, "{}", said(&error));
+    assert!(said(&error).contains("look at its name"), "{}", said(&error));
+    assert_eq!(list(&missing).await.unwrap_err().kind, OriginErrorKind::NoRoot);
+    assert_eq!(missing.stat(&path("x.flac")).await.unwrap_err().kind, OriginErrorKind::NoRoot);
 }

@@ -148,10 +148,10 @@ async fn wrong_key_is_denied_and_never_shown() {
 async fn bucket_that_is_missing_is_unavailable_in_every_way() {
     let server = Moto::with_bucket("other");
     let origin = origin(server.addr());
-    let unavailable = OriginErrorKind::Unavailable;
-    assert_eq!(list(&origin).await.unwrap_err().kind, unavailable);
-    assert_eq!(origin.health().await.unwrap_err().kind, unavailable);
-    assert_eq!(origin.stat(&path("a.flac")).await.unwrap_err().kind, unavailable);
+    let no_root = OriginErrorKind::NoRoot;
+    assert_eq!(list(&origin).await.unwrap_err().kind, no_root);
+    assert_eq!(origin.health().await.unwrap_err().kind, no_root);
+    assert_eq!(origin.stat(&path("a.flac")).await.unwrap_err().kind, no_root);
 }
 
 #[tokio::test]

@@ -41,7 +41,10 @@ pub(super) fn sort(error: opendal::Error, place: &str) -> Failure {
         }
         chain = link.source();
     }
+    let code = field(error.message(), "code");
     let kind = match error.kind() {
+        // opendal counts it as a wrong configuration.
+        _ if code == Some("NoSuchBucket") => OriginErrorKind::NoRoot,
         ErrorKind::NotFound => OriginErrorKind::NotFound,
         ErrorKind::PermissionDenied => OriginErrorKind::Denied,
         ErrorKind::ConditionNotMatch | ErrorKind::RangeNotSatisfied => OriginErrorKind::Changed,
@@ -54,10 +57,8 @@ pub(super) fn sort(error: opendal::Error, place: &str) -> Failure {
                 "there are no credentials; name access_key_id and a secret_access_key, or anonymous = true";
             return failure(OriginErrorKind::Denied, format!("{place}: {why}"));
         }
-        // Among others a bucket that is not there, which opendal counts as a wrong configuration.
         _ => OriginErrorKind::Unavailable,
     };
-    let code = field(error.message(), "code");
     let words = match (&code, field(error.message(), "message")) {
         (Some(code), Some(words)) => format!("{code} ({})", cut(words)),
         (Some(code), None) => (*code).to_owned(),
