@@ -1,8 +1,8 @@
 //! From an understood query to one of the index.
 //!
-//! Bounds: a beginning of one letter is looked up among first letters and not completed (it has a great part of all
-//! words), a phrase's last word is completed in at most [`COMPLETIONS`] ways, and a misspelling has at most two letters
-//! wrong.
+//! Bounds: a beginning of one letter is looked up among first letters and not completed, unless it is in one field only (it
+//! has a great part of all words), a phrase's last word is completed in at most [`COMPLETIONS`] ways, and a misspelling
+//! has at most two letters wrong.
 
 use std::ops::Bound;
 
@@ -88,8 +88,8 @@ fn word(fields: &Fields, field: Field, term: Term, how: Match) -> Box<dyn Query>
     let text = term.value().as_str().unwrap_or_default().to_owned();
     let mut letters = text.chars();
     let alike: Box<dyn Query> = match (how, letters.next()) {
-        (Match::Prefix, Some(only)) if letters.next().is_none() => {
-            Box::new(TermQuery::new(fields.begins_term(field, only), IndexRecordOption::Basic))
+        (Match::Prefix, Some(only)) if field == fields.any && letters.next().is_none() => {
+            Box::new(TermQuery::new(fields.begins_term(only), IndexRecordOption::Basic))
         }
         (Match::Prefix, _) => Box::new(RangeQuery::new(Bound::Included(term), end_of(field, &text))),
         (Match::Fuzzy(edits), _) if text.chars().count() >= SHORTEST_MISSPELT => {

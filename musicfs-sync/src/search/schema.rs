@@ -3,7 +3,7 @@
 //! Nothing is stored: a hit is a [`FileId`], and all else is looked up in the catalogue, so that a search never tells
 //! what the catalogue no longer says. Text is cut by [`fold::words`](super::fold::words); all that a track is known
 //! by is in the one field `any` too, so that a word costs one look. So does a word of which only the first letter is
-//! known: the letters with which the words of each field begin are a field of their own.
+//! known: the letters with which the words of `any` begin are a field of their own.
 
 use musicfs_core::{FileId, FileKind, FileMeta};
 use tantivy::schema::{
@@ -38,7 +38,7 @@ pub(super) struct Fields {
     format: Field,
     origin: Field,
     pub(super) year: Field,
-    /// First letters of words, as [`first_letter`] has them.
+    /// First letters of the words of `any`, as numbers.
     begins: Field,
 }
 
@@ -116,83 +116,78 @@ impl Fields {
         Term::from_field_u64(self.id, id.raw().cast_unsigned())
     }
 
-    /// Returns the term of all tracks with a word in `field` that begins with a letter.
-    pub(super) fn begins_term(&self, field: Field, letter: char) -> Term {
-        Term::from_field_u64(self.begins, first_letter(field, letter))
+    /// Returns the term of all tracks with a word in `any` that begins with a letter.
+    pub(super) fn begins_term(&self, letter: char) -> Term {
+        Term::from_field_u64(self.begins, letter.into())
     }
 
     /// Returns what is indexed of a file, or `None` when it is not to be found: what is not music, or not shown.
     pub(super) fn document(&self, file: &FileMeta) -> Option<TantivyDocument> {
         let (FileKind::Audio, Some(shown_at)) = (file.kind, &file.shown_at) else { return None };
-        let mut out = Document::default();
-        out.document.add_u64(self.id, file.id.raw().cast_unsigned());
-        out.add([self.path], &shown_at.to_string());
-        out.add([self.origin], file.origin.as_str());
+        let mut document = TantivyDocument::default();
+        document.add_u64(self.id, file.id.raw().cast_unsigned());
+        document.add_text(self.path, shown_at.to_string());
+        document.add_text(self.origin, file.origin.as_str());
         if let Some(format) = file.format {
-            out.add([self.format], format.default_extension());
-            out.add([self.format], format.name());
+            document.add_text(self.format, format.default_extension());
+            document.add_text(self.format, format.name());
         }
         let audio = file.audio.as_deref();
+        let mut any = Known { document, any: self.any, begins: Vec::new() };
         match audio.and_then(|audio| audio.title.as_deref()) {
-            Some(title) => out.add([self.title, self.any], title),
+            Some(title) => any.add(self.title, title),
             // What has no title goes by its name.
             None => {
                 let name = shown_at.leaf().to_string();
-                let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
-                out.add([self.title, self.any], stem);
+                any.add(self.title, name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem));
             }
         }
-        let Some(audio) = audio else { return Some(out.finished(self.begins)) };
-        audio.artists.iter().for_each(|artist| out.add([self.artist, self.any], artist));
-        audio.album.iter().for_each(|album| out.add([self.album, self.any], album));
-        audio.genres.iter().for_each(|genre| out.add([self.genre, self.any], genre));
-        audio.composers.iter().for_each(|composer| out.add([self.composer, self.any], composer));
+        let Some(audio) = audio else { return Some(any.finished(self.begins)) };
+        audio.artists.iter().for_each(|artist| any.add(self.artist, artist));
+        audio.album.iter().for_each(|album| any.add(self.album, album));
+        audio.genres.iter().for_each(|genre| any.add(self.genre, genre));
+        audio.composers.iter().for_each(|composer| any.add(self.composer, composer));
         for artist in &audio.album_artists {
-            out.add([self.album_artist], artist);
-            if !audio.artists.contains(artist) {
-                out.add([self.any], artist);
+            if audio.artists.contains(artist) {
+                any.document.add_text(self.album_artist, artist);
+            } else {
+                any.add(self.album_artist, artist);
             }
         }
         if let Some(year) = audio.year() {
-            out.document.add_u64(self.year, u64::from(year));
-            out.add([self.any], &year.to_string());
+            any.document.add_u64(self.year, u64::from(year));
+            any.add_to_any(&year.to_string());
         }
         if let Some(codec) = audio.codec {
-            out.add([self.format], &codec.to_string());
+            any.document.add_text(self.format, codec.to_string());
         }
-        Some(out.finished(self.begins))
+        Some(any.finished(self.begins))
     }
 }
 
-/// Returns the number that stands for words of a field that begin with a letter.
-fn first_letter(field: Field, letter: char) -> u64 {
-    u64::from(field.field_id()) << 32 | u64::from(letter)
-}
-
-/// What is indexed of a file, in the making.
-#[derive(Default)]
-struct Document {
+/// What a track is known by, gathered for the field `any`.
+struct Known {
     document: TantivyDocument,
-    begins: Vec<u64>,
+    any: Field,
+    begins: Vec<char>,
 }
 
-impl Document {
-    fn add<const N: usize>(&mut self, fields: [Field; N], text: &str) {
-        fold::words(text, |word| {
-            if let Some(letter) = word.chars().next() {
-                self.begins.extend(fields.map(|field| first_letter(field, letter)));
-            }
-        });
-        for field in fields {
-            self.document.add_text(field, text);
-        }
+impl Known {
+    fn add(&mut self, field: Field, text: &str) {
+        self.document.add_text(field, text);
+        self.add_to_any(text);
+    }
+
+    fn add_to_any(&mut self, text: &str) {
+        self.document.add_text(self.any, text);
+        fold::words(text, |word| self.begins.extend(word.chars().next()));
     }
 
     fn finished(mut self, begins: Field) -> TantivyDocument {
         self.begins.sort_unstable();
         self.begins.dedup();
         for letter in self.begins {
-            self.document.add_u64(begins, letter);
+            self.document.add_u64(begins, letter.into());
         }
         self.document
     }
