@@ -42,3 +42,6 @@ pub use object::OpendalOrigin;
 pub use object::{S3Config, S3Credentials, S3Origin};
 #[cfg(any(feature = "http", feature = "webdav"))]
 pub use web::{WebAuth, WebConfig};
+
+/// Longest range of one read; it is held in memory.
+const MAX_RANGE: u64 = 64 << 20;

@@ -3,15 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[path = "mounted/flaky_fs.rs"]
-mod flaky_fs;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fuser::Errno;
 use futures::StreamExt;
 use musicfs_core::{
     ByteRange, Clock, FsBacking, LocalAccess, Origin, OriginErrorKind, OriginPath, ScanRequest, SystemClock,
@@ -19,10 +15,9 @@ use musicfs_core::{
 use musicfs_origins::{Jitter, LayerConfig, Layered, LocalOrigin, layered};
 use musicfs_test_utils::conformance::origin::{Fixture, sample_files_utf8};
 use musicfs_test_utils::file_servers::RcloneMount;
-use musicfs_test_utils::origin_conformance;
+use musicfs_test_utils::{FaultyFs, origin_conformance};
+use rustix::io::Errno;
 use tempfile::TempDir;
-
-use flaky_fs::Flaky;
 
 fn stored(files: &[(OriginPath, Bytes)]) -> TempDir {
     let dir = TempDir::new().unwrap();
@@ -113,16 +108,16 @@ async fn mount_whose_server_died_is_unavailable_and_served_again_when_it_is_back
 #[tokio::test(flavor = "multi_thread")]
 async fn stale_handle_and_lost_connection_are_tried_again() {
     let dir = TempDir::new().unwrap();
-    let flaky = Flaky::mount(dir.path(), "x.flac", b"music");
+    let flaky = FaultyFs::mount(dir.path(), [("x.flac".into(), b"music".into())]).unwrap();
     let bare = LocalOrigin::new("nas", dir.path());
     let entry = bare.stat(&path("x.flac")).await.unwrap();
     let all = ByteRange::new(0, u64::MAX);
-    for errno in [Errno::ESTALE, Errno::ENOTCONN] {
-        flaky.fail([errno]);
+    for errno in [Errno::STALE, Errno::NOTCONN] {
+        flaky.fail([errno.raw_os_error()]);
         let error = bare.read(&entry.path, &entry.version, all).await.unwrap_err();
         assert!(error.kind.is_transient(), "{error}: {:?}", error.source);
     }
-    flaky.fail([Errno::ESTALE, Errno::ENOTCONN, Errno::ESTALE]);
+    flaky.fail([Errno::STALE, Errno::NOTCONN, Errno::STALE].map(Errno::raw_os_error));
     let stack = patient(bare);
     assert_eq!(stack.origin.read(&entry.path, &entry.version, all).await.unwrap(), "music");
     assert_eq!(flaky.left(), 0);

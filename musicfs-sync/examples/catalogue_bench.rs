@@ -5,33 +5,32 @@
 //! catalogue_bench DB_PATH                 measure the catalogue that is there
 //! ```
 //!
-//! The tracks are of the origin `bench`: twelve to an album, ten albums to an artist, shown as the default template
-//! has it. `--flat M` adds M files to one directory, `Flat`. One line is printed for each figure: its name, a tab,
-//! its value with the unit. Memory is that of the whole process; for what a daemon would need, measure a catalogue
-//! that is there.
+//! The tracks are those of `musicfs_test_utils::tracks`, shown as the default template has it. `--flat M` adds M files
+//! to one directory, `Flat`. Memory is that of the whole process; for what a daemon would need, measure a catalogue that
+//! is there.
+
+#[path = "shared/figures.rs"]
+mod figures;
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use musicfs_core::layout::{LayoutInput, render};
 use musicfs_core::{
-    AudioIdentity, AudioMeta, Batch, Clock, Codec, Cookie, FileId, FileKind, FileMeta, FileState,
-    FileVersion, Format, Ino, MetaDb, NodeKind, Op, OriginId, OriginPath, Placement, ROOT_INODE, Revision,
-    SystemClock, Template, UnixNanos, VirtualPath,
+    Batch, Clock, Cookie, FileId, FileMeta, Ino, MetaDb, NodeKind, Op, OriginId, OriginPath, Placement,
+    ROOT_INODE, Revision, SystemClock, Template, UnixNanos, VirtualPath,
 };
 use musicfs_sync::{Database, arranged_by};
+use musicfs_test_utils::tracks;
+
+use figures::{figure, millis, status};
 
 /// Files in a batch, as a scan makes them.
 const BATCH: u64 = 2_000;
 /// Entries asked for at a time, as a kernel's buffer has room for.
 const PAGE: usize = 256;
-const TRACKS_PER_ALBUM: u64 = 12;
-const ALBUMS_PER_ARTIST: u64 = 10;
-const ORIGIN: &str = "bench";
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -91,7 +90,6 @@ fn run(arguments: &Arguments) -> Result<()> {
 fn fill(path: &Path, make: Make, clock: &SystemClock) -> Result<()> {
     let db = Database::open(path)?;
     let template = Template::default();
-    let flat_dir = VirtualPath::from_text("Flat/x")?;
     let mut applying = Duration::ZERO;
     let mut slowest = Duration::ZERO;
     let mut processor = Duration::ZERO;
@@ -100,15 +98,7 @@ fn fill(path: &Path, make: Make, clock: &SystemClock) -> Result<()> {
     for first in (0..all).step_by(BATCH as usize) {
         let mut ops = Vec::new();
         for n in first..all.min(first + BATCH) {
-            let (file, path) = if n < make.tracks {
-                let file = track(n)?;
-                let path = shown_at(&file, &template);
-                (file, path)
-            } else {
-                let file = track_at(n, format!("flat/{n:07}.flac"))?;
-                let path = flat_dir.sibling(musicfs_core::Name::from_text(&format!("{n:07}.flac")));
-                (file, path)
-            };
+            let (file, path) = if n < make.tracks { tracks::track(n) } else { flat(n)? };
             let id = file.id;
             ops.push(Op::PutFile(Box::new(file)));
             ops.push(Op::Place(Placement { id, path, prefer: 0 }));
@@ -176,7 +166,7 @@ fn measure(path: &Path, clock: &SystemClock) -> Result<()> {
     read?;
     figure("file, each", micros(took, walked.sample.len()));
 
-    let origin = OriginId::from(ORIGIN);
+    let origin = OriginId::from(tracks::ORIGIN);
     let mut known: HashMap<FileId, u64> = HashMap::new();
     let (took, visited) = timed(clock, || {
         let mut count = 0u64;
@@ -247,69 +237,13 @@ fn follow(db: &Database) -> Result<usize> {
     Ok(changes)
 }
 
-fn track(n: u64) -> Result<FileMeta> {
-    let album = n / TRACKS_PER_ALBUM;
-    let artist = album / ALBUMS_PER_ARTIST;
-    let number = n % TRACKS_PER_ALBUM + 1;
-    let album = album % ALBUMS_PER_ARTIST;
-    track_at(n, format!("Artist {artist:05}/{:04} - Album {album}/{number:02}.flac", 1970 + album))
-}
-
-fn track_at(n: u64, path: String) -> Result<FileMeta> {
-    let album = n / TRACKS_PER_ALBUM;
-    let artist = format!("Artist {:05}", album / ALBUMS_PER_ARTIST);
-    let origin = OriginId::from(ORIGIN);
-    let path = OriginPath::new(path)?;
-    let mut md5 = [0; 16];
-    md5[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-    let audio = AudioMeta {
-        title: Some(format!("A Title of Ordinary Length, No. {n}")),
-        artists: vec![artist.clone()],
-        album: Some(format!("Album {}", album % ALBUMS_PER_ARTIST)),
-        album_artists: vec![artist],
-        track: Some((n % TRACKS_PER_ALBUM) as u32 + 1),
-        track_total: Some(TRACKS_PER_ALBUM as u32),
-        disc: Some(1),
-        disc_total: Some(1),
-        date: Some(format!("{}", 1970 + album % ALBUMS_PER_ARTIST)),
-        genres: vec!["Jazz".to_owned()],
-        duration_ms: 180_000 + n % 120_000,
-        sample_rate: 44_100,
-        channels: 2,
-        bit_depth: 16,
-        bitrate_kbps: 900,
-        codec: Some(Codec::Flac),
-        identity: Some(AudioIdentity::FlacMd5 { md5, samples: 7_938_000 + n }),
-        ..AudioMeta::default()
-    };
-    Ok(FileMeta {
-        id: FileId::derive(&origin, &path, 0),
-        origin,
-        path,
-        version: FileVersion {
-            size: 20_000_000 + n,
-            mtime: Some(UnixNanos(1_600_000_000_000_000_000 + n as i64 * 1_000_003)),
-            etag: None,
-        },
-        kind: FileKind::Audio,
-        state: FileState::Present,
-        format: Some(Format::Flac),
-        audio: Some(Box::new(audio)),
-        problem: None,
-        shown_at: None,
-    })
-}
-
-fn shown_at(file: &FileMeta, template: &Template) -> VirtualPath {
-    let audio = file.audio.as_deref().cloned().unwrap_or_default();
-    let input = LayoutInput {
-        audio: &audio,
-        path: &file.path,
-        origin: &file.origin,
-        extension: "flac",
-        multi_disc: false,
-    };
-    render(template, &input)
+/// A track beside the others, in one directory with its like.
+fn flat(n: u64) -> Result<(FileMeta, VirtualPath)> {
+    let (mut file, _) = tracks::track(n);
+    let name = format!("{n:07}.flac");
+    file.path = OriginPath::new(format!("flat/{name}"))?;
+    file.id = FileId::derive(&file.origin, &file.path, 0);
+    Ok((file, VirtualPath::from_text(&format!("Flat/{name}"))?))
 }
 
 fn timed<T>(clock: &SystemClock, work: impl FnOnce() -> T) -> (Duration, T) {
@@ -318,16 +252,8 @@ fn timed<T>(clock: &SystemClock, work: impl FnOnce() -> T) -> (Duration, T) {
     (clock.now().since(start), result)
 }
 
-fn millis(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1e3)
-}
-
 fn micros(time: Duration, calls: usize) -> String {
     format!("{:.2} µs", time.as_secs_f64() * 1e6 / calls.max(1) as f64)
-}
-
-fn figure(name: &str, value: impl Display) {
-    println!("{name}\t{value}");
 }
 
 /// The processor time that this thread has had, which other processes do not add to.
@@ -335,11 +261,4 @@ fn processor_time() -> Duration {
     let times = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = times.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
     Duration::from_nanos(nanos.unwrap_or(0))
-}
-
-/// A figure of `/proc/self/status`, in kB; 0 where there is none.
-fn status(key: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -5,10 +5,12 @@
 //! search_bench DB_PATH INDEX_DIR   build an index of the catalogue, where nothing may be yet, and search it
 //! ```
 //!
-//! One line is printed for each figure: its name, a tab, its value with the unit. Memory is that of the whole process.
+//! Memory is that of the whole process.
+
+#[path = "shared/figures.rs"]
+mod figures;
 
 use std::error::Error;
-use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,6 +19,8 @@ use musicfs_core::{Batch, Clock, MetaDb, MonoTime, SystemClock, Template, UnixNa
 use musicfs_sync::{CatchUp, Database, SearchIndex, arranged_by};
 use musicfs_test_utils::tracks;
 use tokio_util::sync::CancellationToken;
+
+use figures::{figure, millis, status};
 
 /// Results asked for, as `musicfs search` does.
 const LIMIT: usize = 50;
@@ -108,19 +112,4 @@ fn size(dir: &Path) -> Result<u64> {
         sum += entry?.metadata()?.len();
     }
     Ok(sum)
-}
-
-fn millis(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1e3)
-}
-
-fn figure(name: &str, value: impl Display) {
-    println!("{name}\t{value}");
-}
-
-/// A figure of `/proc/self/status`, in kB; 0 where there is none.
-fn status(key: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

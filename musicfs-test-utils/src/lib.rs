@@ -2,7 +2,8 @@
 //!
 //! * **Doubles**, stricter than the real things: [`MemoryOrigin`], [`MemoryChunkStore`], [`MemoryMetaDb`],
 //!   [`ManualClock`].
-//! * **Fault injectors** over any implementation: [`FaultyOrigin`], [`FaultyCasStore`].
+//! * **Fault injectors** over any implementation: [`FaultyOrigin`], [`FaultyCasStore`]. With the feature `fuse`, a
+//!   mounted filesystem that fails: `FaultyFs`.
 //! * **A network that fails**: [`fault_proxy`].
 //! * **Conformance suites**: [`conformance`] has a function for each promise of each contract, and a macro for
 //!   each contract that makes them tests.
@@ -33,6 +34,8 @@ pub mod conformance;
 pub mod damage;
 pub mod fault_proxy;
 mod faulty_chunks;
+#[cfg(feature = "fuse")]
+mod faulty_fs;
 mod faulty_origin;
 pub mod file_servers;
 mod fixtures;
@@ -46,6 +49,8 @@ mod wait;
 
 pub use clock::ManualClock;
 pub use faulty_chunks::FaultyCasStore;
+#[cfg(feature = "fuse")]
+pub use faulty_fs::FaultyFs;
 pub use faulty_origin::{FailMode, FaultyOrigin};
 pub use fixtures::{make_audio_meta, make_file_meta, setup_test_cas, setup_test_tree, shown_files};
 pub use logs::{CapturedLogs, captured_logs};

@@ -6,14 +6,12 @@ use std::path::PathBuf;
 use std::thread;
 
 use musicfs_core::AudioMeta;
-use musicfs_test_utils::eventually_blocking;
 use musicfs_test_utils::library::noise_flac;
+use musicfs_test_utils::{FaultyFs, eventually_blocking};
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
 use musicfs_tests::mount::Mount;
 use nix::errno::Errno;
-
-use crate::hung_fs::Hung;
 
 /// Size of each file: far more than what is read ahead when its tags are.
 const SIZE: usize = 6 << 20;
@@ -21,7 +19,7 @@ const SIZE: usize = 6 << 20;
 const STUCK: &str = "2.flac";
 
 struct Case {
-    hung: Hung,
+    nas: FaultyFs,
     origin: PathBuf,
 }
 
@@ -39,8 +37,8 @@ impl Case {
             };
             (format!("{n}.flac"), noise_flac(&audio, SIZE))
         };
-        let hung = Hung::mount(&origin, (1..=4).map(file).collect(), STUCK);
-        Self { hung, origin }
+        let nas = FaultyFs::mount(&origin, (1..=4).map(file)).unwrap();
+        Self { nas, origin }
     }
 }
 
@@ -57,12 +55,12 @@ fn readers_of_a_hung_file_get_an_error_while_all_others_go_on() {
     let home = Home::new();
     let case = Case::new(&home);
     let mount = home.mount_with(&case.origin, &["--local-deadline", "4s", "--remote-deadline", "4s"]);
-    case.hung.hang();
+    case.nas.hang(STUCK);
     let reader = thread::spawn({
         let path = stuck(&mount);
         move || fs::read(path)
     });
-    eventually_blocking("a read to hang", || case.hung.waiting() > 0);
+    eventually_blocking("a read to hang", || case.nas.waiting() > 0);
     assert_eq!(files::files(&mount.at()).len(), 4);
     for path in others(&mount) {
         assert_eq!(fs::metadata(&path).unwrap().len(), fs::read(&path).unwrap().len() as u64);
@@ -85,13 +83,13 @@ fn reader_of_a_hung_file_can_be_killed() {
         &case.origin,
         &["--local-deadline", "300s", "--remote-deadline", "300s", "--drain-limit", "1s"],
     );
-    case.hung.hang();
+    case.nas.hang(STUCK);
     let mut reader = std::process::Command::new("cat")
         .arg(stuck(&mount))
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    eventually_blocking("a read to hang", || case.hung.waiting() > 0);
+    eventually_blocking("a read to hang", || case.nas.waiting() > 0);
     reader.kill().unwrap();
     eventually_blocking("the reader to be gone", || reader.try_wait().unwrap().is_some());
     for path in others(&mount) {
@@ -106,14 +104,14 @@ fn many_readers_of_a_hung_file_do_not_use_up_what_others_need() {
     let case = Case::new(&home);
     let mount = home
         .mount_with(&case.origin, &["--local-deadline", "4s", "--remote-deadline", "4s", "--no-passthrough"]);
-    case.hung.hang();
+    case.nas.hang(STUCK);
     let readers: Vec<_> = (0..64)
         .map(|_| {
             let path = stuck(&mount);
             thread::spawn(move || fs::read(path))
         })
         .collect();
-    eventually_blocking("a read to hang", || case.hung.waiting() > 0);
+    eventually_blocking("a read to hang", || case.nas.waiting() > 0);
     for path in others(&mount) {
         assert_eq!(fs::metadata(&path).unwrap().len(), fs::read(&path).unwrap().len() as u64);
     }

@@ -9,7 +9,6 @@ mod clients;
 mod events;
 mod exclude;
 mod hung;
-mod hung_fs;
 mod identity;
 mod lifecycle;
 mod read_only;

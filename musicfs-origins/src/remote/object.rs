@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use musicfs_core::{
@@ -33,7 +33,7 @@ use opendal::{HttpTransporter, Lister, Metadata, Operator};
 
 use super::client::{self, failure};
 use super::expect::{Expect, strong_etag};
-use super::{WebError, WebOptions};
+use super::{MAX_RANGE, WebError, WebOptions};
 use crate::Progress;
 use crate::wire::{self, Failure, Folders, Listed, ListedFile, ListedFolder};
 use group::{Groups, Place};
@@ -46,8 +46,6 @@ use transport::Transport;
 const PAGE_ENTRIES: usize = 1000;
 /// Keys after which a page is handed over, whatever is ready.
 const PAGE_KEYS: usize = 10 * PAGE_ENTRIES;
-/// Longest range of one read; it is held in memory.
-const MAX_RANGE: u64 = 64 << 20;
 
 /// How it is known that bytes are of the version asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -460,10 +458,10 @@ impl Origin for OpendalOrigin {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
-        let mut all = BytesMut::with_capacity(range.clamp_to(version.size).len().min(MAX_RANGE) as usize);
-        let read = self.object.fetch(path, version, range, |piece| all.extend_from_slice(&piece)).await;
+        let (parts, gathered) = PartSink::gathering();
+        let read = self.object.fetch(path, version, range, |piece| parts.push(piece)).await;
         read.map_err(|failure| failure.at(&self.object.id, path))?;
-        Ok(all.freeze())
+        Ok(gathered.finish())
     }
 
     async fn read_parts(

@@ -22,7 +22,7 @@ use url::Url;
 use super::client::{self, Refused, failed, failure};
 use super::expect::{Expect, size_of, version_of};
 use super::place::Place;
-use super::{WebError, WebOptions};
+use super::{MAX_RANGE, WebError, WebOptions};
 use crate::wire::{self, Failure, Folders, Listed, ListedFile, ListedFolder};
 use crate::{Progress, Secret};
 
@@ -30,8 +30,6 @@ use crate::{Progress, Secret};
 const MAX_LISTING: usize = 256 << 20;
 /// Files of one folder that are looked at one by one at a time, where the listing does not tell enough.
 const LOOKS: usize = 8;
-/// Longest range of one read; it is held in memory.
-const MAX_RANGE: u64 = 64 << 20;
 
 /// Who is asking.
 #[derive(Clone, Debug, Default)]
@@ -433,9 +431,9 @@ impl<D: Dialect> Origin for WebOrigin<D> {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
-        let mut all = BytesMut::with_capacity(range.clamp_to(version.size).len().min(MAX_RANGE) as usize);
-        self.read_pieces(path, version, range, |piece| all.extend_from_slice(&piece)).await?;
-        Ok(all.freeze())
+        let (parts, gathered) = PartSink::gathering();
+        self.read_parts(path, version, range, &parts).await?;
+        Ok(gathered.finish())
     }
 
     async fn read_parts(
