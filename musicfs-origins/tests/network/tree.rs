@@ -11,7 +11,7 @@ use futures::StreamExt;
 use musicfs_core::{
     ByteRange, FileVersion, Origin, OriginEntry, OriginErrorKind, OriginPath, ScanPage, ScanRequest,
 };
-use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
+use musicfs_test_utils::fault_proxy::{Direction, FaultProxy, Toxic};
 use tempfile::TempDir;
 
 /// Names that one protocol or another has to escape.
@@ -320,6 +320,9 @@ pub(crate) async fn keeps_the_contract(origin: &dyn Origin, tree: &Tree) {
     tells_versions_apart(origin, tree).await;
 }
 
+/// How late all is on a line on which round trips are counted.
+const LATE: Duration = Duration::from_millis(300);
+
 /// Round trips that reads may cost.
 pub(crate) struct Costs {
     /// Of the first bytes of a file.
@@ -338,8 +341,10 @@ pub(crate) async fn reads_in_few_round_trips(
     version: &FileVersion,
     costs: Costs,
 ) {
-    // Late enough for all that is asked at once to be on its way before the first answer.
-    proxy.set([Toxic::Latency(Duration::from_millis(300))]);
+    // Late enough for all that is asked at once to be on its way before the first answer; both ways, so that the closing
+    // of a file, which nobody waits for, comes too late to be counted.
+    proxy.set([Toxic::Latency(LATE)]);
+    proxy.add(Direction::Upstream, Toxic::Latency(LATE));
     for (what, range, cost) in [
         ("first", ByteRange::new(0, 65_536), costs.first),
         ("next", ByteRange::new(65_536, 131_072), costs.next),
