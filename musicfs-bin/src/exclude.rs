@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStringExt;
+use std::io::ErrorKind;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use musicfs_core::{MetaDb, OriginId, OriginPath};
 use musicfs_sync::{Excluded, Scanner};
@@ -13,7 +15,10 @@ use crate::config::Config;
 use crate::control::api::{ExcludeAction, ExcludeOrder, Exclusion, Exclusions};
 use crate::control::percent;
 use crate::daemon::{Part, chain};
-use crate::targets;
+use crate::{paths, targets};
+
+/// Wait for a directory to be looked into.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Paths by origin.
 type Paths = BTreeMap<OriginId, Vec<OriginPath>>;
@@ -26,7 +31,8 @@ pub(crate) struct Changed {
     pub(crate) shown_again: Vec<Part>,
 }
 
-/// Does what an order says: all of it, or, when a name means nothing, none. No origin is asked.
+/// Does what an order says: all of it, or, when a name means nothing, none. An origin is asked only about what the
+/// catalogue does not know.
 pub(crate) async fn carry_out(
     scanner: &Scanner,
     db: Arc<dyn MetaDb>,
@@ -41,6 +47,7 @@ pub(crate) async fn carry_out(
         ExcludeAction::List | ExcludeAction::Add => Vec::new(),
     };
     let mountpoint = mountpoint.map(Path::to_owned);
+    let of_config = config.clone();
     let find = move || {
         let mut paths = Paths::new();
         for name in &order.paths {
@@ -62,10 +69,13 @@ pub(crate) async fn carry_out(
         }
         Ok(paths)
     };
-    let paths = tokio::task::spawn_blocking(find).await.map_err(|error| error.to_string())??;
+    let chosen = tokio::task::spawn_blocking(find).await.map_err(|error| error.to_string())??;
+    if action == ExcludeAction::Add {
+        refuse_nothing(scanner, &of_config, &chosen).await?;
+    }
     let mut changed = 0;
     let mut shown_again = Vec::new();
-    for (origin, paths) in paths {
+    for (origin, paths) in chosen {
         let done = match action {
             ExcludeAction::List => Ok(0),
             ExcludeAction::Add => scanner.exclude(&origin, paths).await,
@@ -80,6 +90,38 @@ pub(crate) async fn carry_out(
     let answer =
         Exclusions { excluded: excluded.iter().map(in_words).collect(), changed, ..Exclusions::default() };
     Ok(Changed { answer, shown_again })
+}
+
+/// Refuses paths at which nothing is, as far as that can be told.
+async fn refuse_nothing(scanner: &Scanner, config: &Config, paths: &Paths) -> Result<(), String> {
+    for (origin, paths) in paths {
+        let unknown = scanner.unknown(origin, paths.clone()).await.map_err(|error| chain(&error))?;
+        for (path, there) in unknown {
+            let there = match there {
+                Some(there) => there,
+                None => is_in_folder(config, origin, &path).await,
+            };
+            if !there {
+                return Err(format!("nothing is at {origin}:{path}, and nothing was"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Looks for a path in an origin's directory of this machine; of any other, and of one that hangs, nothing is known.
+async fn is_in_folder(config: &Config, origin: &OriginId, path: &OriginPath) -> bool {
+    let named = config.origins.iter().find(|named| named.id() == origin);
+    let Some(folder) = named.and_then(|named| named.path()).map(Path::to_owned) else { return true };
+    let at = folder.join(OsStr::from_bytes(path.as_bytes()));
+    let look = move || {
+        paths::in_time(LIMIT, move || {
+            let gone = at.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+            // That the directory itself is away says nothing of what is in it.
+            !gone || !folder.is_dir()
+        })
+    };
+    tokio::task::spawn_blocking(look).await.ok().flatten().unwrap_or(true)
 }
 
 /// Finds what a name means: files and directories, but no whole origin.

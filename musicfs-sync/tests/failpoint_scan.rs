@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use musicfs_core::{FileId, FileQuery, Ino, MetaDb, Origin, OriginId, OriginPath};
+use musicfs_core::{
+    Batch, ByteRange, ChunkExtent, ChunkHash, ChunkManifest, FileId, FileQuery, Ino, MetaDb, Op, Origin,
+    OriginId, OriginPath, UnixNanos,
+};
 use musicfs_sync::{Database, Library, Scanner, ScannerConfig};
 use musicfs_test_utils::library::{Sample, Track};
 use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin, shown_files};
@@ -191,5 +194,40 @@ async fn exclusion_that_is_killed_is_completed_by_the_next_pass() {
     let expected = excluded_and_included(false).await;
     assert_eq!((expected[0].len(), expected[1].len()), (1, 22));
     assert_eq!(excluded_and_included(true).await, expected);
+    scenario.teardown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inclusion_of_a_missing_file_that_is_killed_is_completed_by_the_next_pass() {
+    let scenario = fail::FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let memory = MemoryOrigin::new("m");
+    let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
+    first_files(&memory);
+    let (db, scanner) = open(dir.path(), &origin);
+    assert!(scan(scanner.clone()).await);
+    let at = OriginPath::new("a/1.mp3").unwrap();
+    let id = FileId::derive(&"m".into(), &at, 0);
+    let version = db.file(id).unwrap().unwrap().version;
+    let mut manifest = ChunkManifest::default();
+    manifest.insert(ChunkExtent { range: ByteRange::new(0, version.size), hash: ChunkHash::of(b"any") });
+    db.apply(&Batch { at: UnixNanos(1), ops: vec![Op::PutManifest { id, version, manifest }] }).unwrap();
+    memory.remove("a/1.mp3");
+    assert!(scan(scanner.clone()).await);
+    let before = shown_files(&*db);
+    assert!(before.values().any(|ino| ino.file_id() == Some(id)), "it is cached");
+    scanner.exclude(&"m".into(), vec![at.clone()]).await.unwrap();
+    assert_ne!(shown_files(&*db), before);
+    fail::cfg("include-after-library", "panic").unwrap();
+    let including = scanner.clone();
+    assert!(tokio::spawn(async move { including.include(&"m".into(), vec![at]).await }).await.is_err());
+    fail::remove("include-after-library");
+    drop((db, scanner));
+    let (db, scanner) = open(dir.path(), &origin);
+    assert!(scan(scanner.clone()).await);
+    assert_eq!(shown_files(&*db), before);
+    let revision = db.revision().unwrap();
+    assert!(scan(scanner).await);
+    assert_eq!(db.revision().unwrap(), revision, "once");
     scenario.teardown();
 }

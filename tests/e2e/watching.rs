@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
 use musicfs_test_utils::eventually_blocking;
@@ -171,7 +172,31 @@ fn part_of_an_origin_is_scanned_when_it_is_named() {
     let wrong = home.run(["scan".into(), "--mount".into(), mount.at(), "nowhere:x".into()]);
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("'nowhere:x'"));
+    // A name that is not UTF-8, one that is there no more, and one that never was.
+    let odd = music.path().join("d").join(std::ffi::OsStr::from_bytes(b"caf\xe9.mp3"));
+    write_track(music.path(), "d/odd.mp3", &track("d/odd")).unwrap();
+    std::fs::rename(music.path().join("d/odd.mp3"), &odd).unwrap();
+    home.succeed(["scan".into(), "--mount".into(), mount.at(), odd]);
+    assert!(shown("d_odd"));
+    std::fs::remove_file(music.path().join("b/new2.mp3")).unwrap();
+    home.succeed(["scan".into(), "--mount".into(), mount.at(), music.path().join("b/new2.mp3")]);
+    for command in ["scan", "exclude"] {
+        let nothing = music.path().join("b/never.mp3");
+        let wrong = home.run([command.into(), "--mount".into(), mount.at(), nothing]);
+        assert_eq!(wrong.status.code(), Some(1), "{command}");
+        let why = String::from_utf8_lossy(&wrong.stderr).into_owned();
+        assert!(why.contains(&format!("nothing is at {origin}:b/never.mp3")), "{why}");
+    }
     mount.unmount();
+    // Without a mount as well.
+    for command in ["scan", "exclude"] {
+        let args = |path: &str| {
+            let root = music.path().to_owned();
+            [command.into(), "--origin".into(), root.clone(), root.join(path)]
+        };
+        assert_eq!(home.run(args("b/never.mp3")).status.code(), Some(1), "{command}");
+        home.succeed(args("b/two.mp3"));
+    }
 }
 
 /// Runs in namespaces of its own, where there are few watches: mounts, says how that is, and waits for a file that is

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::config::{Config, Flags, NamedOrigin};
 use crate::context::{Context, Outcome, Usage, small_runtime};
 use crate::control::api::{ScanOrder, ScanResult, ScanStatus};
 use crate::control::client::Client;
+use crate::control::percent;
 use crate::daemon::{self, Part, chain};
 use crate::lock::{self, Holder};
 use crate::mounts;
@@ -48,7 +50,13 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> anyhow::Result<Outcome> {
             if result.error.is_some() { cx.output.line(summary) } else { cx.output.note(summary) }
         }
     }
-    let failed = results.values().filter(|result| result.error.is_some()).count();
+    let mut failed = results.values().filter(|result| result.error.is_some()).count();
+    for (origin, result) in &results {
+        for path in &result.nowhere {
+            cx.output.warn(format!("nothing is at {origin}:{path}, and nothing was"));
+        }
+        failed += usize::from(!result.nowhere.is_empty() && result.error.is_none());
+    }
     let in_part =
         results.values().any(|result| !result.complete || result.held_back.is_some() || result.unread > 0);
     Ok(match failed {
@@ -108,8 +116,14 @@ async fn by_daemon(
     args: &ScanArgs,
     client: &Client,
 ) -> anyhow::Result<BTreeMap<String, ScanResult>> {
-    let origins = args.only.iter().map(|name| text_of(cx, name)).collect();
-    let order = ScanOrder { origins, full: args.full, verify: args.verify, confirm: args.confirm };
+    let (mut origins, mut encoded) = (Vec::new(), Vec::new());
+    for name in &args.only {
+        match name_of(cx, name).into_string() {
+            Ok(name) => origins.push(name),
+            Err(name) => encoded.push(percent::encode(name.as_bytes())),
+        }
+    }
+    let order = ScanOrder { origins, encoded, full: args.full, verify: args.verify, confirm: args.confirm };
     let mut job = client.scan(&order).await.context("the daemon did not take the order")?;
     let mut progress = progress(cx);
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -176,6 +190,21 @@ fn chosen(cx: &Context, args: &ScanArgs, config: &Config, db: &dyn MetaDb) -> an
     Ok(chosen)
 }
 
+/// Joins what came of a part with what came of a pass over everything that had to follow it.
+fn with_the_rest(part: ScanResult, rest: ScanResult) -> ScanResult {
+    ScanResult {
+        added: part.added + rest.added,
+        changed: part.changed + rest.changed,
+        moved: part.moved + rest.moved,
+        missing: part.missing + rest.missing,
+        returned: part.returned + rest.returned,
+        problems: part.problems + rest.problems,
+        elapsed_ms: part.elapsed_ms + rest.elapsed_ms,
+        nowhere: part.nowhere,
+        ..rest
+    }
+}
+
 async fn scan_all(
     cx: &Context,
     args: &ScanArgs,
@@ -192,6 +221,11 @@ async fn scan_all(
         for Part { origin, paths } in chosen {
             let options = PassOptions { paths, reread: args.full, confirmed: args.confirm };
             let (_, mut result) = verify::pass(engine, &origin, &options, &cancel).await;
+            if result.unsettled && result.error.is_none() {
+                // Nobody else will see to what goes by more than was looked at.
+                let (_, rest) = verify::pass(engine, &origin, &PassOptions::default(), &cancel).await;
+                result = with_the_rest(result, rest);
+            }
             if result.error.is_none() {
                 // So that a mount need not look whether the origin is there.
                 engine.library.record_origin(&origin, cx.clock.unix())?;

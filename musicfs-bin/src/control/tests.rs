@@ -98,9 +98,9 @@ async fn requests_about_the_cache_are_answered() {
 async fn requests_are_answered_and_refusals_keep_their_reason() {
     let (_dir, client) = served().await;
     assert_eq!(client.health().await.unwrap().problems, ["a"]);
-    let order = ScanOrder { origins: Vec::new(), full: true, verify: false, confirm: false };
+    let order = ScanOrder { full: true, ..ScanOrder::default() };
     assert_eq!(client.scan(&order).await.unwrap().job, 8);
-    let order = ScanOrder { origins: vec!["none".into()], full: true, verify: false, confirm: false };
+    let order = ScanOrder { origins: vec!["none".into()], full: true, ..ScanOrder::default() };
     assert!(matches!(client.scan(&order).await, Err(ClientError::Refused(why)) if why == "no origin 'none'"));
     let order = TrashOrder { older_than_ms: Some(5), ..TrashOrder::default() };
     assert!(client.trash(&order).await.unwrap().waits);

@@ -3,6 +3,8 @@
 //! Locks here are held for a few lines, and never across an await or I/O. What asks the catalogue runs in the
 //! blocking pool; nothing asks the mount.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,12 +24,12 @@ use super::status::problems;
 use super::watches::Watches;
 use crate::cache::jobs::CacheJobs;
 use crate::config::{Config, Flags};
-use crate::control::Controlled;
 use crate::control::api::cache::{CacheAnswer, CacheRequest};
 use crate::control::api::{
     CheckOrder, ExcludeOrder, Exclusions, Explanation, Health, MountPhase, OriginStatus, ScanJob, ScanOrder,
     Status, Stopping, Totals, Trash, TrashOrder,
 };
+use crate::control::{Controlled, percent};
 use crate::env::Env;
 use crate::exclude;
 use crate::log::LogControl;
@@ -150,13 +152,13 @@ impl Daemon {
     }
 
     /// Finds what a request to scan names.
-    async fn scan_targets(&self, names: Vec<String>) -> Result<Vec<Part>, String> {
+    async fn scan_targets(&self, names: Vec<OsString>) -> Result<Vec<Part>, String> {
         let (config, db) = (self.config(), self.engine.db.clone());
         let mountpoint = self.mountpoint.clone();
         let find = move || {
             let mut parts = Vec::new();
             for name in names {
-                match crate::targets::find(&config, Some(&mountpoint), &*db, name.as_ref())? {
+                match crate::targets::find(&config, Some(&mountpoint), &*db, &name)? {
                     Ok(found) => parts.extend(found),
                     Err(unknown) => return Ok(Err(unknown)),
                 }
@@ -276,8 +278,10 @@ impl Controlled for Daemon {
         if self.phase() == MountPhase::Stopping {
             return Err(STOPPING.into());
         }
-        let named = !order.origins.is_empty();
-        let parts = self.scan_targets(order.origins).await?;
+        let encoded = order.encoded.iter().map(|name| OsString::from_vec(percent::decode(name)));
+        let names: Vec<OsString> = order.origins.into_iter().map(OsString::from).chain(encoded).collect();
+        let named = !names.is_empty();
+        let parts = self.scan_targets(names).await?;
         // All origins are not accepted in one go.
         let number = self.scans.order_parts(
             named.then_some(parts),

@@ -3,12 +3,15 @@
 //! An excluded file is remembered with all that is known and cached of it, as [`FileState::Excluded`]; that it is to
 //! be left out stands in the library. It needs no pass, and waits for none: one that is under way writes nothing that
 //! is excluded, as every batch is compared with the library first (`writer/keep_out.rs`). The library is changed before
-//! the catalogue; where that is not brought in line with it, as after a kill, the next pass does so (`delta.rs`).
+//! the catalogue; where that is not brought in line with it, as after a kill, the next pass does so (`delta.rs`; for what is
+//! missing, a note says so).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use musicfs_core::{
-    FileKind, FileMeta, FileQuery, FileState, MetaDb, Name, Op, OriginId, OriginPath, VirtualPath,
+    FileKind, FileMeta, FileQuery, FileState, MetaDb, Name, Op, OriginErrorKind, OriginId, OriginPath,
+    VirtualPath,
 };
 
 use super::ids::Ids;
@@ -61,6 +64,48 @@ impl Scanner {
         .await
     }
 
+    /// Returns those of these paths of an origin of which nothing is known, neither there nor below, and whether the
+    /// origin has anything there, where it tells.
+    ///
+    /// # Errors
+    /// [`ScanError::Meta`] or [`ScanError::Library`].
+    pub async fn unknown(
+        &self,
+        origin: &OriginId,
+        paths: Vec<OriginPath>,
+    ) -> Result<Vec<(OriginPath, Option<bool>)>, ScanError> {
+        let (db, library, of) = (self.db.clone(), self.library.clone(), origin.clone());
+        let unknown = blocking(move || {
+            let (ids, excluded) = (Ids::load(&library, &of)?, library.exclusions()?);
+            let mut unknown = Vec::new();
+            for path in paths {
+                let below = FileQuery::Under(of.clone(), path.clone());
+                if excluded.covering(&of, &path).is_none()
+                    && db.file(ids.of(&path))?.is_none()
+                    && db.files(&below, None, 1)?.files.is_empty()
+                {
+                    unknown.push(path);
+                }
+            }
+            Ok::<_, ScanError>(unknown)
+        });
+        let (unknown, origin) = (unknown.await??, self.origin(origin));
+        let mut told = Vec::with_capacity(unknown.len());
+        for path in unknown {
+            let there = match &origin {
+                None => None,
+                Some(origin) => match origin.stat(&path).await.map_err(|error| error.kind) {
+                    // That of a folder is not what can be asked for.
+                    Ok(_) | Err(OriginErrorKind::Invalid) => Some(true),
+                    Err(OriginErrorKind::NotFound) => Some(false),
+                    Err(_) => None,
+                },
+            };
+            told.push((path, there));
+        }
+        Ok(told)
+    }
+
     /// Shows files again that are excluded by just these paths, as what they were; a pass over the paths finds what
     /// became of them meanwhile. Returns how many files that are known are no longer excluded.
     ///
@@ -69,6 +114,8 @@ impl Scanner {
     pub async fn include(&self, origin: &OriginId, paths: Vec<OriginPath>) -> Result<u64, ScanError> {
         let grace = self.grace();
         self.change_excluded(origin, paths, move |writer, ids, paths, folders| {
+            writer.push(including(ids.origin(), true));
+            writer.flush()?;
             writer.library().include(ids.origin(), paths)?;
             fail::fail_point!("include-after-library", |_| Err(ScanError::Cancelled));
             let left = writer.library().exclusions()?;
@@ -94,6 +141,8 @@ impl Scanner {
                 shown += 1;
                 Ok(())
             })?;
+            writer.push(including(ids.origin(), false));
+            writer.flush()?;
             Ok(shown)
         })
         .await
@@ -145,6 +194,46 @@ impl Scanner {
             Ok(changed)
         })
         .await?
+    }
+}
+
+/// Returns the change that notes that files of an origin are being included, or that they are.
+fn including(origin: &OriginId, begun: bool) -> Op {
+    Op::SetNote { key: note(origin).into(), value: begun.then(String::new) }
+}
+
+fn note(origin: &OriginId) -> String {
+    format!("include:{origin}")
+}
+
+/// Shows missing files that are cached again, where an inclusion was cut short; passes see to what is there.
+pub(super) fn complete_inclusion(
+    writer: &mut Writer,
+    origin: &OriginId,
+    grace: Duration,
+) -> Result<(), ScanError> {
+    let db = writer.db().clone();
+    if db.note(&note(origin))?.is_none() {
+        return Ok(());
+    }
+    let mut after = None;
+    loop {
+        let page = db.files(&FileQuery::Missing, after, BATCH)?;
+        for file in page.files.iter().filter(|file| file.origin == *origin && file.shown_at.is_none()) {
+            // What is excluded still is kept out of every batch.
+            if writer.outlasts(file, grace)?
+                && let Some(path) = writer.wanted(file)
+            {
+                writer.note_discs(file);
+                writer.place(file.id, path);
+            }
+        }
+        writer.flush()?;
+        after = page.next;
+        if after.is_none() {
+            writer.push(including(origin, false));
+            return writer.flush();
+        }
     }
 }
 

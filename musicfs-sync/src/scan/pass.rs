@@ -144,7 +144,7 @@ type Job = BoxFuture<'static, Result<Vec<Done>, ScanError>>;
 
 impl Pass<'_> {
     async fn go(&mut self, cancel: &CancellationToken) -> Result<(), ScanError> {
-        let Some(Listing { mut pages, parts }) = self.listing.take() else { return Ok(()) };
+        let Some(Listing { mut pages, parts, nowhere }) = self.listing.take() else { return Ok(()) };
         let mut jobs: FuturesOrdered<Job> = FuturesOrdered::new();
         let (chunk, width) = match self.origin.local() {
             Some(_) => (LOCAL_CHUNK, self.scanner.workers * JOBS_PER_WORKER),
@@ -174,6 +174,8 @@ impl Pass<'_> {
             }
         }
         self.report.complete = self.completed == parts && !self.report.goes_on;
+        let nowhere = std::mem::take(&mut *nowhere.lock());
+        self.report.nowhere = self.unknown(nowhere).await?;
         self.close_folder();
         self.flush().await?;
         fail::fail_point!("delta-sync-before-conclusion", |_| Err(ScanError::Cancelled));

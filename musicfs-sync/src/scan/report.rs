@@ -82,6 +82,9 @@ pub struct ScanReport {
     /// over everything is to follow.
     #[serde(skip)]
     pub unsettled: bool,
+    /// Paths that it was to look at where nothing is and nothing was known to be.
+    #[serde(skip)]
+    pub nowhere: Vec<OriginPath>,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -104,6 +107,7 @@ impl ScanReport {
             resumed: false,
             goes_on: false,
             unsettled: false,
+            nowhere: Vec::new(),
             elapsed_ms: 0,
         }
     }

@@ -68,6 +68,9 @@ pub(crate) struct ScanResult {
     /// Bytes of cached content that were compared.
     #[serde(default)]
     pub(crate) compared_bytes: u64,
+    /// Paths that were named, at which nothing is and nothing was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) nowhere: Vec<String>,
     /// It was over a part that others may have to move with; a pass over everything follows.
     #[serde(skip)]
     pub(crate) unsettled: bool,
@@ -95,6 +98,9 @@ pub(crate) struct ScanOrder {
     /// Origins by id, directory or address, and paths in their directories, in the mount, or as `ORIGIN:PATH`; all
     /// origins when there are none.
     pub(crate) origins: Vec<String>,
+    /// More of these, percent-encoded: names need not be UTF-8.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) encoded: Vec<String>,
     /// Whether to read unchanged files again.
     pub(crate) full: bool,
     /// Whether to compare what is known with what is there.

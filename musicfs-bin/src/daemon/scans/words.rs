@@ -67,6 +67,7 @@ pub(crate) fn result_of(report: &ScanReport) -> ScanResult {
         needs_confirmation: report.needs_confirmation,
         elapsed_ms: report.elapsed_ms,
         unsettled: report.unsettled,
+        nowhere: report.nowhere.iter().map(ToString::to_string).collect(),
         ..ScanResult::default()
     }
 }

@@ -10,7 +10,7 @@ use super::{PAGE, Pass};
 use crate::scan::moves::{self, Found, Ousting, Plan, Replaced, Trace};
 use crate::scan::proof::{self, Evidence, Verdict};
 use crate::scan::record::{Record, Unfinished};
-use crate::scan::{ScanError, rearrange};
+use crate::scan::{ScanError, exclude, rearrange};
 
 impl Pass<'_> {
     /// Concludes what a listing allows to, and brings the record of the origin up to date.
@@ -59,6 +59,7 @@ impl Pass<'_> {
                 }
                 if !partial {
                     writer.hide_missing(&origin, grace)?;
+                    exclude::complete_inclusion(writer, &origin, grace)?;
                     writer.forget_missing(&origin, max_age)?;
                 }
                 if recover {

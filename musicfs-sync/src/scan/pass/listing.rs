@@ -7,30 +7,38 @@ use futures::stream;
 use musicfs_core::{
     Origin, OriginError, OriginErrorKind, OriginPath, ScanCursor, ScanPage, ScanRequest, ScanStream,
 };
+use parking_lot::Mutex;
 
 /// A listing in parts. It is complete when each part has said so.
 pub(super) struct Listing {
     pub(super) pages: ScanStream,
     pub(super) parts: usize,
+    /// Paths where nothing was, as far as the listing has come.
+    pub(super) nowhere: Nowhere,
 }
+
+/// See [`Listing::nowhere`].
+pub(super) type Nowhere = Arc<Mutex<Vec<OriginPath>>>;
 
 impl Listing {
     /// Lists everything, or what comes after a cursor.
     pub(super) fn whole(origin: &dyn Origin, resume: Option<ScanCursor>) -> Self {
-        Self { pages: origin.scan(ScanRequest { resume, ..ScanRequest::all() }), parts: 1 }
+        let pages = origin.scan(ScanRequest { resume, ..ScanRequest::all() });
+        Self { pages, parts: 1, nowhere: Nowhere::default() }
     }
 
     /// Lists what is at these paths, be it files, folders with all below, or nothing.
     pub(super) fn of(origin: &Arc<dyn Origin>, paths: Vec<OriginPath>) -> Self {
-        let (origin, parts) = (origin.clone(), paths.len());
-        let pages = stream::iter(paths).then(move |path| part(origin.clone(), path)).flatten().boxed();
-        Self { pages, parts }
+        let (origin, parts, nowhere) = (origin.clone(), paths.len(), Nowhere::default());
+        let found = nowhere.clone();
+        let pages = stream::iter(paths).then(move |path| part(origin.clone(), path, found.clone()));
+        Self { pages: pages.flatten().boxed(), parts, nowhere }
     }
 }
 
 /// Lists what is at a path. That nothing is there is an answer too, and a complete one: whether the origin is to be
 /// believed is for others to judge.
-async fn part(origin: Arc<dyn Origin>, path: OriginPath) -> ScanStream {
+async fn part(origin: Arc<dyn Origin>, path: OriginPath, nowhere: Nowhere) -> ScanStream {
     let one = |page: Result<ScanPage, OriginError>| stream::iter([page]).boxed();
     if path.is_root() {
         return origin.scan(ScanRequest::all());
@@ -38,6 +46,7 @@ async fn part(origin: Arc<dyn Origin>, path: OriginPath) -> ScanStream {
     match origin.stat(&path).await {
         Ok(entry) => one(Ok(ScanPage { entries: vec![entry], complete: true, ..ScanPage::default() })),
         Err(error) if error.kind == OriginErrorKind::NotFound => {
+            nowhere.lock().push(path);
             one(Ok(ScanPage { complete: true, ..ScanPage::default() }))
         }
         Err(error) if error.kind == OriginErrorKind::Invalid => {

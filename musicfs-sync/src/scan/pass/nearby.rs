@@ -12,6 +12,22 @@ use crate::scan::moves::{self, Found, Trace};
 use crate::scan::{MANY_PATHS, ScanError};
 
 impl Pass<'_> {
+    /// Returns those of these paths of which the catalogue knows nothing, neither there nor below.
+    pub(super) async fn unknown(&mut self, paths: Vec<OriginPath>) -> Result<Vec<OriginPath>, ScanError> {
+        let mut unknown = Vec::new();
+        for path in paths {
+            let at = self.detector.id_of(&path);
+            if self.detector.is_known(at) {
+                continue;
+            }
+            let below = FileQuery::Under(self.origin.id().clone(), path.clone());
+            if self.write(move |writer| writer.files(&below, 1)).await?.files.is_empty() {
+                unknown.push(path);
+            }
+        }
+        Ok(unknown)
+    }
+
     /// Returns files beside what came that are alike and are not where they were.
     pub(super) async fn gone_nearby(&mut self, found: &Found) -> Result<Vec<Trace>, ScanError> {
         let came = moves::unexplained(found);
