@@ -1,21 +1,17 @@
 //! Origins over HTTP, over real servers that the tests start themselves as ordinary processes: the conformance suite
 //! over each, directly and through a network that fails.
 
+#![cfg(all(feature = "gcs", feature = "http", feature = "s3", feature = "webdav"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[cfg(feature = "webdav")]
 #[path = "servers/dav.rs"]
 mod dav;
-#[cfg(feature = "gcs")]
 #[path = "servers/gcs.rs"]
 mod gcs;
-#[cfg(feature = "http")]
 #[path = "servers/index.rs"]
 mod index;
-#[cfg(feature = "s3")]
 #[path = "servers/s3.rs"]
 mod s3;
-#[cfg(all(feature = "http", feature = "s3", feature = "webdav"))]
 #[path = "servers/scripted.rs"]
 mod scripted;
 

@@ -1,6 +1,6 @@
 //! From a spec to an origin.
 
-#[cfg(feature = "web")]
+#[cfg(any(feature = "http", feature = "opendal", feature = "webdav"))]
 mod web;
 #[cfg(any(feature = "nfs", feature = "sftp", feature = "smb"))]
 mod wire;

@@ -39,13 +39,11 @@ async fn read(answer: &'static str) -> Result<String, OriginErrorKind> {
     let addr = saying(answer).await;
     let range = ByteRange::new(2, 5);
     let mut results = Vec::new();
-    #[cfg(feature = "webdav")]
     {
         let config = musicfs_origins::WebConfig::new(format!("http://{addr}/"));
         let origin = musicfs_origins::WebdavOrigin::new("o", &config, clock()).unwrap();
         results.push(origin.read(&path("a"), &version(), range).await.map_err(|e| e.kind));
     }
-    #[cfg(feature = "s3")]
     {
         let config = musicfs_origins::S3Config {
             bucket: "b".into(),
@@ -115,7 +113,6 @@ async fn refusals_say_whether_and_when_to_come_back() {
     }
 }
 
-#[cfg(feature = "webdav")]
 #[tokio::test]
 async fn kept_connection_that_the_server_drops_costs_no_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
