@@ -8,8 +8,6 @@ use std::fmt;
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-/// Longest name, in bytes, that Linux filesystems accept (`NAME_MAX`).
-const MAX_BYTES: usize = 255;
 /// Longest extension, in bytes, that is kept whole when a name is cut or numbered. Longer than any extension in
 /// use; what follows a dot in a title ("Op. 27 No. 2 in C sharp minor") is not an extension.
 const MAX_EXTENSION: usize = 8;
@@ -26,6 +24,9 @@ pub struct Name(Box<[u8]>);
 pub struct InvalidName(String);
 
 impl Name {
+    /// Longest name, in bytes, that Linux filesystems accept (`NAME_MAX`).
+    pub const MAX_BYTES: usize = 255;
+
     /// Makes a name from text such as a tag: NFC, `/`, NUL and control characters replaced by `_`, blanks at the
     /// edges cut, 255 bytes at the most, cut at a character. Text of which nothing is left becomes `_`.
     pub fn from_text(text: &str) -> Self {
@@ -36,9 +37,9 @@ impl Name {
     /// name is too long the stem is cut, so that a player still knows the file by its extension.
     pub fn from_stem(stem: &str, extension: Option<&str>) -> Self {
         let extension = extension.map(clean).filter(|e| !e.is_empty());
-        let tail = extension.map(|e| format!(".{}", cut(&e, MAX_BYTES - 2))).unwrap_or_default();
+        let tail = extension.map(|e| format!(".{}", cut(&e, Self::MAX_BYTES - 2))).unwrap_or_default();
         let stem = clean(stem);
-        let mut name = cut(&stem, MAX_BYTES - tail.len()).trim_end().to_owned();
+        let mut name = cut(&stem, Self::MAX_BYTES - tail.len()).trim_end().to_owned();
         if name.is_empty() {
             name.push(REPLACEMENT);
         }
@@ -61,7 +62,7 @@ impl Name {
     pub fn new(bytes: impl AsRef<[u8]>) -> Result<Self, InvalidName> {
         let bytes = bytes.as_ref();
         let legal = !bytes.is_empty()
-            && bytes.len() <= MAX_BYTES
+            && bytes.len() <= Self::MAX_BYTES
             && !bytes.iter().any(|b| matches!(b, 0 | b'/'))
             && !matches!(bytes, b"." | b"..");
         if legal {
@@ -83,7 +84,7 @@ impl Name {
         }
         let (stem, extension) = self.split_extension();
         let suffix = format!(" ({n})");
-        let room = MAX_BYTES - suffix.len() - extension.len();
+        let room = Self::MAX_BYTES - suffix.len() - extension.len();
         let mut bytes = cut_bytes(stem, room).to_vec();
         bytes.extend_from_slice(suffix.as_bytes());
         bytes.extend_from_slice(extension);

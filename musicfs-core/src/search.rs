@@ -16,7 +16,7 @@ pub struct Found {
 /// Why a search could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SearchFailure {
-    /// The query cannot be taken, and why.
+    /// The query is too large, and in what.
     #[error("{0}")]
     Refused(String),
     /// There is no index to search for now, and why.

@@ -24,7 +24,9 @@ mod xattr;
 
 use std::time::Duration;
 
-use musicfs_core::{Clock, Cookie, Ino, MetaDb, MetaError, MonoTime, Node, NodeKind, ROOT_INODE, Totals};
+use musicfs_core::{
+    Clock, Cookie, Ino, MetaDb, MetaError, MonoTime, Name, Node, NodeKind, ROOT_INODE, Totals,
+};
 use parking_lot::Mutex;
 
 use crate::attr::BLOCK;
@@ -143,13 +145,16 @@ impl<B: Backends> MusicFs<B> {
     /// former of a file too.
     ///
     /// # Errors
-    /// [`FsError::NotFound`] when there is none.
+    /// [`FsError::NotFound`] when there is none; [`FsError::NameTooLong`] when there can be none.
     pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr, FsError> {
         count(&self.counters.lookups);
         if parent != ROOT_INODE
             && let Some(found) = self.search_lookup(parent, name)
         {
             return found;
+        }
+        if name.len() > Name::MAX_BYTES {
+            return Err(FsError::NameTooLong);
         }
         match name {
             b"." => self.attr_by(parent),
@@ -282,7 +287,7 @@ impl<B: Backends> MusicFs<B> {
             block_size: BLOCK,
             blocks: totals.bytes.div_ceil(u64::from(BLOCK)),
             files: totals.files + totals.dirs + 1,
-            name_max: 255,
+            name_max: Name::MAX_BYTES as u32,
         })
     }
 

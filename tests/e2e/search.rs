@@ -227,19 +227,99 @@ fn search_in_the_mount_lists_the_same_inodes_and_is_in_no_listing() {
 }
 
 #[test]
-fn search_in_the_mount_takes_any_name_and_shows_what_came_later() {
+fn search_in_the_mount_takes_any_query_that_the_command_takes() {
+    let (music, home) = (music(), Home::new());
+    let mount = home.mount(music.path());
+    eventually_blocking("the index to have all", || search(&home, "year:..2000").len() == 4);
+    let place = mount.join(".search");
+    let listed = |query: &[u8]| {
+        let at = place.join(OsStr::from_bytes(query));
+        fs::read_dir(&at).unwrap_or_else(|error| panic!("{at:?}: {error}")).count()
+    };
+    // What asks for nothing, or for what is not there.
+    for query in [
+        "\"",
+        "((((",
+        ")(",
+        "a:b:c",
+        "%s $HOME `",
+        "..x",
+        "...",
+        ". .",
+        "~",
+        "~1",
+        "*",
+        "**",
+        "a*b?[c]",
+        "year:9..1",
+        "year:",
+        "title:",
+        "artist:(",
+        "-",
+        "--help",
+        "-\"",
+        "日本",
+        "NOT",
+        "NOT NOT",
+        "AND OR",
+        "OR",
+        "\u{1}\n",
+        "\t",
+        " ",
+        "   ",
+        "\u{7f}\u{1b}[2J",
+        "\u{feff}\u{202e}",
+        "\u{e000}",
+        "🎸",
+        "👩🏽\u{200d}🎤~2",
+        "\\",
+        "\\\\x",
+        "'",
+        "''",
+        "floyd -🎸 \u{301}\u{301}zz",
+        "(\"zz) OR floyd",
+    ] {
+        assert_eq!(listed(query.as_bytes()), 0, "{query:?}");
+    }
+    // What is not UTF-8 is no letter.
+    for query in [&b"\xff"[..], b"\xff\xfe\x80", b"\xc3", b"\xed\xa0\x80*", b"title:\xf0\x9f"] {
+        assert_eq!(listed(query), 0, "{query:?}");
+    }
+    assert_eq!(listed(b"pink\xfffloyd "), 2);
+    // Longer than the name of a file can be, by any of the limits on the way.
+    for length in [254, 255, 256, 257, 1023, 1024] {
+        let query = format!("floyd -{}", "x".repeat(length - "floyd -".len()));
+        assert_eq!(query.len(), length);
+        assert_eq!(found_twice(&home, &mount, &query), ["Dogs", "On: the/Rebound?", "Time"]);
+    }
+    assert_eq!(listed("ö".repeat(512).as_bytes()), 0);
+    assert_eq!(listed("dogs ".repeat(128).as_bytes()), 1);
+    let too_long = |at: PathBuf| {
+        let error = fs::metadata(&at).expect_err("a name that is too long");
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ENAMETOOLONG), "{} bytes", at.as_os_str().len());
+    };
+    // More than the command takes: of bytes, of words, or of what bytes that are no letters become.
+    for query in [vec![b'x'; 1025], vec![b'x'; 3500], b"dogs ".repeat(129), vec![0xff; 1024]] {
+        let query = OsStr::from_bytes(&query);
+        too_long(place.join(query));
+        assert_eq!(home.run([OsStr::new("search"), query]).status.code(), Some(2));
+    }
+    // All other names are as long as names are.
+    let longer = "x".repeat(256);
+    for dir in ["", "Pink Floyd", ".search/floyd"] {
+        too_long(mount.join(dir).join(&longer));
+        let missing = fs::metadata(mount.join(dir).join(&longer[1..])).unwrap_err();
+        assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+    }
+    assert!(!mount.log().contains("panic"), "{}", mount.log());
+    mount.unmount();
+}
+
+#[test]
+fn search_in_the_mount_keeps_some_queries_and_shows_what_came_later() {
     let (music, home) = (music(), Home::new());
     let mount = home.mount(music.path());
     let place = mount.join(".search");
-    for query in ["\"", "((((", "a:b:c", "%s $HOME `", "..x", "~", "year:9..1", "-", "日本", "NOT", "\u{1}\n"]
-    {
-        fs::read_dir(place.join(query)).unwrap_or_else(|error| panic!("{query:?}: {error}")).count();
-    }
-    fs::read_dir(place.join("ö".repeat(127))).unwrap().count();
-    let long = fs::metadata(place.join("ö".repeat(128))).unwrap_err();
-    assert_eq!(long.raw_os_error(), Some(nix::libc::ENAMETOOLONG));
-    let bytes: &OsStr = OsStrExt::from_bytes(b"fl\xffoyd");
-    fs::read_dir(place.join(bytes)).unwrap().count();
     // More queries than are kept.
     for n in 0..200 {
         fs::read_dir(place.join(format!("floyd -{n}"))).unwrap().count();

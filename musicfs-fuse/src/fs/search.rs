@@ -6,6 +6,8 @@
 //! * A track found has the inode number that it has in the tree; its name here begins with its rank.
 //! * What a directory of a query lists is found once and kept while it is looked at, so that a listing and a lookup
 //!   agree. It is found anew when answers may have changed, at most once a second.
+//! * The name of a query's directory is not bound to the length of other names: it may be as long as a query that the
+//!   searcher takes, as far as the kernel lets it pass (1,024 bytes, or 4,095 for newer ones).
 //! * At most [`RESULTS`] tracks are shown of a query, and [`QUERIES`] queries are kept; the one looked at longest ago
 //!   goes.
 //!
@@ -18,7 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use musicfs_core::{
-    Clock, FileId, FileMeta, Found, Ino, MetaDb, MonoTime, Name, NodeKind, ROOT_INODE, Searcher,
+    Clock, FileId, FileMeta, Found, Ino, MetaDb, MonoTime, Name, NodeKind, ROOT_INODE, SearchFailure,
+    Searcher,
 };
 use parking_lot::Mutex;
 
@@ -35,8 +38,6 @@ const RESULTS: usize = 500;
 const QUERIES: usize = 64;
 /// Time for which what was found is taken to be so.
 const GOOD_FOR: Duration = Duration::from_secs(1);
-/// Longest name in bytes.
-const NAME_MAX: usize = 255;
 
 /// What a query found.
 struct Shown {
@@ -108,7 +109,6 @@ impl<B: Backends> MusicFs<B> {
             return Some(match name {
                 b"." => Ok(self.search_dir_attr()),
                 b".." => self.attr_of(ROOT_INODE),
-                _ if name.len() > NAME_MAX => Err(FsError::NameTooLong),
                 _ => self.search_for(searcher, name).map(|(dir, found)| self.query_attr(dir, &found)),
             });
         }
@@ -116,7 +116,7 @@ impl<B: Backends> MusicFs<B> {
         Some(match name {
             b"." => Ok(self.query_attr(parent, &found)),
             b".." => Ok(self.search_dir_attr()),
-            _ if name.len() > NAME_MAX => Err(FsError::NameTooLong),
+            _ if name.len() > Name::MAX_BYTES => Err(FsError::NameTooLong),
             _ => match Name::new(name).ok().and_then(|name| found.by_name.get(&name).copied()) {
                 Some(file) => self.attr_of(file.ino()),
                 None => Err(FsError::NotFound),
@@ -214,10 +214,15 @@ impl<B: Backends> MusicFs<B> {
     ) -> Result<Shown, FsError> {
         // Asked first: an answer may be newer than its number, and never older.
         let generation = searcher.generation();
-        let Found { files, complete } = searcher.search(&query, RESULTS).map_err(|error| {
-            tracing::warn!(query, %error, "a search failed");
-            FsError::Io
-        })?;
+        let Found { files, complete } =
+            searcher.search(&query, RESULTS).map_err(|failure| match failure {
+                // A name that can be none is the caller's affair.
+                SearchFailure::Refused(_) => FsError::NameTooLong,
+                SearchFailure::Unavailable(_) => {
+                    tracing::warn!(query, error = %failure, "a search failed");
+                    FsError::Io
+                }
+            })?;
         let mut entries = Vec::with_capacity(files.len());
         let digits = files.len().to_string().len().max(2);
         for id in files {

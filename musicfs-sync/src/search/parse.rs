@@ -13,9 +13,9 @@
 //!
 //! The last word of a query also finds what begins with it, so that a query can be tried while it is typed.
 
-/// Bytes of a query: more than any name in a directory has, and than anybody types.
+/// Bytes of a query: more than anybody types, and as many as every kernel takes in a name below `/.search`.
 pub(super) const LONGEST_QUERY: usize = 1024;
-/// Words and phrases of a query: as many as the name of a directory can hold. Each costs a look into the index.
+/// Words and phrases of a query: more than anybody types. Each costs a look into the index.
 const MOST_LEAVES: usize = 128;
 /// Brackets and negations inside each other; deeper ones are ignored.
 const DEEPEST: usize = 16;
