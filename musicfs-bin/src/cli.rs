@@ -169,7 +169,8 @@ const SEARCH_HELP: &str = "\
 A query is words, all of which a track must have; the last may be the beginning of one. Case and diacritics do not
 matter. Beside words there are:
   \"dark side\"            words one after the other
-  artist:floyd           in one field: title, artist, album, albumartist, genre, composer, path, format, origin
+  artist:floyd           in one field: title, artist, album, albumartist, genre, composer, format (flac, mp3 …),
+                         path (where the track is in the mount), origin (its id)
   year:1980..1989        years; either end may be left out
   moonn~1                with one letter wrong; ~2 with two
   a OR b, NOT a, -a, (…) alternatives, exclusions, groups

@@ -46,6 +46,11 @@ fn missing_files_are_listed_filtered_and_purged() {
     failed(&["restore"], 1, "3 files are not cached whole");
     failed(&["restore", "--path", "nowhere"], 1, "nothing that is gone was at nowhere");
     failed(&["purge", "--path", "nowhere"], 1, "nothing that is gone was at nowhere");
+    // A list may be empty, of what is there or was not gone for long enough; a path that names nothing is a mistake.
+    assert_eq!(trash(&["list", "--path", "y/4.flac"]), [""; 0]);
+    assert_eq!(trash(&["list", "--path", "x", "--older-than", "1h"]), [""; 0]);
+    failed(&["list", "--path", "nowhere"], 1, "nothing is at nowhere of an origin, and nothing was");
+    failed(&["list", "--path", "x/1"], 1, "nothing is at x/1 of an origin, and nothing was");
     failed(&["purge"], 2, "say --all");
     // As a script has it whose variable is empty.
     failed(&["purge", "--path", ""], 1, "names nothing below an origin");
@@ -59,4 +64,6 @@ fn missing_files_are_listed_filtered_and_purged() {
     let origin = music.path().to_str().unwrap();
     assert_eq!(trash(&["purge", "--origin", origin, "--all"]).len(), 2);
     assert_eq!(trash(&["list", "--origin", origin]), [""; 0]);
+    assert_eq!(trash(&["list", "--origin", origin, "--path", "y"]), [""; 0], "where one is left");
+    failed(&["list", "--origin", origin, "--path", "x"], 1, "nothing is at x of an origin");
 }

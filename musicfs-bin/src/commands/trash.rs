@@ -49,12 +49,15 @@ pub(crate) fn run(cx: &Context, command: &TrashCommand) -> anyhow::Result<Outcom
     } else {
         print(cx, action, &trash);
     }
-    if let (TrashAction::Restore | TrashAction::Purge, Some(path)) = (action, &args.path)
-        && trash.files.is_empty()
-        && trash.not_cached == 0
-        && !trash.waits
-    {
-        bail!("nothing that is gone was at {}; see: musicfs trash list", path.display());
+    if let Some(path) = &args.path {
+        let path = path.display();
+        if trash.nowhere {
+            bail!("nothing is at {path} of an origin, and nothing was; the path is the one in the origin");
+        }
+        let nothing = trash.files.is_empty() && trash.not_cached == 0 && !trash.waits;
+        if nothing && action != TrashAction::List {
+            bail!("nothing that is gone was at {path}; see: musicfs trash list");
+        }
     }
     Ok(match (trash.waits, trash.not_cached) {
         (false, 0) => Outcome::Done,
@@ -81,7 +84,7 @@ fn order(cx: &Context, action: TrashAction, args: &TrashArgs) -> anyhow::Result<
 fn by_this_process(cx: &Context, config: &Config, order: &TrashOrder) -> anyhow::Result<Trash> {
     let filter = daemon::filter_of(config, order).map_err(Usage)?;
     without_daemon(cx, config, async |engine| {
-        daemon::act_on_trash(&engine.scanner, order.action, filter).await
+        daemon::act_on_trash(&engine.scanner, config, order.action, filter).await
     })
 }
 

@@ -40,21 +40,30 @@ pub(super) async fn carry_out(
     clock: &dyn Clock,
 ) -> Result<Trash, String> {
     let filter = filter_of(config, &order)?;
-    let scanner = scanner.clone();
-    let done = orders.carry_out(clock, async move { act(&scanner, order.action, filter).await });
+    let (scanner, config) = (scanner.clone(), config.clone());
+    let done = orders.carry_out(clock, async move { act(&scanner, &config, order.action, filter).await });
     Ok(done.await?.unwrap_or_else(|| Trash { waits: true, ..Trash::default() }))
 }
 
 /// Does what an order says with the files that are meant. What failed is returned in words.
 pub(crate) async fn act(
     scanner: &Scanner,
+    config: &Config,
     action: TrashAction,
     filter: TrashFilter,
 ) -> Result<Trash, String> {
     let told = |error| chain(&error);
-    let mut meant = 0;
+    let (mut meant, mut nowhere) = (0, false);
     let files = match action {
-        TrashAction::List => scanner.trash(filter).await,
+        TrashAction::List => {
+            let files = scanner.trash(filter.clone()).await;
+            if let (Some(path), true) = (filter.under, files.as_ref().is_ok_and(Vec::is_empty)) {
+                let all = || config.origins.iter().map(|origin| origin.id().clone()).collect();
+                let origins = filter.origin.map_or_else(all, |origin| vec![origin]);
+                nowhere = !scanner.knows(origins, path).await.map_err(told)?;
+            }
+            files
+        }
         TrashAction::Restore => {
             meant = scanner.trash(filter.clone()).await.map_err(told)?.len();
             scanner.restore_trash(filter).await
@@ -62,7 +71,7 @@ pub(crate) async fn act(
         TrashAction::Purge => scanner.purge_trash(filter).await,
     };
     let files = in_words(&files.map_err(told)?);
-    Ok(Trash { not_cached: meant.saturating_sub(files.len()), files, waits: false })
+    Ok(Trash { not_cached: meant.saturating_sub(files.len()), nowhere, files, waits: false })
 }
 
 /// Returns files as they go over the socket.

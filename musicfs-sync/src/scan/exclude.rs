@@ -19,6 +19,7 @@ use super::pass::Folders;
 use super::turns::Lane;
 use super::writer::{BATCH, Writer};
 use super::{ScanError, Scanner, blocking};
+use crate::library::Library;
 
 /// A file or folder that is excluded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,20 +76,7 @@ impl Scanner {
         paths: Vec<OriginPath>,
     ) -> Result<Vec<(OriginPath, Option<bool>)>, ScanError> {
         let (db, library, of) = (self.db.clone(), self.library.clone(), origin.clone());
-        let unknown = blocking(move || {
-            let (ids, excluded) = (Ids::load(&library, &of)?, library.exclusions()?);
-            let mut unknown = Vec::new();
-            for path in paths {
-                let below = FileQuery::Under(of.clone(), path.clone());
-                if excluded.covering(&of, &path).is_none()
-                    && db.file(ids.of(&path))?.is_none()
-                    && db.files(&below, None, 1)?.files.is_empty()
-                {
-                    unknown.push(path);
-                }
-            }
-            Ok::<_, ScanError>(unknown)
-        });
+        let unknown = blocking(move || not_known(&*db, &library, &of, paths));
         let (unknown, origin) = (unknown.await??, self.origin(origin));
         let mut told = Vec::with_capacity(unknown.len());
         for path in unknown {
@@ -104,6 +92,24 @@ impl Scanner {
             told.push((path, there));
         }
         Ok(told)
+    }
+
+    /// Tells whether anything is known of one of these origins at a path or below it, be it there, gone or excluded. No
+    /// origin is asked.
+    ///
+    /// # Errors
+    /// [`ScanError::Meta`] or [`ScanError::Library`].
+    pub async fn knows(&self, origins: Vec<OriginId>, path: OriginPath) -> Result<bool, ScanError> {
+        let (db, library) = (self.db.clone(), self.library.clone());
+        let known = blocking(move || {
+            for origin in &origins {
+                if not_known(&*db, &library, origin, vec![path.clone()])?.is_empty() {
+                    return Ok(true);
+                }
+            }
+            Ok::<_, ScanError>(false)
+        });
+        known.await?
     }
 
     /// Shows files again that are excluded by just these paths, as what they were; a pass over the paths finds what
@@ -195,6 +201,27 @@ impl Scanner {
         })
         .await?
     }
+}
+
+/// Returns those of these paths of an origin of which nothing is known, neither there nor below.
+fn not_known(
+    db: &dyn MetaDb,
+    library: &Library,
+    origin: &OriginId,
+    paths: Vec<OriginPath>,
+) -> Result<Vec<OriginPath>, ScanError> {
+    let (ids, excluded) = (Ids::load(library, origin)?, library.exclusions()?);
+    let mut unknown = Vec::new();
+    for path in paths {
+        let below = FileQuery::Under(origin.clone(), path.clone());
+        if excluded.covering(origin, &path).is_none()
+            && db.file(ids.of(&path))?.is_none()
+            && db.files(&below, None, 1)?.files.is_empty()
+        {
+            unknown.push(path);
+        }
+    }
+    Ok(unknown)
 }
 
 /// Returns the change that notes that files of an origin are being included, or that they are.

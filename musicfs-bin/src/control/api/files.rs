@@ -38,6 +38,9 @@ pub(crate) struct Trash {
     /// How many more were meant that cannot be shown again, as they are not cached whole.
     #[serde(default)]
     pub(crate) not_cached: usize,
+    /// Nothing is at the path that was named, and nothing was; said where files are listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) nowhere: bool,
     /// A scan is under way; it will be done when that has ended.
     pub(crate) waits: bool,
 }
