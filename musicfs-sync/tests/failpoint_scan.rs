@@ -151,6 +151,61 @@ async fn long_chain_of_renames_that_is_killed_between_its_batches_is_followed_by
     scenario.teardown();
 }
 
+/// Folders of 405 tracks, more than are moved in one batch, of which `a` and `b` are excluded, turned by one place;
+/// the pass is killed at the `nth` time that it comes to a failpoint. Returns the tree after the next one, and whether
+/// it was killed.
+async fn turned(point: Option<(&str, usize)>) -> (BTreeMap<String, Ino>, bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = MemoryOrigin::new("m");
+    let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
+    let names = ["a", "b", "c", "d"];
+    let files = |n: usize| (0..405).map(move |m| (m, (n * 405 + m) as u32));
+    for (n, folder) in names.iter().enumerate() {
+        files(n).for_each(|(m, audio)| drop(memory.put(format!("{folder}/{m}.mp3"), track(audio))));
+    }
+    let (_, scanner) = open(dir.path(), &origin);
+    assert!(scan(scanner.clone()).await);
+    let excluded = ["a", "b"].map(|at| OriginPath::new(at).unwrap());
+    scanner.exclude(&"m".into(), excluded.into()).await.unwrap();
+    drop(scanner);
+    for (n, folder) in names.iter().enumerate() {
+        files(n).for_each(|(m, _)| memory.rename(format!("{folder}/{m}.mp3"), format!("going/{n}/{m}")));
+    }
+    for n in 0..names.len() {
+        let to = ["b", "c", "new", "a"][n];
+        files(n).for_each(|(m, _)| memory.rename(format!("going/{n}/{m}"), format!("{to}/{m}.mp3")));
+    }
+    memory.put("b/unseen.mp3", track(5_000));
+    memory.put("d/fresh.mp3", track(5_001));
+    if let Some((point, nth)) = point {
+        fail::cfg(point, &format!("{nth}*off->1*panic->off")).unwrap();
+    }
+    let (_, scanner) = open(dir.path(), &origin);
+    let died = !scan(scanner).await;
+    point.iter().for_each(|(point, _)| fail::remove(*point));
+    let (db, scanner) = open(dir.path(), &origin);
+    assert!(scan(scanner).await);
+    let (library, _) = Library::open(&dir.path().join("library.db"), &ManualClock::new()).unwrap();
+    let left = library.exclusions().unwrap().all().into_iter().map(|(_, at)| at.to_string());
+    assert_eq!(left.collect::<Vec<_>>(), ["b", "c"], "{point:?}");
+    (shown_files(&*db), died)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exclusions_that_go_with_their_folders_are_where_they_belong_though_the_pass_is_killed() {
+    let scenario = fail::FailScenario::setup();
+    let (expected, _) = turned(None).await;
+    assert_eq!(expected.len(), 811);
+    for point in POINTS.into_iter().chain(["delta-sync-before-exclusions", "delta-sync-after-exclusions"]) {
+        for nth in 0..2 {
+            let (found, died) = turned(Some((point, nth))).await;
+            assert!(found == expected, "{point} {nth}: {} are shown", found.len());
+            assert!(died || nth > 0, "{point}: it was never come to");
+        }
+    }
+    scenario.teardown();
+}
+
 /// Excludes a folder and includes it again, each killed between the library and the catalogue when `killed` says so,
 /// and followed by a pass; returns the trees after each.
 async fn excluded_and_included(killed: bool) -> [BTreeMap<String, Ino>; 2] {

@@ -234,3 +234,38 @@ fn excluded_file_stays_excluded_under_its_new_name_and_is_included_there() {
     assert_eq!(fs::metadata(back).unwrap().ino(), inode);
     mount.unmount();
 }
+
+#[test]
+fn excluded_directory_whose_name_another_takes_stays_excluded_and_the_other_is_shown() {
+    for watched in [true, false] {
+        let (music, home) = (music(), if watched { Home::new().watching() } else { Home::new() });
+        let at = |name: &str| music.path().join(name);
+        let mount = home.mount(music.path());
+        let albums = |album: &str| files::files(&mount.join("Anna").join(album)).len();
+        home.succeed(["exclude".as_ref(), at("a").as_os_str()]);
+        is_gone(&mount.join("Anna/Album a"));
+        let settled = |excluded_now: &[&str], shown: &[(&str, usize)]| {
+            if !watched {
+                mount.rescan(&[]);
+            }
+            eventually_blocking(&format!("{excluded_now:?} {shown:?} {watched}"), || {
+                excluded(&home, &[]) == excluded_now
+                    && shown.iter().all(|(album, files)| albums(album) == *files)
+            });
+            assert!(!mount.join("Anna/Album a").exists());
+        };
+        // Exchanged, by a name in between.
+        for (from, to) in [("a", "between"), ("b", "a"), ("between", "b")] {
+            fs::rename(at(from), at(to)).unwrap();
+        }
+        settled(&["b 4"], &[("Album b", 3)]);
+        // Gone to another name, with another album and one more track where it was.
+        fs::rename(at("b"), at("x")).unwrap();
+        write(music.path(), "b", 1, "New");
+        write(music.path(), "c", 1, "Other");
+        settled(&["x 4"], &[("Album b", 4), ("Album c", 1)]);
+        home.succeed(["exclude".as_ref(), "--remove".as_ref(), at("x").as_os_str()]);
+        eventually_blocking("all to be shown", || albums("Album a") == 4);
+        mount.unmount();
+    }
+}

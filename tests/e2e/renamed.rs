@@ -108,7 +108,7 @@ fn renumbered_album_and_exchanged_folders_are_followed_while_they_are_watched() 
 }
 
 #[test]
-fn album_that_is_renumbered_with_its_tags_is_told_as_moves() {
+fn album_that_is_renumbered_with_its_tags_is_told_as_moves_and_changes() {
     let (music, home) = (tempfile::tempdir().unwrap(), Home::new());
     let write = |audio: u8, n: u32| {
         let track = Track::new(Sample::Mp3Cbr).artist("Anna").album("Album").title("Part").track(n, 4);
@@ -119,11 +119,12 @@ fn album_that_is_renumbered_with_its_tags_is_told_as_moves() {
     (1..=3).for_each(|n| write(n as u8, n));
     let mount = home.mount(music.path());
     let before = shown(&mount);
-    let mut events = Listener::start(&home, &["--json", "--type", "file_moved"]);
+    let mut events = Listener::start(&home, &["--json"]);
     // One is put before the others: names and tags go up by one.
     (1..=3).for_each(|n| write(n as u8, n + 1));
     write(9, 1);
-    assert_eq!(mount.rescan(&[])["moved"], 3);
+    let report = mount.rescan(&[]);
+    assert_eq!((&report["moved"], &report["changed"], &report["added"]), (&3.into(), &3.into(), &1.into()));
     let after = |after: Shown| {
         let file = |name: &str| after.get(Path::new(name)).cloned();
         (1..=3u32).all(|n| {
@@ -133,10 +134,24 @@ fn album_that_is_renumbered_with_its_tags_is_told_as_moves() {
         }) && after.len() == 4
     };
     eventually_blocking("the tracks under their new names", || after(shown(&mount)));
-    let mut moved: Vec<String> =
-        (0..3).map(|_| events.until("file_moved")["path"].as_str().unwrap().to_owned()).collect();
-    moved.sort();
-    let expected: Vec<String> = (2..=4).map(|n| format!("Anna/Album/{n:02} - Part.mp3")).collect();
-    assert_eq!(moved, expected);
+    // What comes after tells that all of it was told.
+    fs::remove_file(music.path().join("4.mp3")).unwrap();
+    mount.rescan(&[]);
+    let mut told = Vec::new();
+    while told.last().is_none_or(|(kind, _)| kind != "file_removed") {
+        let event = events.event();
+        let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        if text("type").starts_with("file_") {
+            told.push((text("type"), text("path")));
+        }
+    }
+    let removed = told.pop();
+    told.sort();
+    let at = |kind: &str, n: u32| (kind.to_owned(), format!("Anna/Album/{n:02} - Part.mp3"));
+    let mut expected = vec![at("file_added", 1)];
+    for kind in ["file_modified", "file_moved"] {
+        expected.extend((2..=4).map(|n| at(kind, n)));
+    }
+    assert_eq!((told, removed), (expected, Some(at("file_removed", 4))));
     mount.unmount();
 }

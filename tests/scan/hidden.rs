@@ -1,6 +1,6 @@
 //! What the user does not want to see stays unseen wherever it goes on its origin.
 
-use musicfs_core::{FileId, FileState};
+use musicfs_core::{Change, FileId, FileKind, FileQuery, FileState, MetaDb, UnixNanos};
 
 use crate::shelf::{Shelf, id, path, tagged, track};
 
@@ -14,6 +14,46 @@ async fn shelf(excluded: &[&str]) -> Shelf {
 
 fn excluded(shelf: &Shelf) -> Vec<String> {
     shelf.library.exclusions().unwrap().all().into_iter().map(|(_, path)| path.to_string()).collect()
+}
+
+/// What is in each of the folders that are exchanged.
+const FILES: [&str; 5] = ["1.mp3", "2.mp3", "3.mp3", "cover.jpg", "below/4.mp3"];
+
+/// Folders with the same names of files, whose audio differs, of which some are excluded.
+async fn folders(names: &[&str], excluded: &[&str]) -> Shelf {
+    let shelf = Shelf::new();
+    for (n, folder) in names.iter().enumerate() {
+        for (m, name) in FILES.iter().enumerate() {
+            match name.ends_with("jpg") {
+                // Covers are copies of each other, as they often are.
+                true => shelf.origin.put_with_mtime(format!("{folder}/{name}"), "cover", UnixNanos(5)),
+                false => shelf.origin.put(format!("{folder}/{name}"), track((10 * n + m) as u32)),
+            };
+        }
+    }
+    shelf.scan().await;
+    shelf.scanner.exclude(&id(), excluded.iter().map(|at| path(at)).collect()).await.unwrap();
+    shelf
+}
+
+/// Renames folders at once: all go before any comes.
+fn rename_folders(shelf: &Shelf, names: &[(&str, &str)]) {
+    for file in FILES {
+        names
+            .iter()
+            .for_each(|(from, _)| shelf.origin.rename(format!("{from}/{file}"), format!("{from}!{file}")));
+        names
+            .iter()
+            .for_each(|(from, to)| shelf.origin.rename(format!("{from}!{file}"), format!("{to}/{file}")));
+    }
+}
+
+/// The paths on the origin of what is shown, but for covers.
+fn shown(shelf: &Shelf) -> Vec<String> {
+    let at = |ino: &musicfs_core::Ino| shelf.file(ino.file_id().unwrap()).path.to_string();
+    let mut shown: Vec<String> = shelf.tree().values().map(at).filter(|at| at.ends_with("mp3")).collect();
+    shown.sort();
+    shown
 }
 
 /// Checks that a file is at a path of its origin, and not shown.
@@ -156,4 +196,166 @@ async fn excluded_file_that_is_renamed_is_not_shown_by_a_listing_that_is_cut() {
     shelf.scan().await;
     assert_eq!(shelf.tree(), before);
     assert_hidden(&shelf, shelf.id_at("a/0003.mp3"), "a/0000 first.mp3");
+}
+
+/// Folders that are there, those of them that are excluded, and names that they take.
+type Exchange = (&'static [&'static str], &'static [&'static str], &'static [(&'static str, &'static str)]);
+
+const EXCHANGES: [Exchange; 8] = [
+    (&["a", "b"], &["a"], &[("a", "b"), ("b", "a")]),
+    (&["a", "b"], &["a"], &[("a", "x"), ("b", "a")]),
+    (&["a", "b"], &["a", "b"], &[("a", "b"), ("b", "a")]),
+    (&["a", "b", "c"], &["b"], &[("a", "b"), ("b", "c"), ("c", "a")]),
+    (&["a", "b", "c"], &["a", "c"], &[("a", "b"), ("b", "c"), ("c", "a")]),
+    (&["p/a", "p/c", "q/a"], &["p/a"], &[("p/a", "q/a"), ("p/c", "q/c"), ("q/a", "p/a")]),
+    (&["p/a", "p/c", "q"], &["p/a"], &[("p/a", "q"), ("q", "p/a")]),
+    (&["a", "b"], &["a", "a/below"], &[("a", "b"), ("b", "a")]),
+];
+
+#[tokio::test]
+async fn excluded_folders_whose_names_others_take_in_one_scan_stay_excluded_and_the_others_are_shown() {
+    for (names, out, moved) in EXCHANGES {
+        for parts in [&[][..], &["all"], &["each"]] {
+            let case = format!("{out:?} are excluded, {moved:?}, {parts:?}");
+            let mut shelf = folders(names, out).await;
+            let rows = |shelf: &Shelf| {
+                let all = shelf.db.files(&FileQuery::All, None, usize::MAX).unwrap().files;
+                let music = all.into_iter().filter(|file| file.kind == FileKind::Audio);
+                let rows = music.map(|file| (file.path.to_string(), file.id));
+                rows.collect::<std::collections::BTreeMap<_, _>>()
+            };
+            let now = |at: &str| {
+                let to = |(from, to): &(&str, &str)| Some(format!("{to}{}", at.strip_prefix(from)?));
+                moved.iter().find_map(to).unwrap_or_else(|| at.to_owned())
+            };
+            let before = rows(&shelf);
+            rename_folders(&shelf, moved);
+            let involved: Vec<&str> = moved.iter().flat_map(|(from, to)| [*from, *to]).collect();
+            match parts {
+                ["all"] => drop(shelf.scan_paths(&involved).await),
+                ["each"] => {
+                    for part in &involved {
+                        shelf.scan_paths(&[part]).await;
+                    }
+                }
+                _ => {}
+            }
+            if parts.is_empty() || out.len() > 1 {
+                shelf.scan().await;
+            }
+            let mut hidden: Vec<String> = out.iter().map(|at| now(at)).collect();
+            hidden.sort();
+            assert_eq!(excluded(&shelf), hidden, "{case}");
+            let is_hidden = |at: &String| hidden.iter().any(|folder| path(at).is_within(&path(folder)));
+            let expected: std::collections::BTreeMap<_, _> =
+                before.iter().map(|(at, id)| (now(at), *id)).collect();
+            let music = expected.keys().filter(|at| !is_hidden(at));
+            assert_eq!(shown(&shelf), music.cloned().collect::<Vec<_>>(), "{case}");
+            if parts != ["each"] {
+                assert_eq!(rows(&shelf), expected, "{case}: each file is itself");
+            }
+            // Once it is settled nothing is read, and nothing changes, whatever comes below.
+            let reads = shelf.asked.reads();
+            shelf.restart();
+            let report = shelf.scan().await;
+            assert_eq!((report.moved, report.added, report.changed, report.missing), (0, 0, 0, 0), "{case}");
+            assert_eq!(shelf.asked.reads(), reads, "{case}");
+            shelf.origin.put(format!("{}/later.mp3", hidden[0]), track(90));
+            assert_eq!(shelf.scan().await.added, 0, "{case}");
+            assert_eq!(excluded(&shelf), hidden, "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn new_folder_of_the_name_of_an_excluded_one_that_has_moved_is_shown() {
+    for parts in [false, true] {
+        let shelf = folders(&["a", "b"], &["a"]).await;
+        // It had a file that nobody has seen, too.
+        shelf.origin.put("a/0.mp3", track(70));
+        shelf.origin.rename("a/0.mp3", "x/0.mp3");
+        rename_folders(&shelf, &[("a", "x")]);
+        shelf.origin.put("a/fresh.mp3", track(80));
+        shelf.origin.put("a/1.mp3", track(81));
+        shelf.origin.put("a/cover.jpg", "another");
+        let report = match parts {
+            false => shelf.scan().await,
+            true => shelf.scan_paths(&["x", "a"]).await,
+        };
+        assert_eq!((report.moved, report.missing), (5, 0), "{report:?}");
+        assert_eq!((excluded(&shelf), report.added), (vec!["x".to_owned()], 3), "{report:?}");
+        let b = ["b/1.mp3", "b/2.mp3", "b/3.mp3", "b/below/4.mp3"];
+        let now: Vec<&str> = ["a/1.mp3", "a/fresh.mp3"].into_iter().chain(b).collect();
+        assert_eq!(shown(&shelf), now);
+        assert!(shelf.tree().keys().any(|at| at.starts_with("/Artist/Album 8/cover")), "{:?}", shelf.tree());
+        assert_eq!(shelf.scan().await.unchanged, 8);
+        assert_eq!(shown(&shelf), now);
+    }
+}
+
+#[tokio::test]
+async fn file_that_is_added_to_an_excluded_folder_which_moves_in_the_same_scan_is_never_shown() {
+    let shelf = folders(&["a", "b"], &["a"]).await;
+    let before = shelf.tree();
+    let since = shelf.db.revision().unwrap();
+    rename_folders(&shelf, &[("a", "z/x")]);
+    shelf.origin.put("z/x/0 new.mp3", track(70));
+    shelf.origin.put("z/x/new.mp3", track(71));
+    let report = shelf.scan().await;
+    assert_eq!((report.moved, report.added, report.missing), (5, 0, 0), "{report:?}");
+    assert_eq!((shelf.tree(), excluded(&shelf)), (before.clone(), vec!["z/x".to_owned()]));
+    let changes = shelf.db.changes_since(since, 1_000).unwrap().changes;
+    let came = |change: &&Change| matches!(change, Change::EntryAdded { .. });
+    assert_eq!(changes.iter().find(came), None);
+    assert_eq!(shelf.scan().await.added, 0);
+    assert_eq!(shelf.tree(), before);
+}
+
+#[tokio::test]
+async fn excluded_folder_whose_files_are_all_replaced_stays_excluded_and_is_read_once() {
+    let shelf = folders(&["a", "b"], &["a"]).await;
+    let before = shelf.tree();
+    FILES.iter().for_each(|file| assert!(shelf.origin.remove(format!("a/{file}"))));
+    (1..4).for_each(|n| drop(shelf.origin.put(format!("a/{n}.mp3"), track(60 + n))));
+    // What is shown and is moved there is hidden as well.
+    shelf.origin.rename("b/1.mp3", "a/from b.mp3");
+    let report = shelf.scan().await;
+    assert_eq!((report.added, report.changed, excluded(&shelf)), (0, 0, vec!["a".to_owned()]), "{report:?}");
+    let reads = shelf.asked.reads();
+    shelf.scan().await;
+    assert_eq!(shelf.asked.reads(), reads);
+    assert_eq!(shown(&shelf), ["b/2.mp3", "b/3.mp3", "b/below/4.mp3"]);
+    assert_eq!(shelf.tree().len() + 1, before.len());
+}
+
+#[tokio::test]
+async fn excluded_folder_that_loses_files_elsewhere_stays_while_any_of_its_music_is_there() {
+    let shelf = folders(&["a", "b"], &["a"]).await;
+    for file in ["1.mp3", "2.mp3", "3.mp3"] {
+        shelf.origin.rename(format!("a/{file}"), format!("x/{file}"));
+        shelf.origin.rename(format!("b/{file}"), format!("a/{file}"));
+    }
+    shelf.scan().await;
+    assert_eq!(excluded(&shelf), ["a"]);
+    assert_eq!(shown(&shelf), ["b/below/4.mp3", "x/1.mp3", "x/2.mp3", "x/3.mp3"]);
+}
+
+#[tokio::test]
+async fn excluded_folder_whose_files_are_tagged_anew_or_renamed_stays_when_one_is_taken_out() {
+    for renamed in [false, true] {
+        let shelf = folders(&["a", "b"], &["a"]).await;
+        shelf.origin.rename("a/3.mp3", "x/3.mp3");
+        // What is left has other tags, or another name.
+        ["a/2.mp3", "a/below/4.mp3"].iter().for_each(|at| assert!(shelf.origin.remove(at)));
+        match renamed {
+            false => drop(shelf.origin.put("a/1.mp3", tagged(0, "Other"))),
+            true => shelf.origin.rename("a/1.mp3", "a/2.mp3"),
+        }
+        shelf.scan().await;
+        assert_eq!(excluded(&shelf), ["a"]);
+        assert_eq!(shown(&shelf), ["b/1.mp3", "b/2.mp3", "b/3.mp3", "b/below/4.mp3", "x/3.mp3"]);
+        let reads = shelf.asked.reads();
+        shelf.scan().await;
+        assert_eq!((shelf.asked.reads(), excluded(&shelf)), (reads, vec!["a".to_owned()]));
+    }
 }

@@ -19,6 +19,11 @@ impl Exclusions {
         self.0.is_empty()
     }
 
+    /// Tells whether anything of an origin is excluded.
+    pub fn is_any_of(&self, origin: &OriginId) -> bool {
+        self.0.get(origin).is_some_and(|paths| !paths.is_empty())
+    }
+
     /// Returns the file or folder that a path is excluded by: itself, or one above it.
     pub fn covering(&self, origin: &OriginId, path: &OriginPath) -> Option<OriginPath> {
         let paths = self.0.get(origin)?;

@@ -7,7 +7,7 @@ use musicfs_core::{
 };
 
 use super::ids::Ids;
-use super::known::KnownFiles;
+use super::known::{Known, KnownFiles};
 use crate::library::Exclusions;
 use crate::tags;
 
@@ -59,6 +59,19 @@ impl Reread {
     }
 }
 
+/// What was listed below an excluded folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Below {
+    /// Music that is known of it is where it was.
+    pub(super) music: bool,
+    /// So is a sidecar.
+    pub(super) sidecar: bool,
+    /// Something is there that is not known of it.
+    pub(super) others: bool,
+    /// That was read, as something else may have taken the folder's name.
+    pub(super) lifted: bool,
+}
+
 /// Compares the listing of one origin with what is known of it, page by page.
 ///
 /// The outcome depends on neither the order of the entries nor the way they are cut into pages, and a page that is
@@ -69,7 +82,11 @@ pub struct DeltaDetector {
     known: KnownFiles,
     excluded: Exclusions,
     /// Exclusions by which anything is left out that was listed.
-    excluding: HashSet<OriginPath>,
+    excluding: HashMap<OriginPath, Below>,
+    /// Files that a pass which came to no end recorded, or of which it recorded what is in their places.
+    unsettled: HashSet<FileId>,
+    /// Folders in which new files may be known ones.
+    restless: HashSet<OriginPath>,
     /// Only a part of what there is is known.
     partial: bool,
     reread: Reread,
@@ -88,7 +105,9 @@ impl DeltaDetector {
             ids,
             known: KnownFiles::default(),
             excluded: Exclusions::default(),
-            excluding: HashSet::new(),
+            excluding: HashMap::new(),
+            unsettled: HashSet::new(),
+            restless: HashSet::new(),
             partial: false,
             reread,
             listed: 0,
@@ -104,6 +123,11 @@ impl DeltaDetector {
     /// Says that only a part of what there is is going to be recorded.
     pub(super) fn is_of_a_part(&mut self) {
         self.partial = true;
+    }
+
+    /// Says which files a pass that came to no end recorded, or recorded others in the places of.
+    pub(super) fn leave_unsettled(&mut self, files: impl IntoIterator<Item = FileId>) {
+        self.unsettled.extend(files);
     }
 
     /// Records a file that the catalogue knows.
@@ -137,14 +161,56 @@ impl DeltaDetector {
         self.known.may_have(version) || (self.partial && !self.excluded.is_empty())
     }
 
-    /// Tells whether the user does not want to see what is at a path.
-    pub(super) fn is_excluded(&self, path: &OriginPath) -> bool {
-        self.excluded.covering(self.ids.origin(), path).is_some()
+    /// Tells whether files of a folder may have changed their names, whatever else changed of them, or have come from
+    /// an excluded folder with others.
+    pub(super) fn is_restless(&self, folder: &OriginPath) -> bool {
+        self.restless.contains(folder)
     }
 
-    /// Tells whether anything was listed that is left out by an exclusion.
-    pub(super) fn lists_excluded(&self, by: &OriginPath) -> bool {
-        self.excluding.contains(by)
+    /// Tells whether anything of this origin is excluded.
+    pub(super) fn excludes_any(&self) -> bool {
+        self.excluded.is_any_of(self.ids.origin())
+    }
+
+    /// Tells whether the user does not want to see what is at a path.
+    pub(super) fn is_excluded(&self, path: &OriginPath) -> bool {
+        self.excluded_by(path).is_some()
+    }
+
+    /// Returns the exclusion that a path is left out by.
+    pub(super) fn excluded_by(&self, path: &OriginPath) -> Option<OriginPath> {
+        self.excluded.covering(self.ids.origin(), path)
+    }
+
+    /// Returns what was listed below an excluded folder; `None` when nothing was.
+    pub(super) fn below(&self, folder: &OriginPath) -> Option<Below> {
+        self.excluding.get(folder).copied()
+    }
+
+    /// Returns the excluded folders in which something is, but no music that is known of them; in order, each once.
+    pub(super) fn maybe_displaced(&self) -> Vec<(OriginPath, Below)> {
+        let displaced =
+            self.excluding.iter().filter(|(_, below)| below.others && !below.music && !below.lifted);
+        let mut displaced: Vec<_> = displaced.map(|(folder, below)| (folder.clone(), *below)).collect();
+        displaced.sort_by(|a, b| a.0.cmp(&b.0));
+        displaced
+    }
+
+    /// Has what is below excluded folders read when it is listed the next time.
+    pub(super) fn lift(&mut self, folders: &[OriginPath]) {
+        folders.iter().for_each(|folder| self.excluding.entry(folder.clone()).or_default().lifted = true);
+    }
+
+    /// Tells whether what is at a path is read although it is excluded with its folder.
+    pub(super) fn is_lifted(&self, path: &OriginPath) -> bool {
+        self.excluded_by(path).and_then(|by| self.below(&by)).is_some_and(|below| below.lifted)
+    }
+
+    /// Takes note that a file of an excluded folder is where it was, in another version.
+    pub(super) fn is_left(&mut self, path: &OriginPath) {
+        if let Some(by) = self.excluded_by(path) {
+            self.excluding.entry(by).or_default().music = true;
+        }
     }
 
     /// Decides on one entry of a listing and takes note of it.
@@ -152,21 +218,25 @@ impl DeltaDetector {
         if tags::is_ignored(&entry.path) {
             return Delta::Ignored;
         }
-        if let Some(by) = self.excluded.covering(self.ids.origin(), &entry.path) {
-            let alone = by == entry.path;
-            self.excluding.insert(by);
-            return self.covered(entry, alone);
-        }
         let sidecar = tags::sidecar_kind(&entry.path).is_some();
         let no_extension = entry.path.stem_and_extension().1.is_none();
-        if !sidecar && !no_extension && !tags::looks_like_music(&entry.path) {
+        let of_concern = sidecar || no_extension || tags::looks_like_music(&entry.path);
+        if let Some(by) = self.excluded_by(&entry.path) {
+            return self.covered(entry, by, of_concern, sidecar);
+        }
+        if !of_concern {
             return Delta::Ignored;
         }
         self.listed += 1;
         let id = self.id_of(&entry.path);
         let reread = self.reread;
         let listed = match self.known.get_mut(id) {
-            None => Listed::New,
+            None => {
+                if !self.excluded.is_empty() && self.known.may_have(&entry.version) {
+                    self.restless.insert(entry.path.parent());
+                }
+                Listed::New
+            }
             Some(known) => {
                 known.seen = true;
                 // What is no longer excluded may never have been read.
@@ -185,33 +255,49 @@ impl DeltaDetector {
                 if same && (known.kind == FileKind::Sidecar || !reread.wants(&entry.version)) {
                     return Delta::Unchanged(id, known.kind);
                 }
+                if !sidecar && !known.is_version(&entry.version) {
+                    self.restless.insert(entry.path.parent());
+                }
                 Listed::Changed
             }
         };
-        if sidecar { Delta::Sidecar(id, listed) } else { Delta::Read(id, listed) }
+        to_record(id, listed, sidecar)
     }
 
-    /// Takes note of a file that is not to be seen: it is there. Where it is excluded `alone` and is not what it was,
-    /// it may be another.
-    fn covered(&mut self, entry: &OriginEntry, alone: bool) -> Delta {
-        let id = self.id_of(&entry.path);
-        match self.known.get_mut(id) {
-            None => Delta::Ignored,
-            Some(known) => {
-                known.seen = true;
-                if alone && !known.is_version(&entry.version) {
-                    return match known.kind {
-                        FileKind::Sidecar => Delta::Sidecar(id, Listed::Changed),
-                        _ => Delta::Read(id, Listed::Changed),
-                    };
-                }
-                if known.state == FileState::Excluded {
-                    return Delta::Ignored;
-                }
-                known.state = FileState::Excluded;
-                Delta::Returned(id, known.kind)
-            }
+    /// Takes note of a file that is not to be seen: it is there. It may be another than it was where it is excluded
+    /// alone, or was to be seen when it was recorded; and below a folder that is lifted.
+    fn covered(&mut self, entry: &OriginEntry, by: OriginPath, of_concern: bool, sidecar: bool) -> Delta {
+        let (id, alone) = (self.id_of(&entry.path), by == entry.path);
+        let below = self.excluding.entry(by).or_default();
+        let Some(known) = self.known.get_mut(id) else {
+            below.others |= of_concern;
+            let is_read = below.lifted && of_concern;
+            return if is_read { to_record(id, Listed::New, sidecar) } else { Delta::Ignored };
+        };
+        let same = known.is_version(&entry.version);
+        if below.lifted {
+            // The others were read when they were listed before.
+            let is_read = !same && known.state != FileState::Present && !self.unsettled.contains(&id);
+            return if is_read { to_record(id, Listed::Changed, sidecar) } else { Delta::Ignored };
         }
+        match known.kind {
+            _ if !same || self.unsettled.contains(&id) => below.others = true,
+            FileKind::Sidecar => below.sidecar = true,
+            FileKind::Audio | FileKind::Unparsed | FileKind::Other => below.music = true,
+        }
+        if !same && !alone && known.state == FileState::Missing {
+            return Delta::Ignored;
+        }
+        known.seen = true;
+        if !same && (alone || known.state != FileState::Excluded || self.unsettled.contains(&id)) {
+            return to_record(id, Listed::Changed, sidecar);
+        }
+        known.is_other |= !same;
+        if known.state == FileState::Excluded {
+            return Delta::Ignored;
+        }
+        known.state = FileState::Excluded;
+        Delta::Returned(id, known.kind)
     }
 
     /// Returns how many files of concern were listed.
@@ -242,11 +328,31 @@ impl DeltaDetector {
         unseen.map(|(id, _)| id).collect()
     }
 
+    /// Returns the excluded files in whose places something else was listed, which was not read.
+    pub(super) fn displaced_excluded(&mut self) -> Vec<FileId> {
+        self.known.iter().filter(|(_, known)| known.is_other).map(|(id, _)| id).collect()
+    }
+
+    /// Tells whether an excluded file is not where it was.
+    pub(super) fn misses_excluded(&mut self) -> bool {
+        let is_missed = |known: &Known| known.state == FileState::Excluded && (known.is_other || !known.seen);
+        self.known.iter().any(|(_, known)| is_missed(known))
+    }
+
+    /// Tells whether a file was known, and listed as it was.
+    pub(super) fn is_in_place(&mut self, id: FileId) -> bool {
+        self.known.get_mut(id).is_some_and(|known| known.seen && !known.is_other)
+    }
+
     /// Returns the files that were missing before and are still.
     pub(super) fn still_missing(&mut self) -> Vec<FileId> {
         let still = self.known.iter().filter(|(_, known)| !known.seen && known.state == FileState::Missing);
         still.map(|(id, _)| id).collect()
     }
+}
+
+fn to_record(id: FileId, listed: Listed, sidecar: bool) -> Delta {
+    if sidecar { Delta::Sidecar(id, listed) } else { Delta::Read(id, listed) }
 }
 
 #[cfg(test)]

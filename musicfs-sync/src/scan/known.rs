@@ -23,6 +23,8 @@ pub(super) struct Known {
     pub(super) state: FileState,
     has_mtime: bool,
     pub(super) seen: bool,
+    /// It is excluded with its folder, and something else was listed in its place.
+    pub(super) is_other: bool,
 }
 
 impl Known {
@@ -37,6 +39,7 @@ impl Known {
             state: file.state,
             has_mtime: mtime.is_some(),
             seen: false,
+            is_other: false,
         }
     }
 

@@ -11,7 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use musicfs_core::{AudioIdentity, FileId, FileKind, FileMeta, FileState, Format, OriginPath, UnixNanos};
+use musicfs_core::{AudioIdentity, FileId, FileKind, FileMeta, FileState, FileVersion, Format, OriginPath};
 
 #[cfg(test)]
 mod tests;
@@ -27,8 +27,7 @@ pub(super) struct Trace {
     /// What it was before this pass.
     state: FileState,
     kind: FileKind,
-    size: u64,
-    mtime: Option<UnixNanos>,
+    version: FileVersion,
     format: Option<Format>,
     identity: Option<AudioIdentity>,
     /// Album, disc, number and title, when there are an album and a title.
@@ -50,8 +49,7 @@ impl Trace {
             path: file.path.clone(),
             state: file.state,
             kind: file.kind,
-            size: file.version.size,
-            mtime: file.version.mtime,
+            version: file.version.clone(),
             format: file.format,
             identity: audio.and_then(|audio| audio.identity.clone()),
             track,
@@ -64,12 +62,13 @@ impl Trace {
         let is_audio = self.kind == FileKind::Audio;
         match rule {
             Rule::SameInAll => {
-                let mtime = self.mtime?;
-                (self.kind as u8, self.size, mtime, &self.identity, self.path.file_name()).hash(&mut hasher);
+                let mtime = self.version.mtime?;
+                (self.kind as u8, self.version.size, mtime, &self.identity, self.path.file_name())
+                    .hash(&mut hasher);
             }
             Rule::Renamed => {
-                let mtime = self.mtime?;
-                (self.kind as u8, self.size, mtime, &self.identity).hash(&mut hasher);
+                let mtime = self.version.mtime?;
+                (self.kind as u8, self.version.size, mtime, &self.identity).hash(&mut hasher);
             }
             Rule::SameAudioAndName => {
                 (self.format, self.identity.as_ref()?, self.path.stem_and_extension().0).hash(&mut hasher);
@@ -129,7 +128,9 @@ impl Rule {
     fn agrees(self, old: &Trace, new: &Trace) -> bool {
         let same_audio = old.format == new.format && old.identity == new.identity && old.kind == new.kind;
         match self {
-            Self::SameInAll | Self::Renamed => same_audio && old.size == new.size && old.mtime == new.mtime,
+            Self::SameInAll | Self::Renamed => {
+                same_audio && old.version.size == new.version.size && old.version.mtime == new.version.mtime
+            }
             Self::SameAudioAndName | Self::SameAudioAndTrack | Self::SameAudio => same_audio,
             Self::OtherFormat => {
                 old.format != new.format && old.duration_ms.abs_diff(new.duration_ms) <= SAME_LENGTH_MS
@@ -171,6 +172,10 @@ pub(super) struct Move {
     pub(super) to: OriginPath,
     /// It is the same track in another format.
     pub(super) supersedes: bool,
+    /// Its version is another.
+    pub(super) changed: bool,
+    /// It holds the audio that it did.
+    pub(super) same_audio: bool,
     /// The former file was excluded.
     pub(super) hidden: bool,
 }
@@ -220,12 +225,17 @@ pub(super) fn plan(found: Found, ousting: Ousting) -> Plan {
     matching.into_plan()
 }
 
-/// Returns what came and is no file that is known to be gone.
-pub(super) fn unexplained(found: &Found) -> Vec<Trace> {
-    let explained: HashSet<FileId> =
-        plan(found.clone(), Ousting::Allowed).moves.iter().map(|known| known.new).collect();
+/// Returns what came and is no file that has just gone, and those that the rest of it is. What is like a file that was
+/// missing before may be another that is not known to have gone.
+pub(super) fn unexplained(found: &Found) -> (Vec<Trace>, HashSet<FileId>) {
+    let missing: HashSet<FileId> =
+        found.gone.iter().filter(|old| old.rank() == 2).map(|old| old.id).collect();
+    let moves = plan(found.clone(), Ousting::Allowed).moves;
+    let known = || moves.iter().filter(|known| !missing.contains(&known.old));
+    let explained: HashSet<FileId> = known().map(|known| known.new).collect();
     let came = found.arrived.iter().chain(found.replaced.iter().map(|replaced| &replaced.new));
-    came.filter(|trace| !explained.contains(&trace.id)).cloned().collect()
+    let came = came.filter(|trace| !explained.contains(&trace.id)).cloned().collect();
+    (came, known().map(|known| known.old).collect())
 }
 
 /// Tells whether a file may be one of those that came, if it is not where it was.
@@ -398,9 +408,20 @@ impl Matching {
                 Some(old) => {
                     let stays = new.twin == Some(old);
                     let old = &self.olds[old].trace;
+                    let changed = !old.version.is_same(&new.trace.version);
+                    let same_audio = old.has_audio_of(&new.trace);
                     let (from, supersedes) = (old.path.clone(), new.supersedes);
                     let hidden = old.state == FileState::Excluded;
-                    let found = Move { old: old.id, from, new: id, to: path, supersedes, hidden };
+                    let found = Move {
+                        old: old.id,
+                        from,
+                        new: id,
+                        to: path,
+                        supersedes,
+                        changed,
+                        same_audio,
+                        hidden,
+                    };
                     if stays { plan.stays.push(found) } else { plan.moves.push(found) }
                 }
                 None if new.settled => plan.undecided.push(id),

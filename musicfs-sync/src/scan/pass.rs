@@ -4,6 +4,7 @@ mod apart;
 mod begin;
 mod carry;
 mod conclude;
+mod displaced;
 mod listing;
 mod nearby;
 mod open;
@@ -18,15 +19,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
-use musicfs_core::{
-    FileId, FileKind, FileMeta, FileState, MonoTime, Origin, OriginPath, ScanCursor, ScanPage,
-};
+use musicfs_core::{FileId, FileKind, FileMeta, MonoTime, Origin, OriginPath, ScanCursor};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::delta::{Delta, DeltaDetector, Listed};
+use super::delta::{DeltaDetector, Listed};
 use super::parse::{self, Done, Item};
-use super::record::{Record, Unfinished};
+use super::record::{Carried, Record, Unfinished};
 use super::writer::{BATCH, Writer};
 use super::{Began, PassOptions, PassProgress, ScanError, ScanPhase, ScanReport, Scanner, blocking};
 use crate::arrange::FolderTrack;
@@ -112,7 +111,9 @@ struct Pass<'a> {
     waiting_since: Option<MonoTime>,
     /// There until it is begun.
     listing: Option<Listing>,
-    /// Parts of the listing that said they are complete.
+    /// Parts of the listing so far.
+    parts: usize,
+    /// Those that said they are complete.
     completed: usize,
     /// Up to where all that was listed went to the writer.
     cursor: Option<ScanCursor>,
@@ -129,10 +130,14 @@ struct Pass<'a> {
     arrived: Vec<FileId>,
     /// Those of them that are not shown before that is known.
     held: Vec<FileId>,
+    /// Those of them that came where all is excluded.
+    kept_out: HashSet<FileId>,
     /// Those that wait for the next pass, as they may be excluded.
     unsure: HashSet<FileId>,
     /// Files that are not what they were.
     apart: Apart,
+    /// Exclusions that were taken elsewhere, by this pass or one that was killed.
+    carried: Carried,
     /// Ids that do not follow from their paths, to be remembered.
     exceptions: Vec<Identity>,
     /// What was read of files, for who keeps it.
@@ -144,7 +149,21 @@ type Job = BoxFuture<'static, Result<Vec<Done>, ScanError>>;
 
 impl Pass<'_> {
     async fn go(&mut self, cancel: &CancellationToken) -> Result<(), ScanError> {
-        let Some(Listing { mut pages, parts, nowhere }) = self.listing.take() else { return Ok(()) };
+        let Some(listing) = self.listing.take() else { return Ok(()) };
+        let nowhere = self.list(listing, cancel).await?;
+        self.report.nowhere = self.unknown(nowhere).await?;
+        self.look_below_exclusions(cancel).await?;
+        fail::fail_point!("delta-sync-before-conclusion", |_| Err(ScanError::Cancelled));
+        self.conclude(cancel).await
+    }
+
+    /// Records all that is listed; returns paths where nothing was.
+    async fn list(
+        &mut self,
+        Listing { mut pages, parts, nowhere }: Listing,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<OriginPath>, ScanError> {
+        self.parts += parts;
         let mut jobs: FuturesOrdered<Job> = FuturesOrdered::new();
         let (chunk, width) = match self.origin.local() {
             Some(_) => (LOCAL_CHUNK, self.scanner.workers * JOBS_PER_WORKER),
@@ -173,13 +192,10 @@ impl Pass<'_> {
                 },
             }
         }
-        self.report.complete = self.completed == parts && !self.report.goes_on;
-        let nowhere = std::mem::take(&mut *nowhere.lock());
-        self.report.nowhere = self.unknown(nowhere).await?;
+        self.report.complete = self.completed == self.parts && !self.report.goes_on;
         self.close_folder();
         self.flush().await?;
-        fail::fail_point!("delta-sync-before-conclusion", |_| Err(ScanError::Cancelled));
-        self.conclude(cancel).await
+        Ok(std::mem::take(&mut *nowhere.lock()))
     }
 
     /// Shows how far it is.
@@ -187,66 +203,6 @@ impl Pass<'_> {
         self.scanner
             .progress
             .send_modify(|p| p.passes.get_mut(self.origin.id()).into_iter().for_each(change));
-    }
-
-    /// Compares a page with what is known, and returns what is to be done.
-    fn page(&mut self, page: ScanPage) -> Vec<Item> {
-        let mut items: Vec<Item> = Vec::new();
-        let mut to_parse = 0;
-        for entry in page.entries {
-            match self.detector.detect_changes(&entry) {
-                Delta::Ignored => {}
-                Delta::Unchanged(id, kind) => {
-                    self.report.unchanged += 1;
-                    match kind {
-                        FileKind::Sidecar => items.push(Item::KnownSidecar(id, entry.path)),
-                        FileKind::Audio => {
-                            let folder = entry.path.parent();
-                            if !matches!(items.last(), Some(Item::KnownMusicIn(last)) if *last == folder) {
-                                items.push(Item::KnownMusicIn(folder));
-                            }
-                        }
-                        FileKind::Unparsed | FileKind::Other => {}
-                    }
-                }
-                Delta::Returned(id, kind) => items.push(Item::Returned(id, kind, entry.path)),
-                Delta::Read(id, listed) => match self.apart.earlier(&entry) {
-                    Some(row) => {
-                        let listed = if row.id == id { Listed::New } else { listed };
-                        let row = FileMeta { id, state: FileState::Present, ..row.clone() };
-                        items.push(Item::WasRead(Box::new(row), listed));
-                    }
-                    None => {
-                        to_parse += 1;
-                        items.push(Item::Read(id, listed, entry));
-                    }
-                },
-                Delta::Sidecar(id, listed) => {
-                    let is_apart = self.apart.earlier(&entry).is_some_and(|row| row.id == id);
-                    items.push(Item::Sidecar(id, if is_apart { Listed::New } else { listed }, entry));
-                }
-            }
-        }
-        if self.options.reread
-            && let Some(cursor) = page.cursor
-        {
-            items.push(Item::UpTo(cursor));
-        }
-        for unlisted in page.unlisted {
-            warn!(
-                error = &unlisted.error as &dyn std::error::Error,
-                "folder could not be listed; kept as it was"
-            );
-            self.unlisted.push(unlisted.path);
-        }
-        self.completed += usize::from(page.complete);
-        self.report.listed = self.detector.listed();
-        let listed = self.report.listed;
-        self.show(|p| {
-            p.listed = listed;
-            p.to_parse += to_parse;
-        });
-        items
     }
 
     /// Takes what a parsing job made.
@@ -308,10 +264,14 @@ impl Pass<'_> {
     }
 
     fn take_file(&mut self, file: Box<FileMeta>, listed: Listed) -> Result<(), ScanError> {
+        // What is not shown is no news.
+        let kept_out = self.detector.is_excluded(&file.path);
         match listed {
-            Listed::New => self.report.added += 1,
-            // What is not shown is no news.
-            Listed::Changed => self.report.changed += u64::from(!self.detector.is_excluded(&file.path)),
+            Listed::New => self.report.added += u64::from(!kept_out),
+            Listed::Changed => {
+                self.report.changed += u64::from(!kept_out);
+                self.detector.is_left(&file.path);
+            }
         }
         self.report.problems += u64::from(file.problem.is_some());
         let (id, kind, path) = (file.id, file.kind, file.path.clone());
@@ -322,7 +282,10 @@ impl Pass<'_> {
         if new {
             self.arrived.push(id);
         }
-        if new && self.detector.may_have_moved(&file.version) {
+        if new && kept_out {
+            self.kept_out.insert(id);
+        }
+        if new && (kept_out || self.may_be_known(&file)) {
             self.held.push(id);
             self.folders.resettle.insert(path.parent());
             self.writer()?.record(file);
@@ -337,6 +300,13 @@ impl Pass<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Tells whether a new file may be a known one, so that it is not shown before that is settled.
+    fn may_be_known(&self, file: &FileMeta) -> bool {
+        let folder = file.path.parent();
+        let alone = self.options.paths.as_ref().is_some_and(|paths| paths.contains(&file.path));
+        alone || self.detector.may_have_moved(&file.version) || self.detector.is_restless(&folder)
     }
 
     fn writer(&mut self) -> Result<&mut Writer, ScanError> {
@@ -380,7 +350,7 @@ impl Pass<'_> {
         // A pass that reads everything again goes on where it was; any other finds by itself what is left to do.
         let (reread, cursor) = (self.options.reread, self.cursor.as_ref());
         let unfinished = Unfinished::new(reread, cursor, &self.arrived, self.apart.recorded());
-        Record { unfinished: Some(unfinished), ..self.record.clone() }
+        Record { unfinished: Some(unfinished.with_carried(self.carried.clone())), ..self.record.clone() }
     }
 
     /// Lets the writer work where blocking is allowed.

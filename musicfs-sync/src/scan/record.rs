@@ -4,14 +4,15 @@
 //! nor behind. A pass that changes nothing writes none.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use musicfs_core::{FileId, FileQuery, FileState, MetaDb, MetaError, Op, OriginId, ScanCursor};
+use musicfs_core::{FileId, FileQuery, FileState, MetaDb, MetaError, Op, OriginId, OriginPath, ScanCursor};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::ScanError;
-use crate::library::{Identity, Library};
+use crate::library::{Exclusions, Identity, Library};
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,45 @@ pub(super) struct Unfinished {
     /// Files whose ids the library may not know yet to have moved to where they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) moved: Vec<FileId>,
+    /// What became of exclusions.
+    #[serde(skip_serializing_if = "Carried::is_empty")]
+    pub(super) carried: Carried,
+}
+
+/// Exclusions that a pass takes elsewhere before their files go, by the ids that follow from their paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Carried {
+    from: Vec<FileId>,
+    to: Vec<FileId>,
+}
+
+impl Carried {
+    /// Adds exclusions that are to be taken elsewhere.
+    pub(super) fn extend(&mut self, origin: &OriginId, from: &[OriginPath], to: &[OriginPath]) {
+        self.from.extend(from.iter().map(|path| FileId::derive(origin, path, 0)));
+        self.to.extend(to.iter().map(|path| FileId::derive(origin, path, 0)));
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Tells whether an exclusion by this path was taken elsewhere, or came from there.
+    pub(super) fn concerns(&self, origin: &OriginId, path: &OriginPath) -> bool {
+        let id = FileId::derive(origin, path, 0);
+        self.from.contains(&id) || self.to.contains(&id)
+    }
+
+    /// Forgets them where the library was not told.
+    fn check(&mut self, origin: &OriginId, excluded: &Exclusions) {
+        let ours = excluded.all().into_iter().filter(|(of, _)| of == origin);
+        let ours: HashSet<FileId> = ours.map(|(_, path)| FileId::derive(origin, &path, 0)).collect();
+        let left = |id: &FileId| self.to.contains(id) || !ours.contains(id);
+        if !self.to.iter().all(|id| ours.contains(id)) || !self.from.iter().all(left) {
+            *self = Self::default();
+        }
+    }
 }
 
 /// So many new files of a pass that is killed are remembered; a file beyond them that had moved is taken for new. As
@@ -69,6 +109,11 @@ impl Unfinished {
     /// Returns it with these files for new ones.
     pub(super) fn with_arrived(self, arrived: &[FileId]) -> Self {
         Self { arrived: arrived[..arrived.len().min(MAX_ARRIVED)].to_vec(), ..self }
+    }
+
+    /// Returns it with these exclusions taken elsewhere.
+    pub(super) fn with_carried(self, carried: Carried) -> Self {
+        Self { carried, ..self }
     }
 
     /// Returns where reading unchanged files goes on.
@@ -101,7 +146,7 @@ impl Record {
         Self { unfinished: Some(Unfinished { moved, ..unfinished }), ..self.clone() }
     }
 
-    /// Tells the library of files that moved in a batch after which the pass was killed.
+    /// Tells the library of files that moved in a batch after which the pass was killed, and asks it about exclusions.
     pub(super) fn settle_moved(
         &mut self,
         db: &dyn MetaDb,
@@ -116,7 +161,11 @@ impl Record {
                 identities.push(Identity { origin: origin.clone(), path: file.path, id });
             }
         }
-        Ok(library.move_identities(&identities)?)
+        library.move_identities(&identities)?;
+        if let Some(pass) = &mut self.unfinished {
+            pass.carried.check(origin, &library.exclusions()?);
+        }
+        Ok(())
     }
 
     /// Returns the change that writes it.
@@ -142,7 +191,10 @@ mod tests {
         assert_eq!(Record::load(&db, &origin).unwrap(), first, "nothing was ever listed");
         let ids = |id| FileId::from_raw(id).into_iter().collect::<Vec<_>>();
         let unfinished = Unfinished::new(true, Some(&ScanCursor("x".into())), &ids(7), ids(8));
-        let unfinished = Unfinished { moved: ids(9), ..unfinished };
+        let mut carried = Carried::default();
+        let at = |text| OriginPath::new(text).unwrap();
+        carried.extend(&origin, &[at("a")], &[at("b")]);
+        let unfinished = Unfinished { moved: ids(9), carried, ..unfinished };
         let record = Record {
             identity: Some("fs".into()),
             unfinished: Some(unfinished),
@@ -160,5 +212,23 @@ mod tests {
         assert_eq!(Record::load(&db, &origin).unwrap(), Record::default(), "it has files and no more to say");
         apply(Op::SetNote { key: "pass:o".into(), value: Some("{".into()) });
         assert!(Record::load(&db, &origin).unwrap().unfinished.is_some());
+    }
+
+    #[test]
+    fn exclusions_that_were_to_be_taken_elsewhere_count_when_the_library_knows_of_it() {
+        let origin = OriginId::from("o");
+        let at = |text: &str| OriginPath::new(text).unwrap();
+        let mut carried = Carried::default();
+        carried.extend(&origin, &[at("a"), at("b")], &[at("b"), at("c")]);
+        for (excluded, done) in [(&["b", "c", "d"][..], true), (&["a", "b"], false), (&["b"], false)] {
+            let mut all = Exclusions::default();
+            excluded.iter().for_each(|path| all.insert(origin.clone(), at(path)));
+            let mut known = carried.clone();
+            known.check(&origin, &all);
+            for path in ["a", "b", "c"] {
+                assert_eq!(known.concerns(&origin, &at(path)), done, "{path} of {excluded:?}");
+            }
+            assert!(!known.concerns(&origin, &at("d")));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Tests of which file is taken for which.
 
 use super::*;
-use musicfs_core::{AudioMeta, ChunkHash, FileVersion, OriginId};
+use musicfs_core::{AudioMeta, ChunkHash, FileVersion, OriginId, UnixNanos};
 use proptest::prelude::*;
 
 fn file(path: &str, content: u8, size: u64, mtime: i64) -> Trace {

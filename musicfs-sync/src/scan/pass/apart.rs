@@ -49,6 +49,11 @@ impl Apart {
         self.earlier.get(&entry.path).filter(|file| file.version.is_same(&entry.version))
     }
 
+    /// Returns the paths of what an earlier pass had recorded.
+    pub(super) fn places(&self) -> impl Iterator<Item = &OriginPath> {
+        self.earlier.keys()
+    }
+
     /// Returns the ids that anything is or was recorded under.
     pub(super) fn recorded(&self) -> Vec<FileId> {
         let earlier: HashSet<FileId> = self.earlier.values().map(|file| file.id).collect();
@@ -82,12 +87,15 @@ impl Pass<'_> {
         let mut changed = HashSet::new();
         for done in &done {
             if let Done::File(file, Listed::Changed, _) = done {
-                changed.insert((file.id, self.detector.may_have_moved(&file.version)));
+                let elsewhere =
+                    self.detector.may_have_moved(&file.version) || self.detector.is_lifted(&file.path);
+                changed.insert((file.id, elsewhere));
             }
         }
         if changed.is_empty() || self.apart.len() >= MAX_ARRIVED {
             return Ok((done, HashMap::new()));
         }
+        let earlier: HashSet<FileId> = self.apart.earlier.values().map(|file| file.id).collect();
         self.write(move |writer| {
             let db = &**writer.db();
             let mut others = HashMap::new();
@@ -95,7 +103,7 @@ impl Pass<'_> {
                 let Done::File(new, Listed::Changed, _) = done else { continue };
                 let Some(old) = db.file(new.id)? else { continue };
                 if is_other(&old, new, changed.contains(&(new.id, true)))
-                    && let Some(id) = free_id(db, new)?
+                    && let Some(id) = free_id(db, new, &earlier)?
                 {
                     others.insert(new.id, (Trace::of(&old), id));
                 }
@@ -126,21 +134,21 @@ impl Pass<'_> {
 }
 
 /// Tells whether what is at the path of a known file may be another, and is not just that one with other tags. With
-/// `elsewhere` some known file had its size and time.
+/// `elsewhere` some known file had its size and time, or all of its folder may be elsewhere.
 fn is_other(old: &FileMeta, new: &FileMeta, elsewhere: bool) -> bool {
     let identity = |file: &FileMeta| file.audio.as_ref().and_then(|audio| audio.identity.clone());
     let same_audio = identity(new).is_some() && identity(old) == identity(new) && old.format == new.format;
     old.path != new.path || (!old.version.is_same(&new.version) && (!same_audio || elsewhere))
 }
 
-/// Returns an id of a file's path that no other file has.
-fn free_id(db: &dyn MetaDb, file: &FileMeta) -> Result<Option<FileId>, ScanError> {
+/// Returns an id of a file's path that no other file has. What an `earlier` pass recorded there may have it.
+fn free_id(db: &dyn MetaDb, file: &FileMeta, earlier: &HashSet<FileId>) -> Result<Option<FileId>, ScanError> {
     for id in (0..=MAX_SALT).map(|salt| FileId::derive(&file.origin, &file.path, salt)) {
         let free = match db.file(id)? {
             None => true,
-            // What a pass that was killed recorded.
             Some(other) => {
-                other.path == file.path && other.state == FileState::Pending && other.origin == file.origin
+                let waits = other.state == FileState::Pending || earlier.contains(&id);
+                waits && other.path == file.path && other.origin == file.origin
             }
         };
         if free && id != file.id {

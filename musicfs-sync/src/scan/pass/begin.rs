@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use musicfs_core::{FileMeta, FileQuery, KnownFile, MetaDb, Origin, OriginId, OriginPath};
+use musicfs_core::{FileId, FileMeta, FileQuery, KnownFile, MetaDb, Origin, OriginId, OriginPath};
 use tracing::warn;
 
 use super::apart::Apart;
@@ -16,7 +16,7 @@ use crate::library::Library;
 use crate::scan::delta::{DeltaDetector, Reread};
 use crate::scan::ids::Ids;
 use crate::scan::proof;
-use crate::scan::record::{Record, Unfinished};
+use crate::scan::record::{Carried, Record, Unfinished};
 use crate::scan::turns::Lane;
 use crate::scan::writer::Writer;
 use crate::scan::{PassOptions, ScanError, ScanReport, Scanner, blocking};
@@ -77,6 +77,7 @@ pub(super) async fn begin<'a>(
     let expected = detector.expected();
     // What a pass that was killed had recorded of files that moved was not yet compared with those that are gone.
     let arrived = record.unfinished.as_ref().map_or_else(Vec::new, |pass| pass.arrived.clone());
+    let carried = record.unfinished.as_ref().map_or_else(Carried::default, |pass| pass.carried.clone());
     Ok(Begun::Pass(Box::new(Pass {
         scanner,
         origin,
@@ -88,6 +89,7 @@ pub(super) async fn begin<'a>(
         writer: Some(writer),
         waiting_since: None,
         listing: Some(listing),
+        parts: 0,
         completed: 0,
         cursor: None,
         storage,
@@ -98,8 +100,10 @@ pub(super) async fn begin<'a>(
         folders: Folders::default(),
         arrived,
         held: Vec::new(),
+        kept_out: HashSet::new(),
         unsure: HashSet::new(),
         apart,
+        carried,
         exceptions: Vec::new(),
         seen: Seen::new(scanner.seen.clone(), scanner.clock.clone()),
         report,
@@ -119,11 +123,26 @@ fn load(
     let apart = Apart::load(db, record.unfinished.as_ref().map_or(&[], |pass| &pass.apart))?;
     let mut detector = DeltaDetector::with_ids(Ids::load(library, origin)?, reread);
     detector.exclude(library.exclusions()?);
-    let Some(paths) = paths else {
-        db.known(origin, &mut |file: KnownFile| detector.add_known(&file))?;
-        return Ok((detector, record, apart));
-    };
-    detector.is_of_a_part();
+    let places: Vec<FileId> = apart.places().map(|at| detector.id_of(at)).collect();
+    let arrived = record.unfinished.iter().flat_map(|pass| pass.arrived.iter().copied());
+    detector.leave_unsettled(arrived.chain(places));
+    match paths {
+        None => db.known(origin, &mut |file: KnownFile| detector.add_known(&file))?,
+        Some(paths) => {
+            detector.is_of_a_part();
+            load_part(db, &mut detector, origin, paths)?;
+        }
+    }
+    Ok((detector, record, apart))
+}
+
+/// Loads what is known of parts of an origin: one query for each.
+pub(super) fn load_part(
+    db: &dyn MetaDb,
+    detector: &mut DeltaDetector,
+    origin: &OriginId,
+    paths: &[OriginPath],
+) -> Result<(), ScanError> {
     let known = |file: &FileMeta| KnownFile {
         id: file.id,
         version: file.version.clone(),
@@ -146,7 +165,7 @@ fn load(
             }
         }
     }
-    Ok((detector, record, apart))
+    Ok(())
 }
 
 /// Lists an origin to see whether it holds what is known, without a change.

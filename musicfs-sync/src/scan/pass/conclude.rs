@@ -35,8 +35,10 @@ impl Pass<'_> {
             self.mark();
         }
         let renamed = !plan.moves.is_empty();
-        self.carry_exclusions(&plan).await?;
+        let vacated = self.carry_exclusions(&plan, &gone).await?;
+        fail::fail_point!("delta-sync-after-exclusions", |_| Err(ScanError::Cancelled));
         self.settle_files(plan, gone).await?;
+        self.show_what_is_left(vacated).await?;
         let lost = self.report.missing > 0;
         let recover = self.report.resumed && !partial && self.report.complete;
         let folders = std::mem::take(&mut self.folders);
@@ -150,7 +152,7 @@ impl Pass<'_> {
 
     /// Gathers what may be the same: files gone in this pass, or missing since an earlier one, new ones, and those that
     /// are not what they were.
-    async fn find(&mut self, unseen: Vec<FileId>) -> Result<Found, ScanError> {
+    pub(super) async fn find(&mut self, unseen: Vec<FileId>) -> Result<Found, ScanError> {
         let absent: HashSet<FileId> = self.detector.unseen().into_iter().collect();
         let mut first = HashSet::new();
         let arrived = self.arrived.iter().copied();
@@ -191,7 +193,8 @@ impl Pass<'_> {
 
     /// Returns new files that wait to be shown and are like excluded ones, of which it is not known where they are.
     async fn maybe_excluded(&mut self) -> Result<HashSet<FileId>, ScanError> {
-        let (excluded, held) = (self.detector.unseen_excluded(), self.held.clone());
+        let (mut excluded, held) = (self.detector.unseen_excluded(), self.held.clone());
+        excluded.extend(self.detector.displaced_excluded());
         if excluded.is_empty() || held.is_empty() {
             return Ok(HashSet::new());
         }

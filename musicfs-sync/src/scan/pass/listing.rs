@@ -1,13 +1,19 @@
-//! What a pass lists: a whole origin, or some of its files and folders.
+//! What a pass lists: a whole origin, or some of its files and folders; and what that leads to.
 
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream;
 use musicfs_core::{
-    Origin, OriginError, OriginErrorKind, OriginPath, ScanCursor, ScanPage, ScanRequest, ScanStream,
+    FileKind, FileMeta, FileState, Origin, OriginError, OriginErrorKind, OriginPath, ScanCursor, ScanPage,
+    ScanRequest, ScanStream,
 };
 use parking_lot::Mutex;
+use tracing::warn;
+
+use super::Pass;
+use crate::scan::delta::{Delta, Listed};
+use crate::scan::parse::Item;
 
 /// A listing in parts. It is complete when each part has said so.
 pub(super) struct Listing {
@@ -33,6 +39,68 @@ impl Listing {
         let found = nowhere.clone();
         let pages = stream::iter(paths).then(move |path| part(origin.clone(), path, found.clone()));
         Self { pages: pages.flatten().boxed(), parts, nowhere }
+    }
+}
+
+impl Pass<'_> {
+    /// Compares a page with what is known, and returns what is to be done.
+    pub(super) fn page(&mut self, page: ScanPage) -> Vec<Item> {
+        let mut items: Vec<Item> = Vec::new();
+        let mut to_parse = 0;
+        for entry in page.entries {
+            match self.detector.detect_changes(&entry) {
+                Delta::Ignored => {}
+                Delta::Unchanged(id, kind) => {
+                    self.report.unchanged += 1;
+                    match kind {
+                        FileKind::Sidecar => items.push(Item::KnownSidecar(id, entry.path)),
+                        FileKind::Audio => {
+                            let folder = entry.path.parent();
+                            if !matches!(items.last(), Some(Item::KnownMusicIn(last)) if *last == folder) {
+                                items.push(Item::KnownMusicIn(folder));
+                            }
+                        }
+                        FileKind::Unparsed | FileKind::Other => {}
+                    }
+                }
+                Delta::Returned(id, kind) => items.push(Item::Returned(id, kind, entry.path)),
+                Delta::Read(id, listed) => match self.apart.earlier(&entry) {
+                    Some(row) => {
+                        let listed = if row.id == id { Listed::New } else { listed };
+                        let row = FileMeta { id, state: FileState::Present, ..row.clone() };
+                        items.push(Item::WasRead(Box::new(row), listed));
+                    }
+                    None => {
+                        to_parse += 1;
+                        items.push(Item::Read(id, listed, entry));
+                    }
+                },
+                Delta::Sidecar(id, listed) => {
+                    let is_apart = self.apart.earlier(&entry).is_some_and(|row| row.id == id);
+                    items.push(Item::Sidecar(id, if is_apart { Listed::New } else { listed }, entry));
+                }
+            }
+        }
+        if self.options.reread
+            && let Some(cursor) = page.cursor
+        {
+            items.push(Item::UpTo(cursor));
+        }
+        for unlisted in page.unlisted {
+            warn!(
+                error = &unlisted.error as &dyn std::error::Error,
+                "folder could not be listed; kept as it was"
+            );
+            self.unlisted.push(unlisted.path);
+        }
+        self.completed += usize::from(page.complete);
+        self.report.listed = self.detector.listed();
+        let listed = self.report.listed;
+        self.show(|p| {
+            p.listed = listed;
+            p.to_parse += to_parse;
+        });
+        items
     }
 }
 

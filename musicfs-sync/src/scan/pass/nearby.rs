@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use musicfs_core::{FileQuery, FileState, OriginErrorKind, OriginPath};
+use musicfs_core::{FileMeta, FileQuery, FileState, OriginErrorKind, OriginPath};
 
 use super::{PAGE, Pass};
 use crate::scan::moves::{self, Found, Trace};
@@ -30,7 +30,7 @@ impl Pass<'_> {
 
     /// Returns files beside what came that are alike and are not where they were.
     pub(super) async fn gone_nearby(&mut self, found: &Found) -> Result<Vec<Trace>, ScanError> {
-        let came = moves::unexplained(found);
+        let (came, _) = moves::unexplained(found);
         if came.is_empty() {
             return Ok(Vec::new());
         }
@@ -46,14 +46,18 @@ impl Pass<'_> {
         beside.extend(self.excluded_elsewhere().await?);
         let mut gone = Vec::new();
         for file in beside.iter().filter(|file| moves::is_alike(&Trace::of(file), &came)).take(MANY_PATHS) {
-            let is_there = match self.origin.stat(&file.path).await {
-                Ok(entry) => entry.version.is_same(&file.version),
-                Err(error) => error.kind != OriginErrorKind::NotFound,
-            };
-            if !is_there {
+            if !self.is_there(file).await {
                 gone.push(Trace::of(file));
             }
         }
         Ok(gone)
+    }
+
+    /// Asks the origin whether a file is where it was.
+    pub(super) async fn is_there(&mut self, file: &FileMeta) -> bool {
+        match self.origin.stat(&file.path).await {
+            Ok(entry) => entry.version.is_same(&file.version),
+            Err(error) => error.kind != OriginErrorKind::NotFound,
+        }
     }
 }

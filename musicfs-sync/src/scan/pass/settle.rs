@@ -59,11 +59,15 @@ impl Pass<'_> {
     /// Counts what came of the files, and has the folders around them looked at.
     fn tell_apart(&mut self, moves: &[Move], stays: &[Move], fresh: &[(FileId, OriginPath)]) {
         let arrived: HashSet<FileId> = self.arrived.iter().copied().collect();
-        let known = moves.iter().filter(|m| arrived.contains(&m.new)).count() as u64;
+        let counted = |m: &&Move| arrived.contains(&m.new) && !self.kept_out.contains(&m.new);
+        let known = moves.iter().filter(counted).count() as u64;
+        let shown = |at: &OriginPath| !self.detector.is_excluded(at);
+        let new = fresh.iter().filter(|(_, at)| shown(at)).count() as u64;
+        let retagged = moves.iter().filter(|m| m.changed && !m.supersedes);
+        let changed = stays.iter().chain(retagged).filter(|m| shown(&m.to)).count() as u64;
         self.report.moved = moves.len() as u64;
-        self.report.added = self.report.added.saturating_sub(known) + fresh.len() as u64;
-        let shown = stays.iter().filter(|m| !self.detector.is_excluded(&m.to));
-        self.report.changed += shown.count() as u64;
+        self.report.added = self.report.added.saturating_sub(known) + new;
+        self.report.changed += changed;
         for Move { from, to, new, old, .. } in moves {
             self.folders.resettle.extend([from.parent(), to.parent()]);
             for orphans in &mut self.folders.orphans {

@@ -53,11 +53,13 @@ struct Known {
 }
 
 impl Known {
-    /// Changes the state that an excluded file is to have to that which it gets; tells whether it did.
+    /// Changes the state that an excluded file is to have to that which it gets; tells whether it is to leave the tree.
+    /// What was to be seen and is gone is so still, whatever is kept out of its place.
     fn hides(self, state: &mut FileState) -> bool {
-        let stays_gone = *state == FileState::Missing && self.state == FileState::Missing;
+        let is_gone = *state == FileState::Missing && self.state != FileState::Excluded;
+        let stays_gone = is_gone && self.state == FileState::Missing;
         let hides = self.covered && *state != FileState::Excluded && !stays_gone;
-        if hides {
+        if hides && !is_gone {
             *state = FileState::Excluded;
         }
         hides
@@ -135,6 +137,12 @@ mod tests {
             let both = vec![Op::SetState(id(2), becomes), place(2)];
             assert_eq!(kept(&[(2, was)], both.clone()), both, "another: {was:?} {becomes:?}");
         }
+        let lost = Op::SetState(id(1), Missing);
+        assert_eq!(
+            kept(&[(1, Present)], vec![lost.clone()]),
+            [lost, Op::Unplace(id(1))],
+            "what goes just now"
+        );
         let gone = Op::SetState(id(1), Missing);
         assert_eq!(kept(&[(1, Missing)], vec![gone.clone(), place(1)]), [gone], "what was gone before");
     }
