@@ -264,3 +264,24 @@ async fn part_asks_only_about_files_that_are_like_what_came() {
     assert_eq!(shelf.scan_paths(&["a/new name.mp3"]).await.moved, 1);
     assert_eq!(shelf.asked.stats() - stats, 4);
 }
+
+#[tokio::test]
+async fn new_file_whose_id_is_that_of_a_file_elsewhere_is_shown_by_a_scan_of_its_part() {
+    let shelf = Shelf::new().with_tracks(0..2);
+    shelf.scan().await;
+    // The id that follows from the first path went to another, where something else is by now.
+    shelf.origin.rename("a/0000.mp3", "q/0.mp3");
+    shelf.scan().await;
+    shelf.origin.remove("q/0.mp3");
+    shelf.scan().await;
+    shelf.origin.rename("a/0001.mp3", "q/0.mp3");
+    shelf.scan().await;
+    shelf.origin.put("a/0000.mp3", track(30));
+    assert_eq!(shelf.scan_paths(&["a/0000.mp3"]).await.added, 1);
+    let now = shelf.paths();
+    assert_eq!(now["q/0.mp3"], shelf.id_at("a/0001.mp3"));
+    assert_eq!(shelf.file(shelf.id_at("a/0000.mp3")).state, FileState::Missing);
+    assert_eq!((now.len(), shelf.music()), (2, 2), "{:?}", shelf.tree());
+    assert_eq!(shelf.scan().await.unchanged, 2);
+    assert_eq!(shelf.paths(), now);
+}

@@ -55,9 +55,7 @@ impl Ids {
 
     /// Tells whether an id is not the one that follows from its path, and not yet recorded.
     pub(super) fn is_new_exception(&self, id: FileId, path: &OriginPath) -> bool {
-        !self.exceptions.is_empty()
-            && !self.exceptions.contains_key(path)
-            && FileId::derive(&self.origin, path, 0) != id
+        !self.exceptions.contains_key(path) && FileId::derive(&self.origin, path, 0) != id
     }
 }
 

@@ -79,30 +79,44 @@ impl Apart {
 }
 
 impl Pass<'_> {
-    /// Looks up the known files that these are not any more, and an id for what is in the place of each.
+    /// Looks up the known files that these are not any more, and an id for what is in the place of each. What is new to
+    /// a part may have the id of a file outside of it that was in its place once, and gets another.
     pub(super) async fn set_apart(
         &mut self,
-        done: Vec<Done>,
+        mut done: Vec<Done>,
     ) -> Result<(Vec<Done>, HashMap<FileId, (Trace, FileId)>), ScanError> {
-        let mut changed = HashSet::new();
+        let mut changed = HashMap::new();
         for done in &done {
             if let Done::File(file, Listed::Changed, _) = done {
                 let elsewhere =
                     self.detector.may_have_moved(&file.version) || self.detector.is_lifted(&file.path);
-                changed.insert((file.id, elsewhere));
+                changed.insert(file.id, elsewhere);
             }
         }
-        if changed.is_empty() || self.apart.len() >= MAX_ARRIVED {
+        let is_new = |done: &Done| matches!(done, Done::File(_, Listed::New, _));
+        let may_clash = self.options.paths.is_some() && done.iter().any(is_new);
+        if self.apart.len() >= MAX_ARRIVED {
+            changed.clear();
+        }
+        if changed.is_empty() && !may_clash {
             return Ok((done, HashMap::new()));
         }
         let earlier: HashSet<FileId> = self.apart.earlier.values().map(|file| file.id).collect();
         self.write(move |writer| {
             let db = &**writer.db();
             let mut others = HashMap::new();
-            for done in &done {
+            for done in &mut done {
+                if let Done::File(new, Listed::New, _) = done
+                    && may_clash
+                    && db.file(new.id)?.is_some_and(|other| other.path != new.path)
+                    && let Some(id) = free_id(db, new, &earlier)?
+                {
+                    new.id = id;
+                }
                 let Done::File(new, Listed::Changed, _) = done else { continue };
+                let Some(elsewhere) = changed.get(&new.id) else { continue };
                 let Some(old) = db.file(new.id)? else { continue };
-                if is_other(&old, new, changed.contains(&(new.id, true)))
+                if is_other(&old, new, *elsewhere)
                     && let Some(id) = free_id(db, new, &earlier)?
                 {
                     others.insert(new.id, (Trace::of(&old), id));
