@@ -17,6 +17,7 @@
 //!
 //! **Not here.** The tree's view of a search is in `musicfs-fuse`; when the index is opened is decided by the daemon.
 
+mod begun;
 mod directory;
 mod error;
 mod fold;

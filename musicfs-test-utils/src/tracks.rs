@@ -157,7 +157,7 @@ pub fn fill(db: &dyn MetaDb, numbers: std::ops::Range<u64>) -> Result<(), MetaEr
 }
 
 /// The kinds of queries that [`query`] makes.
-pub const QUERY_KINDS: [&str; 15] = [
+pub const QUERY_KINDS: [&str; 18] = [
     "word",
     "two words",
     "three words",
@@ -166,7 +166,10 @@ pub const QUERY_KINDS: [&str; 15] = [
     "first letter",
     "word and a first letter",
     "field",
+    "first letter of a field",
+    "first letter of a path",
     "phrase",
+    "phrase and a beginning",
     "misspelt",
     "misspelt twice",
     "years",
@@ -198,6 +201,12 @@ pub fn query(kind: &str, n: u64) -> String {
         "first letter" => cut(&first, 1),
         "word and a first letter" => format!("{first} {}", cut(&artist, 1)),
         "field" => format!("artist:{} title:{first} ", artist.split(' ').next().unwrap_or_default()),
+        "first letter of a field" => format!("title:{}", cut(&first, 1)),
+        "first letter of a path" => format!("path:{}", cut(&artist, 1)),
+        "phrase and a beginning" => {
+            let second = title.split(' ').nth(1).unwrap_or(&album);
+            format!("{first}-{}", cut(second, 1 + (n % 3) as usize))
+        }
         "phrase" => format!("\"{title}\""),
         "misspelt" => format!("{}~1 ", wrong(&first)),
         "misspelt twice" => format!("{}~2 ", wrong(&first)),

@@ -165,6 +165,12 @@ fn every_form_of_query_finds_the_same_by_command_and_in_the_mount() {
         ("c ", &[]),
         ("artist:m", &[mile]),
         ("title:a", &[army]),
+        ("path:o", &[boy, army, rebound, time]),
+        // The last word of several without a blank between them, too, wherever it stands among all that begin so.
+        ("pink-f", &[dogs, time]),
+        ("svefn-g-en", &[svefn]),
+        ("pink-d", &[]),
+        ("\"dark side of the m", &[time]),
         ("floyd NOT a", &[rebound, time]),
         ("한", &[anybody]),
         ("album:불", &[anybody]),

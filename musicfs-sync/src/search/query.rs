@@ -1,25 +1,23 @@
 //! From an understood query to one of the index.
 //!
 //! Bounds: a beginning of one letter is looked up among first letters and not completed, unless it is in one field only (it
-//! has a great part of all words), a phrase's last word is completed in at most [`COMPLETIONS`] ways, and a misspelling
-//! has at most two letters wrong.
+//! has a great part of all words), and a misspelling has at most two letters wrong.
 
 use std::ops::Bound;
 
 use tantivy::Term;
 use tantivy::query::{
-    AllQuery, BooleanQuery, BoostQuery, ConstScoreQuery, EmptyQuery, FuzzyTermQuery, Occur,
-    PhrasePrefixQuery, PhraseQuery, Query, RangeQuery, TermQuery,
+    AllQuery, BooleanQuery, BoostQuery, ConstScoreQuery, EmptyQuery, FuzzyTermQuery, Occur, PhraseQuery,
+    Query, RangeQuery, TermQuery,
 };
 use tantivy::schema::{Field, IndexRecordOption};
 
+use super::begun::Begun;
 use super::fold;
 use super::parse::{Ast, Match};
 use super::schema::Fields;
 use super::steady::Steady;
 
-/// Ways in which the last word of a phrase is completed.
-const COMPLETIONS: u32 = 256;
 /// Letters that a word must have to be found misspelt: shorter ones would find every short word.
 const SHORTEST_MISSPELT: usize = 3;
 /// What a word found as it is counts for beside one that is only alike.
@@ -73,9 +71,10 @@ fn text_query(fields: &Fields, field: Field, text: &str, how: Match) -> Box<dyn 
         (1, _) => word(fields, field, terms.remove(0), how),
         (_, Match::Exact) if phrase => Box::new(PhraseQuery::new(terms)),
         (_, Match::Prefix) if phrase => {
-            let mut query = PhrasePrefixQuery::new(terms);
-            query.set_max_expansions(COMPLETIONS);
-            Box::new(query)
+            let exact = PhraseQuery::new(terms.clone());
+            let last = terms.remove(terms.len() - 1);
+            let end = end_of(field, last.value().as_str().unwrap_or_default());
+            rather(exact, Begun { before: terms, from: last, end })
         }
         _ => Box::new(BooleanQuery::new(
             terms.into_iter().map(|term| (Occur::Must, word(fields, field, term, how))).collect(),
@@ -87,24 +86,30 @@ fn word(fields: &Fields, field: Field, term: Term, how: Match) -> Box<dyn Query>
     let exact = TermQuery::new(term.clone(), IndexRecordOption::WithFreqs);
     let text = term.value().as_str().unwrap_or_default().to_owned();
     let mut letters = text.chars();
-    let alike: Box<dyn Query> = match (how, letters.next()) {
+    match (how, letters.next()) {
         (Match::Prefix, Some(only)) if field == fields.any && letters.next().is_none() => {
-            Box::new(TermQuery::new(fields.begins_term(only), IndexRecordOption::Basic))
+            rather(exact, TermQuery::new(fields.begins_term(only), IndexRecordOption::Basic))
         }
-        (Match::Prefix, _) => Box::new(RangeQuery::new(Bound::Included(term), end_of(field, &text))),
+        (Match::Prefix, _) => {
+            rather(exact, Begun { before: Vec::new(), from: term, end: end_of(field, &text) })
+        }
         (Match::Fuzzy(edits), _) if text.chars().count() >= SHORTEST_MISSPELT => {
-            Box::new(FuzzyTermQuery::new(term, edits, true))
+            rather(exact, FuzzyTermQuery::new(term, edits, true))
         }
-        (Match::Exact | Match::Fuzzy(_), _) => return Box::new(exact),
-    };
+        (Match::Exact | Match::Fuzzy(_), _) => Box::new(exact),
+    }
+}
+
+/// Finds what is alike, and what is as it was written first.
+fn rather(exact: impl Query, alike: impl Query) -> Box<dyn Query> {
     Box::new(BooleanQuery::new(vec![
         (Occur::Should, Box::new(BoostQuery::new(Box::new(exact), AS_IT_IS))),
-        (Occur::Should, Box::new(ConstScoreQuery::new(alike, ALIKE))),
+        (Occur::Should, Box::new(ConstScoreQuery::new(Box::new(alike), ALIKE))),
     ]))
 }
 
 /// Returns the end of all words that begin with a text.
-fn end_of(field: Field, text: &str) -> Bound<Term> {
+fn end_of(field: Field, text: &str) -> Term {
     // No character comes after this one, and none that is a letter comes near it.
-    Bound::Excluded(Term::from_field_text(field, &format!("{text}\u{10ffff}")))
+    Term::from_field_text(field, &format!("{text}\u{10ffff}"))
 }

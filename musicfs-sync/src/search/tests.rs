@@ -136,6 +136,32 @@ fn word_as_it_is_comes_before_one_that_begins_with_it() {
 }
 
 #[test]
+fn phrase_is_completed_by_every_word_that_its_last_may_become() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = MemoryMetaDb::new();
+    put(&db, track(1, audio("AC/DC", "Powerage", "Riff Raff", "1978")));
+    put(&db, track(2, audio("AC Slater", "Dance", "Bass Inside", "2018")));
+    put(&db, track(3, audio("Bass", "DC", "AC", "2018")));
+    put(&db, track(4, audio("Shake", "Back in Bass", "Black in a Back in Bl", "1980")));
+    // Words that come before the one that is meant, more than are worth a guess.
+    for n in 10..1500 {
+        put(&db, track(n, audio(&format!("Da{n}"), "AC", "Some", "1978")));
+    }
+    let index = SearchIndex::open(dir.path()).unwrap();
+    catch_up(&index, &db);
+    for query in ["AC/D", "ac-dc", "artist:ac/d", "\"ac d", "album:powerage ac-d"] {
+        assert_eq!(found(&index, query), [1], "{query}");
+    }
+    assert_eq!(found(&index, "back-in-bl"), [4]);
+    assert_eq!(found(&index, "title:back-in-ba"), [0; 0]);
+    assert_eq!(found(&index, "power ac/d"), [0; 0], "the last word alone is completed");
+    assert_eq!(found(&index, "sl-d"), [0; 0]);
+    assert_eq!(found(&index, "slater-d"), [0; 0], "no phrase goes from one tag into the next");
+    assert_eq!(found(&index, "ac-s"), [2]);
+    assert_eq!(index.search("NOT ac/d", 10_000).unwrap().len(), 1493);
+}
+
+#[test]
 fn copies_of_a_track_are_found_once_as_the_one_that_leads() {
     let dir = tempfile::tempdir().unwrap();
     let (index, db) = built(dir.path());
@@ -356,6 +382,28 @@ fn part() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Few words, of which many begin alike.
+const ALIKE: [&str; 8] = ["a", "ab", "abc", "b", "ba", "bac", "c", "ca"];
+
+/// An index of titles made of such words, and the titles.
+fn alike() -> &'static (SearchIndex, Vec<Vec<&'static str>>) {
+    type Kept = (tempfile::TempDir, (SearchIndex, Vec<Vec<&'static str>>));
+    static INDEX: std::sync::OnceLock<Kept> = std::sync::OnceLock::new();
+    let (_, alike) = INDEX.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let (db, mut titles) = (MemoryMetaDb::new(), Vec::new());
+        for n in 0..200_usize {
+            let title: Vec<&str> = (0..2 + n % 5).map(|at| ALIKE[(n * 7 + at * (n / 8 + 3)) % 8]).collect();
+            put(&db, track(1 + n as i64, audio("", "", &title.join(" "), "")));
+            titles.push(title);
+        }
+        let index = SearchIndex::open(dir.path()).unwrap();
+        catch_up(&index, &db);
+        (dir, (index, titles))
+    });
+    alike
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -389,5 +437,20 @@ proptest! {
         prop_assert_eq!(set(&format!("NOT ({a} OR {b}) ")), &(&all - &of_a) - &of_b);
         prop_assert_eq!(set(&format!("NOT (NOT {a} AND NOT {b}) ")), &of_a | &of_b);
         prop_assert_eq!(set(&format!("({a} OR {b}) -({a} {b}) ")), &of_a ^ &of_b);
+    }
+    #[test]
+    fn phrase_that_is_begun_is_found_where_its_words_stand(
+        words in prop::collection::vec(prop::sample::select(&ALIKE), 2..5)
+    ) {
+        let (index, titles) = alike();
+        let (last, before) = words.split_last().unwrap();
+        let fits = |part: &[&str]| {
+            part.split_last().is_some_and(|(end, rest)| rest == before && end.starts_with(last))
+        };
+        let expected = titles.iter().zip(1..).filter(|(title, _)| title.windows(words.len()).any(fits));
+        let expected: Vec<i64> = expected.map(|(_, id)| id).collect();
+        let mut hits = index.search(&format!("title:{}", words.join("-")), 1000).unwrap();
+        hits.sort_unstable();
+        prop_assert_eq!(hits.into_iter().map(FileId::raw).collect::<Vec<_>>(), expected);
     }
 }
