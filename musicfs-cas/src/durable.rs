@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::direct;
+
 /// Writes `bytes` to `path` by way of `temporary`, which must be on the same filesystem and not be there.
 pub(crate) fn write(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = File::create_new(temporary).and_then(|mut file| {
@@ -45,15 +47,26 @@ pub(crate) fn create_folder(folder: &Path) -> io::Result<()> {
 /// As [`write`], but after a failure of the machine the name may be missing, never what is behind it: for what can
 /// be had again, and is written so often that waiting for its folder too would halve the speed.
 pub(crate) fn write_unless_lost(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let written = File::create_new(temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
+    let written = File::create_new(temporary).and_then(|file| {
+        direct::write_all(&file, bytes)?;
         file.sync_data()?;
-        fs::rename(temporary, path)
+        rename(temporary, path)
     });
     if written.is_err() {
         let _ = fs::remove_file(temporary);
     }
     written
+}
+
+/// Gives a file its name; makes the folder when it is not there.
+pub(crate) fn rename(temporary: &Path, path: &Path) -> io::Result<()> {
+    match (fs::rename(temporary, path), path.parent()) {
+        (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder)?;
+            fs::rename(temporary, path)
+        }
+        (done, _) => done,
+    }
 }
 
 /// Forces to disk what happened to the name `path`.

@@ -261,12 +261,12 @@ impl Index {
         chunks.map(|(hash, entry)| (*hash, *entry)).collect()
     }
 
-    /// Returns the chunks whose hashes begin with two bytes.
-    pub(crate) fn in_folder(&self, folder: [u8; 2]) -> Vec<ChunkHash> {
+    /// Returns the chunks whose hashes begin with a byte.
+    pub(crate) fn in_folder(&self, folder: u8) -> Vec<ChunkHash> {
         let mut bound = [0; 32];
-        bound[..2].copy_from_slice(&folder);
+        bound[0] = folder;
         let first = ChunkHash::from_bytes(bound);
-        bound[2..].fill(0xff);
+        bound[1..].fill(0xff);
         let last = ChunkHash::from_bytes(bound);
         self.chunks.range(first..=last).map(|(hash, _)| *hash).collect()
     }

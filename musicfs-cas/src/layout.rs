@@ -1,12 +1,15 @@
-//! Where things are on disk. This is format 1:
+//! Where things are on disk. This is format 2:
 //!
 //! ```text
-//! <chunks_dir>/FORMAT             "musicfs chunks 1\n"
-//! <chunks_dir>/aa/bb/<64 hex>     a chunk; aa and bb are the first two bytes of its hash
+//! <chunks_dir>/FORMAT             "musicfs chunks 2\n"
+//! <chunks_dir>/aa/<64 hex>        a chunk; aa is the first byte of its hash
 //! <chunks_dir>/tmp/               chunks being written; swept at start
 //! <chunks_dir>/quarantine/<hash>  damaged chunks, for a person to look at; never read, may be deleted
 //! <chunks_dir>/index-1/           a copy of the index; may be deleted
 //! ```
+//!
+//! One level of folders, as chunks are about 1 MiB: a folder of a cache of 1 TiB holds some 4,000. With two (format 1)
+//! nearly every chunk had a folder of its own, which cost as much to make as the chunk's file.
 //!
 //! A chunk file describes itself: its name is the BLAKE3 hash of its bytes, in lower-case hexadecimal digits.
 
@@ -20,7 +23,7 @@ use crate::durable;
 use crate::index::disk;
 
 const FORMAT_FILE: &str = "FORMAT";
-const FORMAT: &str = "musicfs chunks 1\n";
+const FORMAT: &str = "musicfs chunks 2\n";
 /// Longest chunk, by the contract of a chunk store.
 pub(crate) const MAX_CHUNK: usize = 16 * 1024 * 1024;
 /// Damaged chunks that are kept for a person to look at; beyond, the oldest goes.
@@ -43,7 +46,7 @@ impl Layout {
 
     pub(crate) fn chunk(&self, hash: &ChunkHash) -> PathBuf {
         let name = hash.to_string();
-        self.chunks.join(&name[..2]).join(&name[2..4]).join(name)
+        self.chunks.join(&name[..2]).join(name)
     }
 
     /// Returns the folder of the chunks whose hashes begin with a byte.

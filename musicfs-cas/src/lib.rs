@@ -24,6 +24,7 @@
 
 mod cached_file;
 mod chunker;
+mod direct;
 mod durable;
 mod edges;
 mod fetcher;

@@ -14,12 +14,12 @@ async fn open(dir: &Path) -> CasStore {
 }
 
 #[tokio::test]
-async fn chunk_file_is_named_by_its_hash_in_two_levels_of_folders() {
+async fn chunk_file_is_named_by_its_hash_in_the_folder_of_its_first_byte() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let hash = store.put(b"music").await.unwrap();
     let name = hash.to_string();
-    let path = dir.path().join(&name[..2]).join(&name[2..4]).join(&name);
+    let path = dir.path().join(&name[..2]).join(&name);
     assert_eq!(store.chunk_path(&hash), path);
     assert_eq!(fs::read(path).unwrap(), b"music");
 }

@@ -38,7 +38,8 @@ fn chunks(home: &Home) -> PathBuf {
 fn chunk_files(home: &Home) -> Vec<PathBuf> {
     let dir = chunks(home);
     let is_chunk = |path: &PathBuf| {
-        path.components().count() == 3 && path.file_name().is_some_and(|name| name.len() == 64)
+        let len = |name: Option<&std::ffi::OsStr>| name.map_or(0, std::ffi::OsStr::len);
+        len(path.file_name()) == 64 && len(path.parent().map(Path::as_os_str)) == 2
     };
     files::files(&dir).into_iter().filter(is_chunk).map(|path| dir.join(path)).collect()
 }

@@ -29,55 +29,30 @@ pub(crate) fn sweep(store: &Weak<Files>) -> io::Result<Swept> {
     let mut swept = Swept::default();
     for first in 0..=u8::MAX {
         let Some(files) = store.upgrade() else { break };
-        let outer = files.layout.folder(first);
-        let inner: BTreeSet<u8> = byte_folders(&outer)?.into_iter().collect();
-        drop(files);
-        for second in 0..=u8::MAX {
-            let Some(files) = store.upgrade() else { return Ok(swept) };
-            let known = files.index.lock().in_folder([first, second]);
-            let on_disk = match inner.contains(&second) {
-                true => chunks_in(&files, [first, second])?,
-                false => BTreeSet::new(),
-            };
-            for hash in on_disk.iter().filter(|hash| known.binary_search(hash).is_err()) {
-                swept.found += u64::from(files.adopt(hash)?);
-            }
-            for hash in known.iter().filter(|hash| !on_disk.contains(hash)) {
-                swept.lost += u64::from(files.drop_if_gone(hash)?);
-            }
+        let known = files.index.lock().in_folder(first);
+        let on_disk = chunks_in(&files, first)?;
+        for hash in on_disk.iter().filter(|hash| known.binary_search(hash).is_err()) {
+            swept.found += u64::from(files.adopt(hash)?);
+        }
+        for hash in known.iter().filter(|hash| !on_disk.contains(hash)) {
+            swept.lost += u64::from(files.drop_if_gone(hash)?);
         }
     }
     Ok(swept)
 }
 
 /// Returns the chunks that have a file in one folder, and says what else is there.
-fn chunks_in(files: &Files, place: [u8; 2]) -> io::Result<BTreeSet<ChunkHash>> {
-    let folder = files.layout.folder(place[0]).join(format!("{:02x}", place[1]));
+fn chunks_in(files: &Files, first: u8) -> io::Result<BTreeSet<ChunkHash>> {
     let mut found = BTreeSet::new();
-    for entry in read_dir(&folder)? {
+    for entry in read_dir(&files.layout.folder(first))? {
         let entry = entry?;
         let hash = entry.file_name().to_str().and_then(|name| name.parse::<ChunkHash>().ok());
-        match hash.filter(|hash| hash.as_bytes()[..2] == place) {
+        match hash.filter(|hash| hash.as_bytes()[0] == first) {
             Some(hash) if entry.file_type()?.is_file() => drop(found.insert(hash)),
             _ => tracing::warn!(file = %entry.path().display(), "not a chunk; left alone"),
         }
     }
     Ok(found)
-}
-
-/// Returns the numbers of the folders that are named by two hexadecimal digits.
-fn byte_folders(folder: &Path) -> io::Result<Vec<u8>> {
-    let mut folders = Vec::new();
-    for entry in read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let digits = name.to_str().filter(|n| n.len() == 2 && !n.contains(|c: char| c.is_ascii_uppercase()));
-        match digits.and_then(|n| u8::from_str_radix(n, 16).ok()) {
-            Some(byte) if entry.file_type()?.is_dir() => folders.push(byte),
-            _ => {}
-        }
-    }
-    Ok(folders)
 }
 
 /// Lists a folder; one that is not there is empty.

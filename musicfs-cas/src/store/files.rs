@@ -196,12 +196,10 @@ impl Files {
     }
 
     fn write(&self, hash: &ChunkHash, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
         match durable::write_unless_lost(&self.temporary(hash), path, bytes) {
             // The folders may have been removed while the store is in use.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.layout.make_folders()?;
-                path.parent().map_or(Ok(()), fs::create_dir_all)?;
                 durable::write_unless_lost(&self.temporary(hash), path, bytes)?;
             }
             written => written?,

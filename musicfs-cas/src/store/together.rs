@@ -14,6 +14,7 @@ use musicfs_core::{ChunkError, ChunkHash};
 
 use super::CasStore;
 use super::files::{Files, Reserved, failed};
+use crate::durable;
 use crate::index::{Entry, Known};
 
 /// A chunk that is written and has no name yet.
@@ -101,9 +102,7 @@ impl Files {
             return fs::remove_file(&chunk.temporary).map_err(ChunkError::Io);
         }
         let path = self.layout.chunk(&chunk.hash);
-        let named = path.parent().map_or(Ok(()), fs::create_dir_all);
-        let named = named.and_then(|()| fs::rename(&chunk.temporary, &path));
-        named.map_err(|error| failed(error, chunk.len))?;
+        durable::rename(&chunk.temporary, &path).map_err(|error| failed(error, chunk.len))?;
         self.index.lock().insert(chunk.hash, Entry::new(chunk.len, self.now()));
         Ok(())
     }
