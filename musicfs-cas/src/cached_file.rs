@@ -12,7 +12,7 @@ use bytes::Bytes;
 use musicfs_core::{ByteRange, ChunkExtent, ChunkManifest, ReadError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use crate::chunker::{Chunker, Cut};
+use crate::chunker::{Chunker, Cut, Run};
 use crate::window::{Ahead, ReadAhead};
 
 /// Fetches begin and end at multiples of this, where the gap allows: small reads would else cost a round trip each.
@@ -49,6 +49,15 @@ struct Flight {
     _budget: Option<OwnedSemaphorePermit>,
 }
 
+/// Whether somebody cuts what has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cutting {
+    No,
+    Yes,
+    /// And has to look again then.
+    AndAgain,
+}
+
 /// A fetch that is to be started.
 #[derive(Debug)]
 pub(crate) struct Launch {
@@ -79,6 +88,7 @@ pub(crate) struct CachedFile {
     /// Chunks that were proven to be of the file and are no longer there, until their stretches are stored again.
     lost: BTreeMap<u64, ChunkExtent>,
     chunker: Chunker,
+    cutting: Cutting,
     ahead: ReadAhead,
     /// Up to where chunks were loaded ahead of the reader who was there last.
     loaded_to: u64,
@@ -100,6 +110,7 @@ impl CachedFile {
             flights: BTreeMap::new(),
             lost: BTreeMap::new(),
             chunker: Chunker::new(fences),
+            cutting: Cutting::No,
             ahead: ReadAhead::default(),
             loaded_to: 0,
             played_to: 0,
@@ -129,6 +140,11 @@ impl CachedFile {
             self.played_to = ahead.window.end();
         }
         (ahead, plays)
+    }
+
+    /// Tells whether a reader is about to come to `range`.
+    pub(crate) fn will_read(&self, range: ByteRange) -> bool {
+        self.ahead.will_read(range)
     }
 
     /// Returns up to where the file was played.
@@ -285,19 +301,43 @@ impl CachedFile {
         launches
     }
 
-    /// Takes what a fetch brought, and returns the chunks that can be cut now.
-    pub(crate) fn arrived(&mut self, range: ByteRange, bytes: Bytes) -> Vec<Cut> {
-        if let Some(flight) = self.flights.get_mut(&range.start()) {
-            flight.arrived = true;
-            if self.guess_of(range).is_some() {
-                // It was right: the chunk is cut already.
-                let mut cuts = vec![Cut { range, bytes }];
-                cuts.append(&mut self.cut());
-                return cuts;
-            }
+    /// Takes what a fetch brought, which can be cut then; returns it when it is a chunk as it is.
+    pub(crate) fn arrived(&mut self, range: ByteRange, bytes: Bytes) -> Option<Cut> {
+        let flight = self.flights.get_mut(&range.start())?;
+        flight.arrived = true;
+        if self.guess_of(range).is_some() {
+            // It was right: the chunk is cut already.
+            return Some(Cut { range, bytes });
+        }
+        self.chunker.push(range.start(), bytes);
+        None
+    }
+
+    /// Takes out what can be cut, which is work for the processor and wants no lock; `None` when there is nothing, or
+    /// somebody cuts, who will go on with it.
+    pub(crate) fn begin_cutting(&mut self) -> Option<Vec<Run>> {
+        if self.cutting != Cutting::No {
+            self.cutting = Cutting::AndAgain;
+            return None;
+        }
+        let flights = &self.flights;
+        let ready = self.chunker.take_ready(|at| flights.get(&at).is_some_and(|flight| !flight.arrived));
+        if ready.is_empty() {
+            return None;
+        }
+        self.cutting = Cutting::Yes;
+        Some(ready)
+    }
+
+    /// Takes back what waits for more; returns what can be cut by now.
+    pub(crate) fn end_cutting(&mut self, rest: Vec<Cut>) -> Option<Vec<Run>> {
+        for Cut { range, bytes } in rest {
             self.chunker.push(range.start(), bytes);
         }
-        self.cut()
+        match std::mem::replace(&mut self.cutting, Cutting::No) {
+            Cutting::AndAgain => self.begin_cutting(),
+            _ => None,
+        }
     }
 
     /// Takes bytes that came without being asked for, where there are none, not even by guess; returns which, and their
@@ -320,15 +360,9 @@ impl CachedFile {
         (free, apart.cut(|_| false))
     }
 
-    /// Forgets a fetch that failed, and returns the chunks that need not wait for it any longer.
-    pub(crate) fn failed(&mut self, range: ByteRange) -> Vec<Cut> {
+    /// Forgets a fetch that failed: what waited for it can be cut.
+    pub(crate) fn failed(&mut self, range: ByteRange) {
         self.flights.remove(&range.start());
-        self.cut()
-    }
-
-    fn cut(&mut self) -> Vec<Cut> {
-        let flights = &self.flights;
-        self.chunker.cut(|at| flights.get(&at).is_some_and(|flight| !flight.arrived))
     }
 
     /// Takes note that a chunk is stored.
@@ -490,6 +524,18 @@ mod tests {
         launches.iter().map(|l| (l.range.start(), l.range.end())).collect()
     }
 
+    /// Cuts what can be cut.
+    fn cut(file: &mut CachedFile) -> Vec<Cut> {
+        let mut cuts = Vec::new();
+        let mut next = file.begin_cutting();
+        while let Some(runs) = next {
+            let (of_runs, rest): (Vec<_>, Vec<_>) = runs.into_iter().map(Run::cut).unzip();
+            cuts.extend(of_runs.into_iter().flatten());
+            next = file.end_cutting(rest.into_iter().flatten().collect());
+        }
+        cuts
+    }
+
     #[test]
     fn demand_fetches_only_gaps_in_whole_blocks() {
         let mut file = CachedFile::new(10 * MIB, ChunkManifest::default(), vec![]);
@@ -521,11 +567,12 @@ mod tests {
         let (taken, cuts) = file.offer(0, &head);
         assert_eq!(taken, [ByteRange::new(0, 2 * BLOCK)]);
         assert_eq!(cuts.iter().map(|cut| cut.range).collect::<Vec<_>>(), taken, "it waits for nothing");
-        assert!(file.failed(taken[0]).is_empty());
+        file.failed(taken[0]);
+        assert!(cut(&mut file).is_empty());
         let again = file.launch_demand(taken[0], Guesses::Compare);
-        let mut cuts = file.arrived(again[0].range, head);
-        cuts.extend(file.arrived(fetched[0].range, Bytes::from(vec![2; BLOCK as usize])));
-        for cut in cuts {
+        file.arrived(again[0].range, head);
+        file.arrived(fetched[0].range, Bytes::from(vec![2; BLOCK as usize]));
+        for cut in cut(&mut file) {
             file.stored(ChunkExtent { range: cut.range, hash: ChunkHash::of(&cut.bytes) });
         }
         assert_eq!(file.manifest().covered(), 3 * BLOCK);
@@ -555,15 +602,36 @@ mod tests {
         let mut file = CachedFile::new(MIB, ChunkManifest::default(), vec![]);
         let launches = file.launch_demand(ByteRange::new(0, MIB), Guesses::Compare);
         assert!(matches!(file.place(5, Guesses::Compare), Place::Flight(..)));
-        let cuts = file.arrived(launches[0].range, Bytes::from(vec![1; 1 << 20]));
+        file.arrived(launches[0].range, Bytes::from(vec![1; 1 << 20]));
         assert!(file.take_unsaved(u64::MAX).is_none());
-        for cut in &cuts {
+        for cut in cut(&mut file) {
             file.stored(ChunkExtent { range: cut.range, hash: ChunkHash::of(&cut.bytes) });
         }
         assert!(matches!(file.place(5, Guesses::Compare), Place::Chunk(_)));
         assert!(file.flights.is_empty());
         assert_eq!(file.take_unsaved(u64::MAX).map(|m| m.covered()), Some(MIB));
         assert!(file.take_unsaved(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn what_comes_while_others_are_cut_is_cut_after_them() {
+        let mut file = CachedFile::new(4 * MIB, ChunkManifest::default(), vec![]);
+        let launches = file.launch_demand(ByteRange::new(0, 4 * MIB), Guesses::Compare);
+        let bytes = Bytes::from(vec![1; 1 << 20]);
+        file.arrived(launches[0].range, bytes.clone());
+        file.arrived(launches[1].range, bytes.clone());
+        let runs = file.begin_cutting().unwrap();
+        file.arrived(launches[2].range, bytes.clone());
+        assert!(file.begin_cutting().is_none(), "one cuts");
+        file.failed(launches[3].range);
+        let (mut cuts, rest): (Vec<_>, Vec<_>) = runs.into_iter().map(Run::cut).unzip();
+        let runs = file.end_cutting(rest.into_iter().flatten().collect()).unwrap();
+        let (more, rest): (Vec<_>, Vec<_>) = runs.into_iter().map(Run::cut).unzip();
+        assert!(rest.iter().all(Option::is_none), "nothing more comes");
+        assert!(file.end_cutting(vec![]).is_none());
+        cuts.extend(more);
+        let lengths: Vec<u64> = cuts.iter().flatten().map(|cut| cut.range.len()).collect();
+        assert_eq!(lengths.iter().sum::<u64>(), 3 * MIB, "{lengths:?}");
     }
 
     #[test]
@@ -644,12 +712,14 @@ mod tests {
                 file.stored(ChunkExtent { range: cut.range, hash: ChunkHash::of(&cut.bytes) });
             }
         };
-        let first = file.arrived(launches[0].range, bytes.clone());
+        file.arrived(launches[0].range, bytes.clone());
+        let first = cut(&mut file);
         let end = first.last().map(|cut| cut.range.end());
         assert_eq!(end, Some(MIB / 2), "the rest waits for what comes next");
         store(&mut file, first);
         assert_eq!(file.doubt(), [ByteRange::new(8 * MIB, 9 * MIB)]);
-        let rest = file.arrived(launches[1].range, bytes);
+        file.arrived(launches[1].range, bytes);
+        let rest = cut(&mut file);
         store(&mut file, rest);
         assert!(file.flights.is_empty(), "it is stored, and takes memory all the same");
         assert_eq!((file.manifest().covered(), file.manifest().guessed()), (2 * MIB, MIB));
@@ -660,8 +730,8 @@ mod tests {
         let (mut file, guesses) = guessing();
         let bytes = Bytes::from(vec![1; 300_000]);
         file.launch_demand(guesses[0].range, Guesses::Compare);
-        let cuts = file.arrived(guesses[0].range, bytes.clone());
-        assert_eq!(cuts.iter().map(|cut| cut.range).collect::<Vec<_>>(), [guesses[0].range]);
+        let chunk = file.arrived(guesses[0].range, bytes);
+        assert_eq!(chunk.map(|chunk| chunk.range), Some(guesses[0].range));
         file.stored(guesses[0]);
         assert!(
             matches!(file.place(499_999, Guesses::Compare), Place::Chunk(extent) if extent == guesses[0])

@@ -62,56 +62,112 @@ impl Chunker {
         self.waiting.values().map(Bytes::len).sum()
     }
 
-    /// Cuts what can be cut. `more_at` tells whether bytes at an offset are still to come: the end of a run before
-    /// such an offset waits for them; any other end is final.
+    /// Cuts what can be cut; see [`Chunker::take_ready`].
     pub(crate) fn cut(&mut self, more_at: impl Fn(u64) -> bool) -> Vec<Cut> {
         let mut cuts = Vec::new();
-        let mut next = self.waiting.first_key_value().map(|(offset, _)| *offset);
-        while let Some(start) = next {
-            let (run, end) = self.take_run(start);
-            let is_final = self.fences.binary_search(&end).is_ok() || !more_at(end);
-            let used = cut_run(&run, is_final);
-            let mut at = 0;
-            for len in used {
-                let bytes = run.slice(at..at + len);
-                cuts.push(Cut { range: ByteRange::at(start + at as u64, len as u64), bytes });
-                at += len;
+        for run in self.take_ready(more_at) {
+            let (of_run, rest) = run.cut();
+            cuts.extend(of_run);
+            if let Some(rest) = rest {
+                self.push(rest.range.start(), rest.bytes);
             }
-            if at < run.len() {
-                self.waiting.insert(start + at as u64, run.slice(at..));
-            }
-            next = self.waiting.range(end..).next().map(|(offset, _)| *offset);
         }
         cuts
     }
 
-    /// Removes and joins the run that starts at `start`, up to a hole or a fence; returns it with its end.
-    fn take_run(&mut self, start: u64) -> (Bytes, u64) {
-        let fence = self.fences.iter().copied().find(|fence| *fence > start).unwrap_or(u64::MAX);
-        let mut parts: Vec<Bytes> = Vec::new();
-        let mut end = start;
-        while end < fence
-            && let Some(part) = self.waiting.remove(&end)
-        {
-            let room = usize::try_from(fence - end).unwrap_or(usize::MAX);
-            if part.len() > room {
-                self.waiting.insert(fence, part.slice(room..));
-                parts.push(part.slice(..room));
-                end = fence;
-            } else {
-                end += part.len() as u64;
-                parts.push(part);
+    /// Takes out the runs that are worth cutting. `more_at` tells whether bytes at an offset are still to come: the end
+    /// of a run before such an offset waits for them; any other end is final.
+    pub(crate) fn take_ready(&mut self, more_at: impl Fn(u64) -> bool) -> Vec<Run> {
+        let mut ready = Vec::new();
+        let mut next = self.waiting.first_key_value().map(|(offset, _)| *offset);
+        while let Some(start) = next {
+            let end = self.run_end(start);
+            let is_final = self.fences.binary_search(&end).is_ok() || !more_at(end);
+            if is_final || end - start >= WORTH_CUTTING as u64 {
+                ready.push(Run { start, parts: self.take(start, end), is_final });
             }
+            next = self.waiting.range(end..).next().map(|(offset, _)| *offset);
         }
-        let joined = match parts.as_slice() {
-            [one] => one.clone(),
-            several => {
-                let mut joined = BytesMut::with_capacity(several.iter().map(Bytes::len).sum());
-                several.iter().for_each(|part| joined.extend_from_slice(part));
-                joined.freeze()
+        ready
+    }
+
+    /// Returns where the run that starts at `start` ends: at a hole or a fence.
+    fn run_end(&self, start: u64) -> u64 {
+        let fence = self.fences.iter().copied().find(|fence| *fence > start).unwrap_or(u64::MAX);
+        let mut end = start;
+        for (offset, part) in self.waiting.range(start..fence) {
+            if *offset != end {
+                break;
             }
+            end += part.len() as u64;
+        }
+        end.min(fence)
+    }
+
+    /// Removes what waits from `start` to `end`, where there are no holes.
+    fn take(&mut self, start: u64, end: u64) -> Vec<Bytes> {
+        let mut parts = Vec::new();
+        let mut at = start;
+        while at < end
+            && let Some(mut part) = self.waiting.remove(&at)
+        {
+            let room = usize::try_from(end - at).unwrap_or(usize::MAX);
+            if part.len() > room {
+                self.waiting.insert(end, part.split_off(room));
+            }
+            at += part.len() as u64;
+            parts.push(part);
+        }
+        parts
+    }
+}
+
+/// Bytes that follow one another, out of their chunker to be cut.
+#[derive(Debug)]
+pub(crate) struct Run {
+    start: u64,
+    parts: Vec<Bytes>,
+    is_final: bool,
+}
+
+impl Run {
+    /// Returns the number of bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
+
+    /// Puts its bytes together, as [`Run::cut`] does otherwise.
+    pub(crate) fn joined(self) -> Self {
+        Self { parts: vec![join(self.parts)], ..self }
+    }
+
+    /// Cuts it; returns the chunks, and what has to wait for more and belongs back into the chunker. Takes the processor
+    /// for a millisecond or so.
+    pub(crate) fn cut(self) -> (Vec<Cut>, Option<Cut>) {
+        let bytes = join(self.parts);
+        let cut = |at: usize, bytes| Cut {
+            range: ByteRange::at(self.start + at as u64, Bytes::len(&bytes) as u64),
+            bytes,
         };
-        (joined, end)
+        let (mut cuts, mut at) = (Vec::new(), 0);
+        for len in cut_run(&bytes, self.is_final) {
+            cuts.push(cut(at, bytes.slice(at..at + len)));
+            at += len;
+        }
+        let rest = (at < bytes.len()).then(|| cut(at, bytes.slice(at..)));
+        (cuts, rest)
+    }
+}
+
+/// Makes one of several.
+pub(crate) fn join(parts: Vec<Bytes>) -> Bytes {
+    match <[Bytes; 1]>::try_from(parts) {
+        Ok([one]) => one,
+        Err(parts) => {
+            let mut joined = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+            parts.iter().for_each(|part| joined.extend_from_slice(part));
+            joined.freeze()
+        }
     }
 }
 

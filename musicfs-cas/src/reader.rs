@@ -35,7 +35,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use musicfs_core::{
     ByteRange, ChunkExtent, ChunkHash, ChunkManifest, ChunkStore, Clock, ContentReader, FileId, FileMeta,
     FileVersion, MetaDb, MonoTime, OriginId, OriginPath, ReadError, ReadPlan,
@@ -44,6 +44,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use crate::cached_file::{CachedFile, Guesses, Place};
+use crate::chunker::join;
 use crate::edges::Edges;
 use crate::fetcher::{ContentFetcher, same_error};
 use crate::hot::HotChunks;
@@ -414,17 +415,6 @@ fn may_pass(error: &ReadError, waited: Duration) -> bool {
         // It would be left alone again.
         ReadError::LeftAlone { .. } => false,
         other => is_away(other),
-    }
-}
-
-fn join(parts: Vec<Bytes>) -> Bytes {
-    match <[Bytes; 1]>::try_from(parts) {
-        Ok([one]) => one,
-        Err(parts) => {
-            let mut joined = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-            parts.iter().for_each(|part| joined.extend_from_slice(part));
-            joined.freeze()
-        }
     }
 }
 

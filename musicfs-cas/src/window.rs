@@ -62,6 +62,12 @@ pub(crate) struct ReadAhead {
 }
 
 impl ReadAhead {
+    /// Tells whether somebody who reads has not come to the end of `range` yet, and will soon.
+    pub(crate) fn will_read(&self, range: ByteRange) -> bool {
+        let near = |stream: &Stream| stream.at.saturating_add(MAX_WINDOW) > range.start();
+        self.streams.iter().any(|stream| stream.at < range.end() && near(stream))
+    }
+
     /// Takes note of a read of a file of `size` bytes; returns what to do ahead of it.
     pub(crate) fn on_read(&mut self, read: ByteRange, size: u64) -> Ahead {
         let near = |stream: &Stream| {
@@ -175,6 +181,15 @@ mod tests {
         }
         let window = ahead.on_read(ByteRange::at(8 * K, K), 100 * MIB).window;
         assert!(window.len() >= 6 * K && window.start() == 9 * K, "{window:?}");
+    }
+
+    #[test]
+    fn what_is_read_soon_is_near_a_stream_and_not_behind_it() {
+        let mut ahead = ReadAhead::default();
+        ahead.on_read(ByteRange::at(20 * MIB, MIB), 100 * MIB);
+        let will_read = |at: u64| ahead.will_read(ByteRange::at(at, MIB));
+        assert!(!will_read(20 * MIB) && !will_read(0) && !will_read(40 * MIB));
+        assert!(will_read(20 * MIB + 1) && will_read(21 * MIB) && will_read(25 * MIB));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tracing::{error, warn};
 use super::table::{Shared, Tracked};
 use super::{Inner, RETRY_STORE, blocking};
 use crate::cached_file::Launch;
-use crate::chunker::Cut;
+use crate::chunker::{Cut, Run};
 use crate::keeper::CacheKeeper;
 
 /// A manifest is saved when this much of its file has come, and when nothing more is coming: what a kill loses.
@@ -166,10 +166,10 @@ impl Inner {
         let Err(error) = fetched else { return };
         let error = Arc::new(error);
         for Launch { range, outcome } in missing {
-            let cuts = file.lock().failed(range);
+            file.lock().failed(range);
             outcome.send_replace(Some(Err(Arc::clone(&error))));
-            self.keep_all(file, cuts, asked).await;
         }
+        self.cut(file, asked).await;
         self.save_if_up(file, plan).await;
     }
 
@@ -190,11 +190,14 @@ impl Inner {
             }
             let refuted = self.compare_with_guess(file, range, &bytes);
             outcome.send_replace(Some(Ok(bytes.clone())));
-            let cuts = file.lock().arrived(range, bytes);
+            let chunk = file.lock().arrived(range, bytes);
             if refuted {
                 self.correct(plan).await;
             }
-            storing.push(self.keep_all(file, cuts, asked));
+            storing.push(async move {
+                self.keep_all(file, chunk.into_iter().collect(), asked).await;
+                self.cut(file, asked).await;
+            });
         }
         while storing.next().await.is_some() {}
         self.save_if_up(file, plan).await;
@@ -204,6 +207,30 @@ impl Inner {
         if !self.store_is_down() {
             self.save_if_due(file, plan, SAVE_EVERY).await;
         }
+    }
+
+    /// Cuts what has come of a file and stores the chunks. Readers go on meanwhile.
+    async fn cut(&self, file: &Shared, asked: Asked) {
+        let mut storing = FuturesUnordered::new();
+        let mut next = file.lock().begin_cutting();
+        while let Some(runs) = next {
+            // Chunks take memory beside what they are cut from, until they are stored: less is read ahead meanwhile.
+            let share = self.fetcher.share(runs.iter().map(Run::len).sum());
+            // By this thread, of which there are few: what an allocator keeps for each of many threads adds up.
+            let runs: Vec<Run> = runs.into_iter().map(Run::joined).collect();
+            let work = || runs.into_iter().map(Run::cut).unzip::<_, _, Vec<_>, Vec<_>>();
+            let Ok((cuts, rest)) = tokio::task::spawn_blocking(work).await else {
+                // The program ends.
+                return;
+            };
+            next = file.lock().end_cutting(rest.into_iter().flatten().collect());
+            let cuts = cuts.into_iter().flatten().collect();
+            storing.push(async move {
+                let _share = share;
+                self.keep_all(file, cuts, asked).await;
+            });
+        }
+        while storing.next().await.is_some() {}
     }
 
     /// Stores chunks, several at once: what forces one to disk often takes the others along.
@@ -228,10 +255,11 @@ impl Inner {
                 if !is_there {
                     self.took_in(file, &hash, cut.range);
                 }
-                if asked == Asked::Reader {
+                let mut state = file.lock();
+                if asked == Asked::Reader && state.will_read(cut.range) {
                     self.hot.insert(&hash, cut.bytes);
                 }
-                file.lock().stored(ChunkExtent { range: cut.range, hash });
+                state.stored(ChunkExtent { range: cut.range, hash });
             }
             Err(error) => {
                 if let Some(error) = error {

@@ -86,7 +86,7 @@ impl Inner {
                 for keeping in &all {
                     let mut state = keeping.file.lock();
                     // Nobody waited for it to be cut: it came at once.
-                    keeping.taken.iter().for_each(|range| drop(state.failed(*range)));
+                    keeping.taken.iter().for_each(|range| state.failed(*range));
                 }
                 // Nothing is concluded from it for what is read: a disk may tell of others' writes here.
                 let is_full = matches!(error, ChunkError::Full { .. });
