@@ -512,11 +512,7 @@ impl Origin for NfsOrigin {
     }
 
     async fn stat(&self, path: &OriginPath) -> Result<OriginEntry, OriginError> {
-        let fail = |failure: Failure| failure.at(&self.server.id, path);
-        match Arc::clone(&self.server).look(path.clone()).await.map_err(fail)? {
-            Some(version) => Ok(OriginEntry { path: path.clone(), version }),
-            None => Err(fail(Failure::new(OriginErrorKind::Invalid, "it is a folder"))),
-        }
+        wire::stat(&self.server, path).await
     }
 
     async fn read(
@@ -525,9 +521,7 @@ impl Origin for NfsOrigin {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
-        let (parts, gathered) = PartSink::gathering();
-        self.read_parts(path, version, range, &parts).await?;
-        Ok(gathered.finish())
+        wire::read(self, path, version, range).await
     }
 
     async fn read_parts(
@@ -538,12 +532,8 @@ impl Origin for NfsOrigin {
         parts: &PartSink,
     ) -> Result<(), OriginError> {
         let server = &self.server;
-        let range = range.clamp_to(version.size);
-        if range.len() > MAX_RANGE {
-            let why = format!("a range of {} bytes is longer than one read may be", range.len());
-            return Err(Failure::new(OriginErrorKind::Invalid, why).at(&server.id, path));
-        }
-        let delivery = &Delivery::new(range, parts);
+        let delivery = Delivery::bounded(range, version, MAX_RANGE, parts);
+        let delivery = &delivery.map_err(|failure| failure.at(&server.id, path))?;
         let read = server.pool.run(|link| async move {
             let read = server.read_on(&link, path, version, delivery).await;
             read.map_err(|failure| delivery.judge(failure))

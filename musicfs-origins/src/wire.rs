@@ -1,6 +1,7 @@
-//! What origins behind a network have in common; all but `failure.rs` and `walk.rs` is for the protocols that are
+//! What origins behind a network have in common; all but `answers.rs`, `failure.rs` and `walk.rs` is for the protocols that are
 //! spoken directly (SFTP, SMB, NFS).
 //!
+//! * `answers.rs`: what they answer alike.
 //! * `failure.rs`: what went wrong below an origin, before it is known of which file.
 //! * `delivery.rs`: a long read, asked for in steps and handed on in order.
 //! * `dial.rs`: names and TCP connections.
@@ -14,6 +15,7 @@
 //!   one stalled connection is not used for ever.
 //! * What is held in memory is bounded: calls in flight per connection, length of a frame, folders fetched ahead.
 
+mod answers;
 #[cfg(feature = "direct")]
 mod delivery;
 #[cfg(feature = "direct")]
@@ -25,6 +27,9 @@ mod mux;
 mod pool;
 mod walk;
 
+pub(crate) use answers::read;
+#[cfg(feature = "direct")]
+pub(crate) use answers::stat;
 #[cfg(feature = "direct")]
 pub(crate) use delivery::{Delivery, FIRST_STEP, LONGEST_STEP, steps};
 #[cfg(feature = "direct")]

@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::StreamExt;
 use musicfs_core::{
-    ByteRange, Clock, Origin, OriginEntry, OriginError, OriginPath, ScanRequest, SystemClock,
+    ByteRange, Clock, Origin, OriginEntry, OriginError, OriginErrorKind, OriginPath, ScanRequest, SystemClock,
 };
 use tempfile::TempDir;
 
@@ -99,6 +99,21 @@ async fn list(origin: &impl Origin) -> Result<Vec<OriginEntry>, OriginError> {
 
 async fn read(origin: &impl Origin, entry: &OriginEntry, from: u64, len: u64) -> Result<Bytes, OriginError> {
     origin.read(&entry.path, &entry.version, ByteRange::at(from, len)).await
+}
+
+/// Has the only object of a bucket, `a b/x.flac`, changed and deleted: a change is seen as one, and what is gone as not
+/// found.
+async fn changes_and_goes(origin: &impl Origin, put: impl Fn(&[u8]), delete: impl FnOnce()) {
+    put(&content(1000));
+    let entry = list(origin).await.unwrap().remove(0);
+    assert!(entry.version.etag.is_some());
+    put(&[7; 1000]);
+    assert_eq!(read(origin, &entry, 0, 10).await.unwrap_err().kind, OriginErrorKind::Changed);
+    let now = origin.stat(&entry.path).await.unwrap();
+    assert_eq!(read(origin, &now, 990, 100).await.unwrap(), vec![7; 10]);
+    delete();
+    assert_eq!(read(origin, &now, 0, 10).await.unwrap_err().kind, OriginErrorKind::NotFound);
+    assert!(list(origin).await.unwrap().is_empty(), "a bucket that is there may be empty");
 }
 
 /// All that an error says, causes included.

@@ -431,9 +431,7 @@ impl<D: Dialect> Origin for WebOrigin<D> {
         version: &FileVersion,
         range: ByteRange,
     ) -> Result<Bytes, OriginError> {
-        let (parts, gathered) = PartSink::gathering();
-        self.read_parts(path, version, range, &parts).await?;
-        Ok(gathered.finish())
+        wire::read(self, path, version, range).await
     }
 
     async fn read_parts(

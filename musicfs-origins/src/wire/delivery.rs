@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use musicfs_core::{ByteRange, PartSink};
+use musicfs_core::{ByteRange, FileVersion, OriginErrorKind, PartSink};
 
 use super::Failure;
 
@@ -41,8 +41,23 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    pub(crate) fn new(range: ByteRange, parts: &'a PartSink) -> Self {
+    fn new(range: ByteRange, parts: &'a PartSink) -> Self {
         Self { range, given: AtomicU64::new(0), parts }
+    }
+
+    /// Begins to read a range as far as the file goes, of at most `most` bytes.
+    pub(crate) fn bounded(
+        range: ByteRange,
+        version: &FileVersion,
+        most: u64,
+        parts: &'a PartSink,
+    ) -> Result<Self, Failure> {
+        let range = range.clamp_to(version.size);
+        if range.len() > most {
+            let why = format!("a range of {} bytes is longer than one read may be", range.len());
+            return Err(Failure::new(OriginErrorKind::Invalid, why));
+        }
+        Ok(Self::new(range, parts))
     }
 
     /// Returns what is still to come.

@@ -12,7 +12,7 @@ use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
 use musicfs_test_utils::file_servers::Gcs;
 use musicfs_test_utils::origin_conformance;
 
-use crate::{Files, clock, content, list, path, printable, read, said};
+use crate::{Files, changes_and_goes, clock, list, path, printable, said};
 
 /// Builds the origin that a table of a configuration file describes.
 fn origin(addr: SocketAddr, bucket: &str) -> Arc<dyn Origin> {
@@ -49,17 +49,8 @@ origin_conformance!(gcs_through_a_network_in_slices, proxied(printable(sample_fi
 #[tokio::test]
 async fn gcs_object_that_changes_is_changed_and_one_that_goes_not_found() {
     let server = Gcs::with_bucket("music");
-    server.put("music", b"a b/x.flac", &content(1000));
-    let origin = origin(server.addr(), "music");
-    let entry = list(&origin).await.unwrap().remove(0);
-    assert!(entry.version.etag.is_some());
-    server.put("music", b"a b/x.flac", &[7; 1000]);
-    assert_eq!(read(&origin, &entry, 0, 10).await.unwrap_err().kind, OriginErrorKind::Changed);
-    let now = origin.stat(&entry.path).await.unwrap();
-    assert_eq!(read(&origin, &now, 990, 100).await.unwrap(), vec![7; 10]);
-    server.delete("music", b"a b/x.flac");
-    assert_eq!(read(&origin, &now, 0, 10).await.unwrap_err().kind, OriginErrorKind::NotFound);
-    assert!(list(&origin).await.unwrap().is_empty(), "a bucket that is there may be empty");
+    let put = |bytes: &[u8]| server.put("music", b"a b/x.flac", bytes);
+    changes_and_goes(&origin(server.addr(), "music"), put, || server.delete("music", b"a b/x.flac")).await;
 }
 
 #[tokio::test]
