@@ -155,3 +155,22 @@ fn album_that_is_renumbered_with_its_tags_is_told_as_moves_and_changes() {
     assert_eq!((told, removed), (expected, Some(at("file_removed", 4))));
     mount.unmount();
 }
+
+#[test]
+fn album_and_track_that_are_scanned_where_they_came_first_are_followed_there() {
+    let (music, home) = (music(), Home::new());
+    fs::create_dir(music.path().join("Other")).unwrap();
+    let mount = home.mount(music.path());
+    let before = shown(&mount);
+    let at = |name: &str| music.path().join(name);
+    let scan = |folder: &str| drop(mount.rescan(&[at(folder).to_str().unwrap()]));
+    fs::rename(at("Disc 1/2.mp3"), at("Other/2.mp3")).unwrap();
+    fs::rename(at("Disc 2"), at("Other/Second")).unwrap();
+    let after =
+        renamed(&before, |path| path.replace("Disc 1/2", "Other/2").replace("Disc 2/", "Other/Second/"));
+    for folder in ["Other", "Disc 1"] {
+        scan(folder);
+        eventually_blocking("the files to be followed", || shown(&mount) == after);
+    }
+    mount.unmount();
+}

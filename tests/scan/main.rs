@@ -7,6 +7,7 @@ mod exclude;
 mod hanging_cache;
 mod hidden;
 mod names;
+mod parts;
 mod reconcile;
 mod renamed;
 mod shelf;

@@ -27,7 +27,7 @@ pub(super) struct Trace {
     /// What it was before this pass.
     state: FileState,
     kind: FileKind,
-    version: FileVersion,
+    pub(super) version: FileVersion,
     format: Option<Format>,
     identity: Option<AudioIdentity>,
     /// Album, disc, number and title, when there are an album and a title.

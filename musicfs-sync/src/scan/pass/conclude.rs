@@ -27,6 +27,8 @@ impl Pass<'_> {
         if self.options.paths.is_some() {
             let nearby = self.gone_nearby(&found).await?;
             found.gone.extend(nearby);
+            let elsewhere = self.gone_elsewhere(&found, cancel).await?;
+            found.gone.extend(elsewhere);
         }
         let (plan, gone) = self.decide(found, unseen, same_storage).await?;
         let partial = self.options.paths.is_some();
