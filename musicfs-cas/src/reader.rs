@@ -168,6 +168,17 @@ impl FileReader {
         self.inner.hot.clear();
     }
 
+    /// Waits until all that is being fetched has come or failed, and is stored and recorded. Cancel safe; has no bound of
+    /// its own.
+    pub async fn wait_stored(&self) {
+        let files = self.inner.files.lock().all();
+        for file in files {
+            let mut in_flight = file.in_flight.subscribe();
+            // The sender is in `file`.
+            let _ = in_flight.wait_for(|count| *count == 0).await;
+        }
+    }
+
     /// Returns what was counted so far.
     pub fn stats(&self) -> ReaderStats {
         let inner = &*self.inner;

@@ -1,7 +1,9 @@
 //! The daemon's cache: its task, and what its clients ask about it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use musicfs_core::Clock;
 use tracing::warn;
 
 use super::state::Daemon;
@@ -14,6 +16,8 @@ use crate::control::percent;
 pub(super) const CACHE_TASK: &str = "cache";
 /// Name of the task that compares what is cached by guess.
 const RECHECK_TASK: &str = "recheck";
+/// Longest wait, when stopping, for what is being fetched to be stored.
+const STORE_LIMIT: Duration = Duration::from_secs(1);
 /// Why there is nothing to be asked.
 const NO_CACHE: &str = "the cache cannot be used; `musicfs status` says why";
 
@@ -53,9 +57,16 @@ impl Daemon {
         });
     }
 
-    /// Writes down what is known of the cache.
+    /// Stores what has come and writes down what is known of the cache.
     pub(super) async fn close_cache(&self) {
         if let Some(cache) = &self.engine.cache {
+            // What has come is not to be asked for again by the next start.
+            cache.reader.set_prefetch(false);
+            let clock = &self.engine.clock;
+            tokio::select! {
+                () = cache.reader.wait_stored() => {}
+                () = clock.sleep_until(clock.now().plus(STORE_LIMIT)) => {}
+            }
             cache.store.save_index().await;
         }
     }

@@ -62,6 +62,11 @@ impl Files {
         }
     }
 
+    /// Returns all files whose state is in memory.
+    pub(super) fn all(&self) -> Vec<Shared> {
+        self.by_version.values().map(|(file, _)| file.clone()).collect()
+    }
+
     /// Forgets all files that nobody reads.
     pub(super) fn forget_idle(&mut self) {
         self.by_version.retain(|_, (file, _)| Arc::strong_count(file) > 1);
