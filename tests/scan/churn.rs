@@ -211,6 +211,13 @@ impl Model {
         let ids = shelf.paths();
         let paths = |names: &[String]| names.iter().map(|at| path(at)).collect::<Vec<_>>();
         shelf.scanner.exclude(&id(), paths(&excluded)).await.unwrap();
+        // What is shown is put into one of them, and scanned there or not.
+        let into = &excluded[self.random.below(excluded.len() as u64) as usize];
+        let came = self.put_into(shelf, &excluded, into, depth);
+        let is_seen = self.random.below(2) == 0;
+        if is_seen {
+            shelf.scan().await;
+        }
         // Something new goes along, or comes where one of them was or is.
         let new = self.random.below(4) as usize;
         let place = self.random.below(from.len() as u64) as usize;
@@ -241,6 +248,7 @@ impl Model {
         }
         shelf.scan().await;
         let case = format!("{case}: {from:?} {to:?}, {excluded:?} are excluded, new {new} {place}, {what}");
+        let case = format!("{case}, {came:?} came, seen: {is_seen}");
         let left: Vec<String> =
             shelf.library.exclusions().unwrap().all().into_iter().map(|(_, at)| at.to_string()).collect();
         assert_eq!(left, hidden, "{case}");
@@ -256,9 +264,41 @@ impl Model {
         }
         let mut now = shelf.paths();
         now.retain(|_, id| ids.values().any(|was| was == id));
-        let expected: BTreeMap<String, FileId> =
-            ids.into_iter().map(|(at, id)| (names.get(&at).cloned().unwrap_or(at), id)).collect();
+        let now_at = |at: String| {
+            let at = came.get(&at).cloned().unwrap_or(at);
+            names.get(&at).cloned().unwrap_or(at)
+        };
+        let expected: BTreeMap<String, FileId> = ids.into_iter().map(|(at, id)| (now_at(at), id)).collect();
         assert_eq!(now, expected, "{case}");
+    }
+
+    /// Moves a file or two that are shown into an excluded folder, where others are in the folder that they come from;
+    /// returns where they are then.
+    fn put_into(
+        &mut self,
+        shelf: &Shelf,
+        excluded: &[String],
+        into: &str,
+        depth: usize,
+    ) -> BTreeMap<String, String> {
+        let mut came = BTreeMap::new();
+        for _ in 0..self.random.below(3) {
+            let Some(from) = self.any() else { continue };
+            let folder = from.split('/').take(depth).collect::<Vec<_>>().join("/");
+            let others = self.files.keys().filter(|at| at.starts_with(&format!("{folder}/"))).count();
+            if excluded.contains(&folder) || others < 2 {
+                continue;
+            }
+            self.last += 1;
+            let to = format!(
+                "{into}/{}",
+                ["1/came.mp3", "came.mp3"][depth - 1].replace("came", &self.last.to_string())
+            );
+            self.last += 1;
+            self.rename(shelf, &from, to.clone());
+            came.insert(from, to);
+        }
+        came
     }
 
     fn tree(&self) -> BTreeMap<String, String> {

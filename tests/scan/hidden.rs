@@ -359,3 +359,165 @@ async fn excluded_folder_whose_files_are_tagged_anew_or_renamed_stays_when_one_i
         assert_eq!((shelf.asked.reads(), excluded(&shelf)), (reads, vec!["a".to_owned()]));
     }
 }
+
+/// Gives files that have been moved into a folder, by their former names; the folder has [`FILES`] of its own.
+fn put_into(shelf: &Shelf, folder: &str, files: &[(&str, &str)]) {
+    files.iter().for_each(|(from, to)| shelf.origin.rename(from, format!("{folder}/{to}")));
+}
+
+#[tokio::test]
+async fn shown_files_that_are_moved_into_an_excluded_folder_go_where_it_goes_as_themselves() {
+    let came =
+        [("b/1.mp3", "from b.mp3"), ("b/2.mp3", "2b.mp3"), ("c/1.mp3", "c/1.mp3"), ("c/2.mp3", "c/2.mp3")];
+    let rest = ["b/3.mp3", "b/below/4.mp3", "c/3.mp3", "c/below/4.mp3"];
+    for (at_once, parts) in [(false, false), (false, true), (true, false), (true, true)] {
+        let case = format!("at once: {at_once}, in parts: {parts}");
+        let shelf = folders(&["a", "b", "c"], &["a"]).await;
+        let before = shelf.paths();
+        put_into(&shelf, "a", &came);
+        let places = came.map(|(_, to)| format!("a/{to}"));
+        if !at_once {
+            let report = match parts {
+                false => shelf.scan().await,
+                // First as they are found where they came, and only then where they were.
+                true => shelf.scan_paths(&places.each_ref().map(String::as_str)).await,
+            };
+            assert_eq!((report.added, report.missing, report.moved), (0, 0, 4), "{case}");
+            came.iter().for_each(|(from, to)| assert_hidden(&shelf, before[*from], &format!("a/{to}")));
+            assert_eq!(
+                (excluded(&shelf), shown(&shelf)),
+                (vec!["a".to_owned()], rest.map(str::to_owned).into())
+            );
+        }
+        rename_folders(&shelf, &[("a", "z")]);
+        came.iter().for_each(|(_, to)| shelf.origin.rename(format!("a/{to}"), format!("z/{to}")));
+        match parts {
+            false => drop(shelf.scan().await),
+            true => drop(shelf.scan_paths(&["a", "b", "c", "z"]).await),
+        }
+        assert_eq!(
+            (excluded(&shelf), shown(&shelf)),
+            (vec!["z".to_owned()], rest.map(str::to_owned).into()),
+            "{case}"
+        );
+        came.iter().for_each(|(from, to)| assert_hidden(&shelf, before[*from], &format!("z/{to}")));
+        shelf.origin.put("z/later.mp3", track(90));
+        assert_eq!(shelf.scan().await.added, 0, "{case}");
+        // In the place of another, which takes its own.
+        let mut all: Vec<(String, String)> =
+            came.iter().map(|(_, to)| (format!("z/{to}"), format!("c/{to}"))).collect();
+        all.push(("z/later.mp3".into(), "c/later.mp3".into()));
+        all.extend(FILES.map(|file| (format!("z/{file}"), format!("c/{file}"))));
+        for file in ["3.mp3", "cover.jpg", "below/4.mp3"] {
+            shelf.origin.rename(format!("c/{file}"), format!("z!{file}"));
+        }
+        all.iter().for_each(|(from, to)| shelf.origin.rename(from, to));
+        for file in ["3.mp3", "cover.jpg", "below/4.mp3"] {
+            shelf.origin.rename(format!("z!{file}"), format!("z/{file}"));
+        }
+        shelf.scan().await;
+        let now = ["b/3.mp3", "b/below/4.mp3", "z/3.mp3", "z/below/4.mp3"].map(str::to_owned);
+        assert_eq!((excluded(&shelf), shown(&shelf)), (vec!["c".to_owned()], now.into()), "{case}");
+        shelf.scanner.include(&id(), vec![path("c")]).await.unwrap();
+        shelf.scan().await;
+        let after = shelf.paths();
+        came.iter().for_each(|(from, to)| assert_eq!(after[&format!("c/{to}")], before[*from], "{case}"));
+    }
+}
+
+#[tokio::test]
+async fn excluded_folder_of_which_a_file_is_excluded_by_itself_goes_elsewhere_with_both_exclusions() {
+    for order in [["a", "a/2.mp3"], ["a/2.mp3", "a"]] {
+        let shelf = folders(&["a", "b"], &[]).await;
+        for at in order {
+            shelf.scanner.exclude(&id(), vec![path(at)]).await.unwrap();
+        }
+        rename_folders(&shelf, &[("a", "z")]);
+        shelf.scan().await;
+        assert_eq!(excluded(&shelf), ["z", "z/2.mp3"]);
+        shelf.origin.put("z/new.mp3", track(90));
+        assert_eq!(shelf.scan().await.added, 0);
+        assert_eq!(shown(&shelf), ["b/1.mp3", "b/2.mp3", "b/3.mp3", "b/below/4.mp3"]);
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_renamed_in_an_excluded_folder_are_followed_there() {
+    for (all_at_once, parts) in [(false, true), (true, true), (false, false), (true, false)] {
+        let case = format!("all at once: {all_at_once}, in parts: {parts}");
+        let shelf = folders(&["a", "b"], &["a"]).await;
+        let names = ["1.mp3", "2.mp3", "3.mp3", "below/4.mp3"]
+            .map(|file| (format!("a/{file}"), format!("a/q{}", file.replace('/', " "))));
+        let paths: Vec<&str> = names.iter().flat_map(|(from, to)| [from.as_str(), to.as_str()]).collect();
+        for (n, (from, to)) in names.iter().enumerate() {
+            shelf.origin.rename(from, to);
+            match (parts, all_at_once) {
+                (true, false) => drop(shelf.scan_paths(&paths[2 * n..2 * n + 2]).await),
+                (false, false) => drop(shelf.scan().await),
+                (_, true) => {}
+            }
+        }
+        match parts {
+            true => drop(shelf.scan_paths(&paths).await),
+            false => drop(shelf.scan().await),
+        }
+        names.iter().for_each(|(from, to)| assert_hidden(&shelf, shelf.id_at(from), to));
+        // One whose name a new file takes at once.
+        shelf.origin.rename(&names[0].1, "a/1.mp3");
+        shelf.origin.put(&names[0].1, track(80));
+        match parts {
+            true => drop(shelf.scan_paths(&paths[..2]).await),
+            false => drop(shelf.scan().await),
+        }
+        assert_hidden(&shelf, shelf.id_at("a/1.mp3"), "a/1.mp3");
+        shelf.origin.rename("a/1.mp3", "z/1.mp3");
+        assert_eq!(excluded(&shelf), ["a"], "{case}");
+        names.iter().for_each(|(_, at)| shelf.origin.rename(at, at.replacen("a/", "z/", 1)));
+        shelf.origin.remove("a/cover.jpg");
+        match parts {
+            true => drop(shelf.scan_paths(&["a", "z"]).await),
+            false => drop(shelf.scan().await),
+        }
+        assert_eq!(excluded(&shelf), ["z"], "{case}");
+        assert_eq!(shown(&shelf), ["b/1.mp3", "b/2.mp3", "b/3.mp3", "b/below/4.mp3"], "{case}");
+    }
+}
+
+#[tokio::test]
+async fn excluded_folder_within_another_is_followed_there_and_what_takes_its_name_is_not_it() {
+    for order in [["g", "g/n"], ["g/n", "g"]] {
+        let shelf = folders(&["g", "g/n"], &[]).await;
+        for at in order {
+            shelf.scanner.exclude(&id(), vec![path(at)]).await.unwrap();
+        }
+        rename_folders(&shelf, &[("g/n", "g/h")]);
+        ["1.mp3", "2.mp3", "new.mp3"]
+            .iter()
+            .zip(80..)
+            .for_each(|(name, n)| drop(shelf.origin.put(format!("g/n/{name}"), track(n))));
+        shelf.scan().await;
+        assert_eq!((excluded(&shelf), shown(&shelf)), (vec!["g".to_owned(), "g/h".to_owned()], vec![]));
+        shelf.scanner.include(&id(), vec![path("g")]).await.unwrap();
+        shelf.scan().await;
+        let now = ["g/1.mp3", "g/2.mp3", "g/3.mp3", "g/below/4.mp3", "g/n/1.mp3", "g/n/2.mp3", "g/n/new.mp3"];
+        assert_eq!(shown(&shelf), now);
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_gone_are_kept_though_copies_of_all_are_in_an_excluded_folder() {
+    let shelf = Shelf::new();
+    shelf.library.exclude(&id(), &[path("copies")]).unwrap();
+    for n in 0..200 {
+        for folder in ["a", "copies"] {
+            shelf.origin.put_with_mtime(format!("{folder}/{n}.mp3"), track(n), UnixNanos(i64::from(n)));
+        }
+    }
+    shelf.origin.put("b/1.mp3", track(200));
+    shelf.scan().await;
+    let before = shelf.tree();
+    (0..200).for_each(|n| assert!(shelf.origin.remove(format!("a/{n}.mp3"))));
+    let report = shelf.scan().await;
+    assert!(report.held_back.is_some() && report.moved == 0, "{report:?}");
+    assert_eq!(shelf.tree(), before);
+}

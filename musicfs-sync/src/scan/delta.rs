@@ -1,6 +1,6 @@
 //! What changed: a listing compared with what is known. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use musicfs_core::{
     FileId, FileKind, FileState, FileVersion, KnownFile, OriginEntry, OriginId, OriginPath, UnixNanos,
@@ -10,6 +10,9 @@ use super::ids::Ids;
 use super::known::{Known, KnownFiles};
 use crate::library::Exclusions;
 use crate::tags;
+
+/// So many files that came to excluded folders are compared with what is known; those beyond are not followed.
+const MOST_CAME: usize = 20_000;
 
 /// What a listed file means for the catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +86,12 @@ pub struct DeltaDetector {
     excluded: Exclusions,
     /// Exclusions by which anything is left out that was listed.
     excluding: HashMap<OriginPath, Below>,
+    /// What was listed below excluded folders and may have come from elsewhere, by the exclusion.
+    came: BTreeMap<OriginPath, Vec<OriginEntry>>,
+    /// How many that is.
+    came_count: usize,
+    /// Files that are read although they are excluded with their folder, and whether they were.
+    asked: HashMap<FileId, bool>,
     /// Files that a pass which came to no end recorded, or of which it recorded what is in their places.
     unsettled: HashSet<FileId>,
     /// Folders in which new files may be known ones.
@@ -106,6 +115,9 @@ impl DeltaDetector {
             known: KnownFiles::default(),
             excluded: Exclusions::default(),
             excluding: HashMap::new(),
+            came: BTreeMap::new(),
+            came_count: 0,
+            asked: HashMap::new(),
             unsettled: HashSet::new(),
             restless: HashSet::new(),
             partial: false,
@@ -201,6 +213,31 @@ impl DeltaDetector {
         folders.iter().for_each(|folder| self.excluding.entry(folder.clone()).or_default().lifted = true);
     }
 
+    /// Hands over what was listed below excluded folders that are not lifted and may have come from elsewhere.
+    pub(super) fn take_came(&mut self) -> BTreeMap<OriginPath, Vec<OriginEntry>> {
+        let mut came = std::mem::take(&mut self.came);
+        came.retain(|folder, _| self.below(folder).is_none_or(|below| !below.lifted));
+        came
+    }
+
+    /// Returns the sizes and times of the files that are not where they were.
+    pub(super) fn gone_versions(&mut self) -> HashSet<(u64, Option<UnixNanos>)> {
+        let gone = self.known.iter().filter(|(_, known)| !known.seen || known.is_other);
+        gone.map(|(_, known)| known.size_and_time()).collect()
+    }
+
+    /// Has files be read when they are given the next time, although they are excluded with their folder.
+    pub(super) fn ask_for(&mut self, entries: &[OriginEntry]) {
+        for entry in entries {
+            self.asked.entry(self.ids.of(&entry.path)).or_insert(false);
+        }
+    }
+
+    /// Tells whether a file was read although it is excluded with its folder, which is itself.
+    pub(super) fn was_asked_for(&self, id: FileId) -> bool {
+        self.asked.contains_key(&id)
+    }
+
     /// Tells whether what is at a path is read although it is excluded with its folder.
     pub(super) fn is_lifted(&self, path: &OriginPath) -> bool {
         self.excluded_by(path).and_then(|by| self.below(&by)).is_some_and(|below| below.lifted)
@@ -265,16 +302,39 @@ impl DeltaDetector {
     }
 
     /// Takes note of a file that is not to be seen: it is there. It may be another than it was where it is excluded
-    /// alone, or was to be seen when it was recorded; and below a folder that is lifted.
+    /// alone, or was to be seen when it was recorded; and below a folder that is lifted. What is not known there, and
+    /// has the size and time of a file that is known, may be that one.
     fn covered(&mut self, entry: &OriginEntry, by: OriginPath, of_concern: bool, sidecar: bool) -> Delta {
         let (id, alone) = (self.id_of(&entry.path), by == entry.path);
-        let below = self.excluding.entry(by).or_default();
+        if let Some(read) = self.asked.get_mut(&id) {
+            let known = self.known.get_mut(id).map(|known| known.seen = true);
+            let listed = if known.is_some() { Listed::Changed } else { Listed::New };
+            return if std::mem::replace(read, true) {
+                Delta::Ignored
+            } else {
+                to_record(id, listed, sidecar)
+            };
+        }
+        let may_be_known = self.partial || self.known.may_have(&entry.version);
+        let may_have_come = of_concern && !alone && may_be_known && self.came_count < MOST_CAME;
+        let below = self.excluding.entry(by.clone()).or_default();
         let Some(known) = self.known.get_mut(id) else {
             below.others |= of_concern;
-            let is_read = below.lifted && of_concern;
-            return if is_read { to_record(id, Listed::New, sidecar) } else { Delta::Ignored };
+            if below.lifted && of_concern {
+                return to_record(id, Listed::New, sidecar);
+            }
+            if may_have_come {
+                self.came_count += 1;
+                self.came.entry(by).or_default().push(entry.clone());
+            }
+            return Delta::Ignored;
         };
         let same = known.is_version(&entry.version);
+        let is_unread = matches!(known.state, FileState::Excluded | FileState::Missing);
+        if !same && !below.lifted && may_have_come && is_unread && !self.unsettled.contains(&id) {
+            self.came_count += 1;
+            self.came.entry(by).or_default().push(entry.clone());
+        }
         if below.lifted {
             // The others were read when they were listed before.
             let is_read = !same && known.state != FileState::Present && !self.unsettled.contains(&id);
@@ -486,6 +546,37 @@ mod tests {
         assert!(matches!(detect("in/unread.flac", 1), Delta::Read(_, Listed::Changed)));
         assert!(matches!(detect("in/other.flac", 2), Delta::Read(_, Listed::Changed)));
         assert!(d.unseen().is_empty(), "all were listed");
+    }
+
+    #[test]
+    fn what_came_to_an_excluded_folder_and_may_be_known_is_read_when_asked_for_and_once() {
+        use FileKind::Audio;
+        use FileState::{Excluded, Present};
+        let known = [
+            ("in/1.flac", 1, Audio, Present),
+            ("out/2.flac", 2, Audio, Excluded),
+            ("out/3.flac", 3, Audio, Excluded),
+        ];
+        let mut d = detector(&known, Reread::None);
+        let mut excluded = Exclusions::default();
+        excluded.insert("o".into(), OriginPath::new("out").unwrap());
+        d.exclude(excluded);
+        let listed = [
+            entry("out/2.flac", 2),
+            entry("out/3.flac", 1),
+            entry("out/a.flac", 1),
+            entry("out/new.flac", 9),
+        ];
+        listed.iter().for_each(|entry| assert_eq!(d.detect_changes(entry), Delta::Ignored));
+        let came: Vec<OriginEntry> = d.take_came().into_values().flatten().collect();
+        assert_eq!(came, listed[1..3]);
+        assert!(d.take_came().is_empty());
+        let of = |mtime| (1, Some(UnixNanos(mtime)));
+        assert_eq!(d.gone_versions(), HashSet::from([of(1), of(3)]));
+        d.ask_for(&came);
+        assert!(matches!(d.detect_changes(&came[0]), Delta::Read(_, Listed::Changed)));
+        assert!(matches!(d.detect_changes(&came[1]), Delta::Read(_, Listed::New)));
+        listed.iter().for_each(|entry| assert_eq!(d.detect_changes(entry), Delta::Ignored));
     }
 
     proptest! {

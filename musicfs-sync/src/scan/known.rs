@@ -4,7 +4,7 @@
 //! that share their first bits. Ids are hashes, so that each such run is short. Etags are kept as hashes of 64
 //! bits, which is enough to tell two versions of one file apart.
 
-use musicfs_core::{FileId, FileKind, FileState, FileVersion, KnownFile};
+use musicfs_core::{FileId, FileKind, FileState, FileVersion, KnownFile, UnixNanos};
 
 /// Bits of an id; see [`FileId`].
 const ID_BITS: u32 = 62;
@@ -41,6 +41,11 @@ impl Known {
             seen: false,
             is_other: false,
         }
+    }
+
+    /// Returns what is the same of a file that moved.
+    pub(super) fn size_and_time(&self) -> (u64, Option<UnixNanos>) {
+        (self.size, self.has_mtime.then_some(UnixNanos(self.mtime)))
     }
 
     /// As [`FileVersion::is_same`].
@@ -166,7 +171,6 @@ impl Versions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use musicfs_core::UnixNanos;
     use proptest::prelude::*;
 
     fn file(id: i64, size: u64) -> KnownFile {

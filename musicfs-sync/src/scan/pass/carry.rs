@@ -2,11 +2,12 @@
 //!
 //! An exclusion of a file goes where the file goes, and leaves its place to whatever comes there. One of a folder goes
 //! where the folder goes. It has gone when no music that is known of it is where it was, and most of what is found of
-//! it is in folders that hold nothing else but what is new, each file in the same place below. Then what is at its old
-//! place is another (`displaced.rs`), whatever that is. Where nothing is there, files that went elsewhere stay excluded
-//! one by one. A file that is taken out of such a folder, which stays, is no longer excluded.
+//! it is in folders that hold nothing else but what is new, each file in the same place below. What came there from
+//! elsewhere in the same pass was put into the folder, unless it is as much, and seems to have been that folder itself.
+//! Then what is at its old place is another (`displaced.rs`), whatever that is. Where nothing is there, files that went
+//! elsewhere stay excluded one by one. A file that is taken out of such a folder, which stays, is no longer excluded.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use musicfs_core::{
     FileId, FileKind, FileMeta, FileQuery, FileState, Op, OriginErrorKind, OriginId, OriginPath,
@@ -233,6 +234,8 @@ struct Around {
     passing: HashSet<FileId>,
     /// Those that are new.
     new: HashSet<FileId>,
+    /// Those that were known elsewhere, by the ids that they are recorded under.
+    came: HashMap<FileId, Move>,
 }
 
 impl Around {
@@ -243,12 +246,54 @@ impl Around {
         apart: Vec<FileId>,
         out_of: &[(Left, OriginPath, Vec<Move>)],
     ) -> Self {
-        let known: HashSet<FileId> = plan.moves.iter().map(|moved| moved.new).collect();
-        let new = arrived.iter().copied().filter(|id| !known.contains(id)).collect();
+        let known: HashMap<_, _> = plan.moves.iter().map(|moved| (moved.new, moved.clone())).collect();
+        let new = arrived.iter().copied().filter(|id| !known.contains_key(id)).collect();
         let came = out_of.iter().flat_map(|(_, _, files)| files.iter().map(|moved| moved.new));
         let away = plan.moves.iter().map(|moved| moved.old).chain(gone.iter().copied());
-        Self { passing: away.chain(came).chain(apart).collect(), new }
+        Self { passing: away.chain(came).chain(apart).collect(), new, came: known }
     }
+
+    /// Tells whether a folder to which `own` files came from another may be a third one: as many seem to have been
+    /// that, or were taken to the same place each from where others are still.
+    fn is_another(
+        &self,
+        writer: &Writer,
+        origin: &OriginId,
+        (at, of): (&OriginPath, &OriginPath),
+        own: usize,
+    ) -> Result<bool, ScanError> {
+        let mut rivals: BTreeMap<OriginPath, (usize, usize)> = BTreeMap::new();
+        for Move { from, to, hidden, .. } in self.came.values() {
+            if *hidden || !to.is_within(at) || from.is_within(of) {
+                continue;
+            }
+            let depth = to.components().skip(at.components().count()).count();
+            let was = above(from, to, depth).filter(|was| !at.is_within(was));
+            if let Some(was) = was {
+                let (all, beside) = rivals.entry(was).or_default();
+                *all += 1;
+                *beside += usize::from(depth == 1);
+            }
+        }
+        let mut others = 0;
+        for (folder, (all, beside)) in rivals {
+            let query = FileQuery::Under(origin.clone(), folder);
+            let stays = |file: &FileMeta| {
+                let moves = self.passing.contains(&file.id) || self.came.contains_key(&file.id);
+                file.state != FileState::Missing && !moves && !self.new.contains(&file.id)
+            };
+            let has_gone = !writer.files(&query, MANY)?.files.iter().any(stays);
+            others += if has_gone { all } else { beside };
+        }
+        Ok(others >= own)
+    }
+}
+
+/// Returns the folder so many levels above a place, if the names of these are those of the other place too.
+fn above(other: &OriginPath, place: &OriginPath, levels: usize) -> Option<OriginPath> {
+    let same = other.components().rev().zip(place.components().rev()).take(levels).all(|(a, b)| a == b);
+    let at = (0..levels).fold(other.clone(), |at, _| at.parent());
+    (same && !at.is_root() && other.components().count() > levels).then_some(at)
 }
 
 /// Where a folder's files have gone.
@@ -270,11 +315,7 @@ fn destinations(
     around: &Around,
 ) -> Result<Destinations, ScanError> {
     let to_folder = |Move { from, to, .. }: &Move| {
-        let below = from.components().skip(folder.components().count()).count();
-        let mut at = to.clone();
-        (0..below).for_each(|_| at = at.parent());
-        let same = from.components().rev().zip(to.components().rev()).take(below).all(|(a, b)| a == b);
-        (same && !at.is_root() && to.components().count() > below).then_some(at)
+        above(to, from, from.components().skip(folder.components().count()).count())
     };
     let folders: BTreeSet<OriginPath> = files.iter().filter_map(to_folder).collect();
     let (mut whole, mut others) = (BTreeSet::new(), Vec::new());
@@ -282,8 +323,13 @@ fn destinations(
         let mut page = writer.files(&FileQuery::Under(origin.clone(), at.clone()), MANY)?;
         page.files.retain(|file| file.state != FileState::Missing && !around.passing.contains(&file.id));
         // Covers are alike in many folders.
-        let is_no_other = |file: &FileMeta| file.kind == FileKind::Sidecar || around.new.contains(&file.id);
-        if page.next.is_none() && page.files.iter().all(is_no_other) {
+        let has_come = |id: &FileId| around.new.contains(id) || around.came.contains_key(id);
+        let is_no_other = |file: &FileMeta| file.kind == FileKind::Sidecar || has_come(&file.id);
+        let own = files.iter().filter(|moved| moved.to.is_within(&at)).count();
+        if page.next.is_none()
+            && page.files.iter().all(is_no_other)
+            && !around.is_another(writer, origin, (&at, folder), own)?
+        {
             let shown = page.files.iter().filter(|file| file.state != FileState::Excluded);
             others.extend(shown.map(|file| file.id));
             whole.insert(at);
@@ -311,6 +357,16 @@ mod tests {
         let id = |at: &str, salt| FileId::derive(&"o".into(), &path(at), salt);
         let (from, old, to, new) = (path(from), id(from, 0), path(to), id(to, 1));
         Move { old, from, new, to, supersedes: false, changed: false, same_audio: true, hidden }
+    }
+
+    #[test]
+    fn folder_of_a_file_is_found_where_all_below_it_has_the_same_names() {
+        let above = |other, place, levels| above(&path(other), &path(place), levels).map(|at| at.to_string());
+        assert_eq!(above("p/a/1", "b/1", 1), Some("p/a".to_owned()));
+        assert_eq!(above("p/a/x/1", "b/x/1", 2), Some("p/a".to_owned()));
+        assert_eq!(above("p/a/y/1", "b/x/1", 2), None, "another folder below");
+        assert_eq!(above("a/2", "b/1", 1), None, "another name");
+        assert_eq!(above("x/1", "b/x/1", 2), None, "the root");
     }
 
     fn carried(excluded: &[&str], plan: &Plan, taken: &[&str]) -> (Vec<String>, Vec<String>, usize) {

@@ -166,7 +166,9 @@ impl Pass<'_> {
         let partial = self.options.paths.is_some();
         let missing = if partial { Vec::new() } else { self.detector.still_missing() };
         let excluded = self.detector.unseen_excluded();
-        let excluded = self.listed_nowhere(excluded).await?;
+        let mut excluded = self.listed_nowhere(excluded).await?;
+        // What is in their places was not read.
+        excluded.extend(self.detector.displaced_excluded());
         let recorded = self.apart.recorded();
         let excluded = excluded.into_iter().filter(move |id| !recorded.contains(id));
         let origin = self.origin.id().clone();
@@ -211,19 +213,26 @@ impl Pass<'_> {
     /// Decides which file is which, and which are gone; says so where that is not proven.
     async fn decide(
         &mut self,
-        found: Found,
+        mut found: Found,
         unseen: Vec<FileId>,
         same_storage: Option<bool>,
     ) -> Result<(Plan, Vec<FileId>), ScanError> {
         let plan = moves::plan(found.clone(), Ousting::Allowed);
         let moved: HashSet<FileId> = plan.moves.iter().map(|m| m.old).collect();
+        // What seems to have been put out of sight may have been copied there before, and be gone.
+        let was_there: HashSet<FileId> = unseen.iter().copied().collect();
+        let put_away = plan.moves.iter().filter(|m| was_there.contains(&m.old));
+        let put_away = put_away.filter(|m| self.detector.was_asked_for(m.new)).count();
         let mut gone: Vec<FileId> = unseen.into_iter().filter(|id| !moved.contains(id)).collect();
         gone.extend(plan.ousted.iter().filter(|ousted| !ousted.hidden).map(|ousted| ousted.id));
-        let proven = self.is_proven(gone.len(), same_storage).await?;
+        let proven = self.is_proven(gone.len() + put_away, same_storage).await?;
         Ok(match proven {
             true => (plan, gone),
-            false if plan.ousted.is_empty() => (plan, Vec::new()),
-            false => (moves::plan(found, Ousting::Never), Vec::new()),
+            false if plan.ousted.is_empty() && put_away == 0 => (plan, Vec::new()),
+            false => {
+                found.arrived.retain(|new| !self.detector.was_asked_for(new.id));
+                (moves::plan(found, Ousting::Never), Vec::new())
+            }
         })
     }
 

@@ -6,11 +6,16 @@
 //! goes elsewhere (`carry.rs`). If it does not, what was recorded is known of the folder from now on, so that it is
 //! read once.
 //!
+//! Where music that is known of an excluded folder is still there, the folder is itself, and what came to it is of it:
+//! a file that was known elsewhere, or has another name below, is read as well, so that it goes on as one that is known
+//! of the folder and goes where that goes. Where none is there, what has the size and time of such music is read: it
+//! may have other names, all of it.
+//!
 //! A pass over a part that finds files which seem to be of an excluded folder elsewhere lists that folder as well.
 
 use std::collections::HashSet;
 
-use musicfs_core::{FileId, FileKind, FileMeta, FileQuery, FileState, OriginPath};
+use musicfs_core::{FileId, FileKind, FileMeta, FileQuery, FileState, OriginEntry, OriginPath, UnixNanos};
 use tokio_util::sync::CancellationToken;
 
 use super::begin::load_part;
@@ -18,6 +23,13 @@ use super::listing::Listing;
 use super::{PAGE, Pass};
 use crate::scan::moves::{self, Trace};
 use crate::scan::{MANY_PATHS, ScanError};
+
+/// What is the same of a file that moved.
+type SizeAndTime = (u64, Option<UnixNanos>);
+
+fn size_and_time(entry: &OriginEntry) -> SizeAndTime {
+    (entry.version.size, entry.version.mtime)
+}
 
 impl Pass<'_> {
     /// Lists excluded folders again where that is needed to tell what became of them.
@@ -37,8 +49,14 @@ impl Pass<'_> {
             if !displaced.is_empty() {
                 self.list(Listing::of(&self.origin, displaced.clone()), cancel).await?;
             }
+            let newcomers = self.newcomers().await?;
+            let read = !newcomers.is_empty();
+            if read {
+                self.detector.ask_for(&newcomers);
+                self.list(Listing::again(newcomers), cancel).await?;
+            }
             // What was read may have come from other folders that this part is without.
-            if self.options.paths.is_none() || (displaced.is_empty() && elsewhere.is_empty()) {
+            if self.options.paths.is_none() || (displaced.is_empty() && elsewhere.is_empty() && !read) {
                 break;
             }
         }
@@ -127,6 +145,84 @@ impl Pass<'_> {
             Ok(displaced)
         })
         .await
+    }
+
+    /// Returns what is to be read of that which came to excluded folders.
+    async fn newcomers(&mut self) -> Result<Vec<OriginEntry>, ScanError> {
+        let came = self.detector.take_came();
+        if came.is_empty() {
+            return Ok(Vec::new());
+        }
+        let gone = self.gone_versions(came.values().flatten().map(size_and_time).collect()).await?;
+        let recorded: HashSet<FileId> = self.arrived.iter().copied().chain(self.apart.recorded()).collect();
+        let mut newcomers = Vec::new();
+        for (folder, mut came) in came {
+            came.retain(|new| gone.contains(&size_and_time(new)));
+            if came.is_empty() {
+                continue;
+            }
+            let query = FileQuery::Under(self.origin.id().clone(), folder.clone());
+            let mut known = self.write(move |writer| writer.files(&query, PAGE)).await?.files;
+            known.retain(|file| {
+                let is_of_it = file.state == FileState::Excluded && !recorded.contains(&file.id);
+                is_of_it && file.kind != FileKind::Sidecar
+            });
+            if !self.is_itself(&folder, &known).await {
+                came.retain(|new| known.iter().any(|file| file.version.is_same(&new.version)));
+            }
+            newcomers.extend(came);
+        }
+        Ok(newcomers)
+    }
+
+    /// Returns the sizes and times, of these at least, of known files that are not where they were.
+    async fn gone_versions(&mut self, of: HashSet<SizeAndTime>) -> Result<HashSet<SizeAndTime>, ScanError> {
+        let mut gone = self.detector.gone_versions();
+        gone.extend(self.apart.files().iter().map(|(old, _)| (old.version.size, old.version.mtime)));
+        if self.options.paths.is_none() {
+            return Ok(gone);
+        }
+        let (origin, most) = (self.origin.id().clone(), of.len() + MANY_PATHS);
+        let outside = self
+            .write(move |writer| {
+                let mut ids = Vec::new();
+                writer.db().known(&origin, &mut |file| {
+                    let is_alike = of.contains(&(file.version.size, file.version.mtime));
+                    ids.extend(is_alike.then_some(file.id));
+                })?;
+                let mut files = Vec::with_capacity(ids.len());
+                for id in ids {
+                    files.extend(writer.db().file(id)?);
+                }
+                Ok(files)
+            })
+            .await?;
+        let outside: Vec<FileMeta> =
+            outside.into_iter().filter(|file| !self.detector.is_known(file.id)).take(most).collect();
+        for file in outside {
+            if file.state == FileState::Missing || !self.is_there(&file).await {
+                gone.insert((file.version.size, file.version.mtime));
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Tells whether any of this music, which is known of an excluded folder, is where it was, or none is known.
+    async fn is_itself(&mut self, folder: &OriginPath, known: &[FileMeta]) -> bool {
+        if known.is_empty() || self.detector.below(folder).is_some_and(|below| below.music) {
+            return true;
+        }
+        let (listed, others): (Vec<_>, Vec<_>) =
+            known.iter().partition(|file| self.detector.is_known(file.id));
+        if listed.iter().any(|file| self.detector.is_in_place(file.id)) {
+            return true;
+        }
+        for file in others.into_iter().take(MANY_PATHS) {
+            if self.is_there(file).await {
+                return true;
+            }
+        }
+        false
     }
 
     /// Tells whether anything in a folder could not be listed.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream;
 use musicfs_core::{
-    FileKind, FileMeta, FileState, Origin, OriginError, OriginErrorKind, OriginPath, ScanCursor, ScanPage,
-    ScanRequest, ScanStream,
+    FileKind, FileMeta, FileState, Origin, OriginEntry, OriginError, OriginErrorKind, OriginPath, ScanCursor,
+    ScanPage, ScanRequest, ScanStream,
 };
 use parking_lot::Mutex;
 use tracing::warn;
@@ -31,6 +31,12 @@ impl Listing {
     pub(super) fn whole(origin: &dyn Origin, resume: Option<ScanCursor>) -> Self {
         let pages = origin.scan(ScanRequest { resume, ..ScanRequest::all() });
         Self { pages, parts: 1, nowhere: Nowhere::default() }
+    }
+
+    /// Gives entries that were listed once more.
+    pub(super) fn again(entries: Vec<OriginEntry>) -> Self {
+        let page = ScanPage { entries, complete: true, ..ScanPage::default() };
+        Self { pages: stream::iter([Ok(page)]).boxed(), parts: 1, nowhere: Nowhere::default() }
     }
 
     /// Lists what is at these paths, be it files, folders with all below, or nothing.
