@@ -62,6 +62,8 @@ impl Rclone {
                 "--dir-cache-time=0s".to_owned(),
                 // Names are to be seen as they are, not in the form that rclone keeps them in.
                 "--local-encoding=Raw".to_owned(),
+                // A request for what is not at the beginning is answered at once.
+                "--vfs-read-wait=0s".to_owned(),
                 "--addr".to_owned(),
                 format!("127.0.0.1:{port}"),
                 "--cache-dir".to_owned(),
