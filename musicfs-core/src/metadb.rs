@@ -216,6 +216,8 @@ pub enum FileQuery {
     Folder(OriginId, OriginPath),
     /// Those in one folder of an origin and all below it.
     Under(OriginId, OriginPath),
+    /// Those of one origin that have this size in bytes.
+    OfSize(OriginId, u64),
     /// Those of one album that have a disc number, in all origins.
     DiscsOf(AlbumKey),
     /// Those that could not be parsed, but for what is excluded.

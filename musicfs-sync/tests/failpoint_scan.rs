@@ -12,7 +12,7 @@ use musicfs_core::{
     Batch, ByteRange, ChunkExtent, ChunkHash, ChunkManifest, FileId, FileQuery, Ino, MetaDb, Op, Origin,
     OriginId, OriginPath, UnixNanos,
 };
-use musicfs_sync::{Database, Library, Scanner, ScannerConfig};
+use musicfs_sync::{Database, Library, PassOptions, Scanner, ScannerConfig};
 use musicfs_test_utils::library::{Sample, Track};
 use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin, shown_files};
 use tokio_util::sync::CancellationToken;
@@ -284,5 +284,27 @@ async fn inclusion_of_a_missing_file_that_is_killed_is_completed_by_the_next_pas
     let revision = db.revision().unwrap();
     assert!(scan(scanner).await);
     assert_eq!(db.revision().unwrap(), revision, "once");
+    scenario.teardown();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_file_of_a_part_whose_pass_was_cut_before_it_was_shown_is_shown_by_the_next_over_that_part() {
+    let scenario = fail::FailScenario::setup();
+    let dir = tempfile::tempdir().unwrap();
+    let memory = MemoryOrigin::new("m");
+    let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
+    first_files(&memory);
+    let (db, scanner) = open(dir.path(), &origin);
+    assert!(scan(scanner.clone()).await);
+    let before = shown_files(&*db);
+    // It may be the other, until that one is asked about.
+    memory.put("b/copy.mp3", track(1));
+    let part = PassOptions { paths: Some(vec![OriginPath::new("b").unwrap()]), ..PassOptions::default() };
+    let pass = async || scanner.scan_with(&"m".into(), &part, &CancellationToken::new()).await;
+    fail::cfg("delta-sync-before-conclusion", "1*return->off").unwrap();
+    pass().await.unwrap_err();
+    assert_eq!(shown_files(&*db), before);
+    pass().await.unwrap();
+    assert_eq!(shown_files(&*db).len(), before.len() + 1);
     scenario.teardown();
 }

@@ -227,6 +227,7 @@ fn matches(state: &State, query: &FileQuery, file: &FileMeta) -> bool {
         FileQuery::Origin(origin) => file.origin == *origin,
         FileQuery::Under(origin, folder) => file.origin == *origin && file.path.parent().is_within(folder),
         FileQuery::Folder(origin, folder) => file.origin == *origin && file.path.parent() == *folder,
+        FileQuery::OfSize(origin, size) => file.origin == *origin && file.version.size == *size,
         FileQuery::DiscsOf(album) => {
             file.album_key() == Some(*album) && file.audio.as_ref().is_some_and(|audio| audio.disc.is_some())
         }

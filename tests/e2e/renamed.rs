@@ -156,21 +156,47 @@ fn album_that_is_renumbered_with_its_tags_is_told_as_moves_and_changes() {
     mount.unmount();
 }
 
+/// The events about files up to one for a file that is added for this, each as its type with its path.
+fn told_until_now(events: &mut Listener, music: &Path, mount: &Mount<'_>) -> Vec<(String, String)> {
+    write_track(music, "end.mp3", &Track::new(Sample::Mp3Cbr).artist("End").title("End")).unwrap();
+    mount.rescan(&[music.join("end.mp3").to_str().unwrap()]);
+    let mut told = Vec::new();
+    loop {
+        let event = events.event();
+        let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        if text("path").starts_with("End/") {
+            return told;
+        }
+        if text("type").starts_with("file_") {
+            told.push((text("type"), text("path")));
+        }
+    }
+}
+
 #[test]
 fn album_and_track_that_are_scanned_where_they_came_first_are_followed_there() {
     let (music, home) = (music(), Home::new());
     fs::create_dir(music.path().join("Other")).unwrap();
-    let mount = home.mount(music.path());
-    let before = shown(&mount);
     let at = |name: &str| music.path().join(name);
+    // What is no music is shown by its name on the origin.
+    fs::write(at("Disc 2/broken.mp3"), b"nothing that could be played").unwrap();
+    let mount = home.mount(music.path());
+    let mut before = shown(&mount);
+    let broken = PathBuf::from("Unsorted/Disc 2/broken.mp3");
+    let (_, id, ino) = before.remove(&broken).unwrap();
+    let mut events = Listener::start(&home, &["--json"]);
     let scan = |folder: &str| drop(mount.rescan(&[at(folder).to_str().unwrap()]));
     fs::rename(at("Disc 1/2.mp3"), at("Other/2.mp3")).unwrap();
     fs::rename(at("Disc 2"), at("Other/Second")).unwrap();
-    let after =
-        renamed(&before, |path| path.replace("Disc 1/2", "Other/2").replace("Disc 2/", "Other/Second/"));
+    let to = |path: &str| path.replace("Disc 1/2", "Other/2").replace("Disc 2/", "Other/Second/");
+    let mut after = renamed(&before, to);
+    let moved = "Unsorted/Other/Second/broken.mp3";
+    after.insert(moved.into(), (to("Disc 2/broken.mp3"), id, ino));
     for folder in ["Other", "Disc 1"] {
         scan(folder);
         eventually_blocking("the files to be followed", || shown(&mount) == after);
     }
+    let told = told_until_now(&mut events, music.path(), &mount);
+    assert_eq!(told, [("file_moved".to_owned(), moved.to_owned())], "what is shown where it was is no news");
     mount.unmount();
 }

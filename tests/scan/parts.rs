@@ -6,7 +6,7 @@ use musicfs_core::{FileId, MetaDb};
 use musicfs_sync::PassOptions;
 use musicfs_test_utils::FailMode;
 
-use crate::shelf::{Shelf, path, track};
+use crate::shelf::{Shelf, path, tagged, track};
 
 /// Twelve tracks in a folder and a cover, all cached, and one track in another.
 async fn shelf() -> (Shelf, BTreeMap<String, FileId>) {
@@ -49,6 +49,17 @@ async fn what_comes_in_one_part_before_it_is_missed_in_another_has_moved() {
         assert!(version.is_same(&shelf.file(*id).version) && manifest.covered() == version.size);
     }
     assert_eq!(shelf.scan().await.unchanged, 14);
+}
+
+#[tokio::test]
+async fn file_that_has_gone_is_one_of_those_that_came_like_it() {
+    let (shelf, ids) = shelf().await;
+    shelf.origin.rename("a/0001.mp3", "a/new.mp3");
+    shelf.origin.put("a/other.mp3", tagged(1, "Other 0001"));
+    let report = shelf.scan_paths(&["a/new.mp3", "a/other.mp3"]).await;
+    assert_eq!((report.moved, report.added), (1, 1), "{report:?}");
+    let now = shelf.paths();
+    assert_eq!((now["a/new.mp3"], now.len()), (ids["a/0001.mp3"], ids.len() + 1));
 }
 
 #[tokio::test]

@@ -108,6 +108,9 @@ pub(super) fn files(
             let (from, to) = ([path, b"/"].concat(), [path, b"0"].concat());
             reader.page(sql::FILES_UNDER, (after, most, origin.as_str(), path, from, to))
         }
+        FileQuery::OfSize(origin, size) => {
+            reader.page(sql::FILES_OF_SIZE, (after, most, origin.as_str(), size.cast_signed()))
+        }
         FileQuery::DiscsOf(album) => reader.page(sql::FILES_OF_ALBUM, (after, most, album.raw())),
         FileQuery::Problems => reader.page(sql::FILES_UNPARSED, (after, most)),
         FileQuery::Missing => reader.page(sql::FILES_MISSING, (after, most)),

@@ -21,7 +21,7 @@ use super::store::Schema;
 const APPLICATION_ID: i32 = 0x4d46_5343;
 
 pub(super) const SCHEMA: Schema =
-    Schema { application_id: APPLICATION_ID, migrations: &[FIRST, TIME_OF_GOING, COPIES, GUESSES] };
+    Schema { application_id: APPLICATION_ID, migrations: &[FIRST, TIME_OF_GOING, COPIES, GUESSES, SIZES] };
 
 /// How the catalogue is journalled: readers never wait for the writer, and a batch is not synced by itself (a kill
 /// loses nothing, a power cut at most the last batches, never consistency). The log is copied back at 32 MiB, so
@@ -163,6 +163,11 @@ const GUESSES: &str = "
     CREATE INDEX manifests_guessed ON manifests(id) WHERE guessed > 0;
 ";
 
+/// What files may be the same as one that came: without the origin, so that nothing but this goes by it.
+const SIZES: &str = "
+    CREATE INDEX files_by_size ON files(size, id);
+";
+
 pub(super) const STATE: &str = "SELECT revision, cookie, seq, changes, pruned, files, bytes, tracks, problems, \
      missing, dirs, clean FROM state WHERE id = 1";
 pub(super) const SET_STATE: &str = "UPDATE state SET revision = ?1, cookie = ?2, seq = ?3, changes = ?4, \
@@ -276,6 +281,8 @@ pub(super) const FILES_UNDER: &str = page!(
     "f.folder IN (SELECT id FROM folders WHERE origin = (SELECT id FROM origins WHERE name = ?3) AND \
      (path = ?4 OR (path >= ?5 AND path < ?6))) AND "
 );
+pub(super) const FILES_OF_SIZE: &str =
+    page!("f.size = ?4 AND f.origin = (SELECT id FROM origins WHERE name = ?3) AND ");
 pub(super) const FILES_OF_ALBUM: &str = page!("f.album = ?3 AND f.disc IS NOT NULL AND ");
 pub(super) const FILES_UNPARSED: &str = page!("f.kind = 2 AND f.state <> 3 AND ");
 pub(super) const FILES_MISSING: &str = page!("f.state = 2 AND ");

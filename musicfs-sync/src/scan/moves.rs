@@ -238,9 +238,32 @@ pub(super) fn unexplained(found: &Found) -> (Vec<Trace>, HashSet<FileId>) {
     (came, known().map(|known| known.old).collect())
 }
 
-/// Tells whether a file may be one of those that came, if it is not where it was.
-pub(super) fn is_alike(file: &Trace, came: &[Trace]) -> bool {
-    came.iter().any(|new| file.id != new.id && (Rule::Renamed.agrees(file, new) || file.has_audio_of(new)))
+/// What others may be one of: by size and time, or by their audio.
+#[derive(Default)]
+pub(super) struct Alike {
+    ids: HashSet<FileId>,
+    keys: HashSet<u64>,
+}
+
+impl Alike {
+    const RULES: [Rule; 2] = [Rule::Renamed, Rule::SameAudio];
+
+    fn keys(file: &Trace) -> impl Iterator<Item = u64> {
+        Self::RULES.into_iter().filter_map(|rule| file.key(rule))
+    }
+
+    /// Gathers what others are compared with.
+    pub(super) fn to(files: &[Trace]) -> Self {
+        Self {
+            ids: files.iter().map(|file| file.id).collect(),
+            keys: files.iter().flat_map(Self::keys).collect(),
+        }
+    }
+
+    /// Tells whether a file may be one of those, and is none of them under its own id.
+    pub(super) fn has(&self, file: &Trace) -> bool {
+        !self.ids.contains(&file.id) && Self::keys(file).any(|key| self.keys.contains(&key))
+    }
 }
 
 /// A former file or a new one, and what it is taken for.

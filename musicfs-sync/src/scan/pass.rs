@@ -134,6 +134,8 @@ struct Pass<'a> {
     kept_out: HashSet<FileId>,
     /// Those that wait for the next pass, as they may be excluded.
     unsure: HashSet<FileId>,
+    /// New files at hand that are like known ones, be these in the part or not.
+    alike: HashSet<FileId>,
     /// Files that are not what they were.
     apart: Apart,
     /// Exclusions that were taken elsewhere, by this pass or one that was killed.
@@ -210,6 +212,7 @@ impl Pass<'_> {
         let mut parsed = 0;
         let mut returned = Vec::new();
         let (done, mut others) = self.set_apart(done).await?;
+        self.alike = self.alike_anywhere(&done).await?;
         for done in done {
             match done {
                 Done::Nothing => {}
@@ -306,7 +309,8 @@ impl Pass<'_> {
     fn may_be_known(&self, file: &FileMeta) -> bool {
         let folder = file.path.parent();
         let alone = self.options.paths.as_ref().is_some_and(|paths| paths.contains(&file.path));
-        alone || self.detector.may_have_moved(&file.version) || self.detector.is_restless(&folder)
+        let may_have_moved = self.detector.may_have_moved(&file.version) || self.alike.contains(&file.id);
+        alone || may_have_moved || self.detector.is_restless(&folder)
     }
 
     fn writer(&mut self) -> Result<&mut Writer, ScanError> {

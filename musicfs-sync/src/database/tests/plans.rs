@@ -43,6 +43,7 @@ fn every_statement_goes_by_an_index() {
         sql::FILES,
         sql::FILES_OF_ORIGIN,
         sql::FILES_OF_FOLDER,
+        sql::FILES_OF_SIZE,
         sql::FILES_OF_ALBUM,
         sql::FILES_UNPARSED,
         sql::FILES_MISSING,
@@ -71,6 +72,7 @@ fn every_statement_goes_by_an_index() {
     assert!(plan(&db, sql::GROUP_WANTING).contains("USING INDEX nodes_by_wanted"));
     assert!(plan(&db, sql::SHARING_AT).contains("USING INDEX files_sharing"));
     assert!(plan(&db, sql::FILES_GUESSED).contains("manifests_guessed"));
+    assert!(plan(&db, sql::FILES_OF_SIZE).contains("USING INDEX files_by_size (size=? AND id>?)"));
     assert!(plan(&db, sql::SHARED).contains("files_sharing"));
     // A pass reads all the files of an origin, and no wide row with them.
     assert_eq!(plan(&db, sql::KNOWN).matches("SCAN files\n").count(), 1);

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::{PAGE, Pass};
-use crate::scan::moves::{self, Found, Ousting, Plan, Replaced, Trace};
+use crate::scan::moves::{self, Alike, Found, Ousting, Plan, Replaced, Trace};
 use crate::scan::proof::{self, Evidence, Verdict};
 use crate::scan::record::{Record, Unfinished};
 use crate::scan::{ScanError, exclude, rearrange};
@@ -25,7 +25,7 @@ impl Pass<'_> {
             self.unsure = self.maybe_excluded().await?;
         }
         if self.options.paths.is_some() {
-            let nearby = self.gone_nearby(&found).await?;
+            let nearby = self.gone_nearby(&found, cancel).await?;
             found.gone.extend(nearby);
             let elsewhere = self.gone_elsewhere(&found, cancel).await?;
             found.gone.extend(elsewhere);
@@ -203,9 +203,9 @@ impl Pass<'_> {
             return Ok(HashSet::new());
         }
         self.write(move |writer| {
-            let hidden = traces(&**writer.db(), excluded)?;
+            let hidden = Alike::to(&traces(&**writer.db(), excluded)?);
             let held = traces(&**writer.db(), held)?;
-            Ok(held.iter().filter(|new| moves::is_alike(new, &hidden)).map(|new| new.id).collect())
+            Ok(held.iter().filter(|new| hidden.has(new)).map(|new| new.id).collect())
         })
         .await
     }

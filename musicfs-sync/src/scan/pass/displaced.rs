@@ -13,15 +13,18 @@
 //!
 //! A pass over a part that finds files which seem to be of an excluded folder elsewhere lists that folder as well.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
-use musicfs_core::{FileId, FileKind, FileMeta, FileQuery, FileState, OriginEntry, OriginPath, UnixNanos};
+use musicfs_core::{
+    FileId, FileKind, FileMeta, FileQuery, FileState, FileVersion, OriginEntry, OriginPath, UnixNanos,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::begin::load_part;
 use super::listing::Listing;
+use super::nearby::not_there;
 use super::{PAGE, Pass};
-use crate::scan::moves::{self, Trace};
+use crate::scan::moves::{self, Alike, Trace};
 use crate::scan::{MANY_PATHS, ScanError};
 
 /// What is the same of a file that moved.
@@ -49,7 +52,7 @@ impl Pass<'_> {
             if !displaced.is_empty() {
                 self.list(Listing::of(&self.origin, displaced.clone()), cancel).await?;
             }
-            let newcomers = self.newcomers().await?;
+            let newcomers = self.newcomers(cancel).await?;
             let read = !newcomers.is_empty();
             if read {
                 self.detector.ask_for(&newcomers);
@@ -78,10 +81,10 @@ impl Pass<'_> {
         if came.is_empty() {
             return Ok(folders);
         }
-        let mut asked = 0;
+        let (like, mut asked) = (Alike::to(came), 0);
         for file in self.excluded_elsewhere().await? {
             let Some(by) = self.detector.excluded_by(&file.path) else { continue };
-            if by == file.path || folders.contains(&by) || !moves::is_alike(&Trace::of(&file), came) {
+            if by == file.path || folders.contains(&by) || !like.has(&Trace::of(&file)) {
                 continue;
             }
             asked += 1;
@@ -124,7 +127,8 @@ impl Pass<'_> {
         if folders.is_empty() || !self.detector.misses_excluded() {
             return Ok(Vec::new());
         }
-        let (origin, partial, came) = (self.origin.id().clone(), self.options.paths.is_some(), came.to_vec());
+        let (origin, partial, came) =
+            (self.origin.id().clone(), self.options.paths.is_some(), Alike::to(&came));
         self.write(move |writer| {
             let mut displaced = Vec::new();
             for (folder, below) in folders {
@@ -136,8 +140,7 @@ impl Pass<'_> {
                     true => known.iter().any(|file| file.kind != FileKind::Sidecar),
                     false => !known.is_empty(),
                 };
-                let is_elsewhere =
-                    |file: &FileMeta| moved.contains(&file.id) || moves::is_alike(&Trace::of(file), &came);
+                let is_elsewhere = |file: &FileMeta| moved.contains(&file.id) || came.has(&Trace::of(file));
                 if has_gone && (!partial || known.iter().any(is_elsewhere)) {
                     displaced.push(folder);
                 }
@@ -148,12 +151,12 @@ impl Pass<'_> {
     }
 
     /// Returns what is to be read of that which came to excluded folders.
-    async fn newcomers(&mut self) -> Result<Vec<OriginEntry>, ScanError> {
+    async fn newcomers(&mut self, cancel: &CancellationToken) -> Result<Vec<OriginEntry>, ScanError> {
         let came = self.detector.take_came();
         if came.is_empty() {
             return Ok(Vec::new());
         }
-        let gone = self.gone_versions(came.values().flatten().map(size_and_time).collect()).await?;
+        let gone = self.gone_versions(came.values().flatten().map(size_and_time).collect(), cancel).await?;
         let recorded: HashSet<FileId> = self.arrived.iter().copied().chain(self.apart.recorded()).collect();
         let mut newcomers = Vec::new();
         for (folder, mut came) in came {
@@ -176,7 +179,11 @@ impl Pass<'_> {
     }
 
     /// Returns the sizes and times, of these at least, of known files that are not where they were.
-    async fn gone_versions(&mut self, of: HashSet<SizeAndTime>) -> Result<HashSet<SizeAndTime>, ScanError> {
+    async fn gone_versions(
+        &mut self,
+        of: HashSet<SizeAndTime>,
+        cancel: &CancellationToken,
+    ) -> Result<HashSet<SizeAndTime>, ScanError> {
         let mut gone = self.detector.gone_versions();
         gone.extend(self.apart.files().iter().map(|(old, _)| (old.version.size, old.version.mtime)));
         if self.options.paths.is_none() {
@@ -185,25 +192,22 @@ impl Pass<'_> {
         let (origin, most) = (self.origin.id().clone(), of.len() + MANY_PATHS);
         let outside = self
             .write(move |writer| {
-                let mut ids = Vec::new();
-                writer.db().known(&origin, &mut |file| {
-                    let is_alike = of.contains(&(file.version.size, file.version.mtime));
-                    ids.extend(is_alike.then_some(file.id));
-                })?;
-                let mut files = Vec::with_capacity(ids.len());
-                for id in ids {
-                    files.extend(writer.db().file(id)?);
+                let (sizes, mut files) =
+                    (of.iter().map(|(size, _)| *size).collect::<BTreeSet<_>>(), Vec::new());
+                for size in sizes {
+                    let query = FileQuery::OfSize(origin.clone(), size);
+                    let alike = writer.files(&query, of.len() + PAGE)?.files.into_iter();
+                    files.extend(alike.filter(|file| of.contains(&(size, file.version.mtime))));
                 }
                 Ok(files)
             })
             .await?;
-        let outside: Vec<FileMeta> =
-            outside.into_iter().filter(|file| !self.detector.is_known(file.id)).take(most).collect();
-        for file in outside {
-            if file.state == FileState::Missing || !self.is_there(&file).await {
-                gone.insert((file.version.size, file.version.mtime));
-            }
-        }
+        let of_version = |version: &FileVersion| (version.size, version.mtime);
+        let outside = outside.into_iter().filter(|file| !self.detector.is_known(file.id)).take(most);
+        let (missing, others): (Vec<_>, Vec<_>) = outside.partition(|file| file.state == FileState::Missing);
+        gone.extend(missing.iter().map(|file| of_version(&file.version)));
+        let elsewhere = not_there(&*self.origin, others.iter().map(Trace::of).collect(), cancel).await?;
+        gone.extend(elsewhere.iter().map(|file| of_version(&file.version)));
         Ok(gone)
     }
 

@@ -20,7 +20,7 @@ pub fn queries_give_their_files_in_pages(fixture: Fixture) {
         };
         FileMeta { audio: Some(Box::new(audio)), ..file(path) }
     };
-    let files = [
+    let mut files = [
         tagged("Artist/1", "A", "L", Some(1)),
         tagged("Artist/2", "A", "L", Some(2)),
         tagged("Artist/3", "A", "L", None),
@@ -32,6 +32,7 @@ pub fn queries_give_their_files_in_pages(fixture: Fixture) {
         file_on("two", "Artist/9", 1),
     ]
     .map(|f| FileMeta { id: FileId::derive(&f.origin, &f.path, 0), ..f });
+    [0, 4, 7, 8].into_iter().for_each(|n: usize| files[n].version.size = 70);
     fixture.apply(1, files.iter().map(put).collect::<Vec<_>>());
     let (one, two) = (OriginId::from("one"), OriginId::from("two"));
     let folder = |origin: &OriginId, path: &str| {
@@ -41,7 +42,7 @@ pub fn queries_give_their_files_in_pages(fixture: Fixture) {
     let under = |origin: &OriginId, path: &str| {
         FileQuery::Under(origin.clone(), OriginPath::new(path).expect("a legal path"))
     };
-    let cases: [(FileQuery, &[usize]); 15] = [
+    let cases: [(FileQuery, &[usize]); 18] = [
         (FileQuery::All, &[0, 1, 2, 3, 4, 5, 6, 7, 8]),
         (FileQuery::Origin(one.clone()), &[0, 1, 2, 4, 5, 6, 7]),
         (FileQuery::Origin(two.clone()), &[3, 8]),
@@ -54,6 +55,9 @@ pub fn queries_give_their_files_in_pages(fixture: Fixture) {
         (under(&one, "Artist/Album"), &[5]),
         (under(&one, ""), &[0, 1, 2, 4, 5, 6, 7]),
         (under(&two, "Art"), &[]),
+        (FileQuery::OfSize(one.clone(), 70), &[0, 4, 7]),
+        (FileQuery::OfSize(two.clone(), 70), &[8]),
+        (FileQuery::OfSize(two.clone(), 71), &[]),
         (FileQuery::DiscsOf(album), &[0, 1, 3]),
         (FileQuery::Problems, &[6]),
         (FileQuery::Missing, &[7]),
