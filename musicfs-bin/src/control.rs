@@ -26,7 +26,8 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::search::{Answer, SearchError};
+use crate::refusal::Refusal;
+use crate::search::Answer;
 use api::cache::{CacheAnswer, CacheRequest};
 use api::{
     CheckOrder, ExcludeOrder, Exclusions, Explanation, Failure, Health, OriginStatus, ScanJob, ScanOrder,
@@ -46,25 +47,25 @@ pub(crate) trait Controlled: Send + Sync + 'static {
     /// Returns whether it works.
     async fn health(&self) -> Health;
     /// Orders a scan.
-    async fn scan(&self, order: ScanOrder) -> Result<ScanJob, String>;
+    async fn scan(&self, order: ScanOrder) -> Result<ScanJob, Refusal>;
     /// Asks origins how they are, and returns what they said.
-    async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, String>;
+    async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, Refusal>;
     /// Returns how far an order is; `None` when there is no such order.
     async fn job(&self, job: u64) -> Option<ScanJob>;
     /// Cancels an order, and returns how far it is; `None` when there is no such order.
     async fn cancel_scan(&self, job: u64) -> Option<ScanJob>;
     /// Lists missing files, or does something with them.
-    async fn trash(&self, order: TrashOrder) -> Result<Trash, String>;
+    async fn trash(&self, order: TrashOrder) -> Result<Trash, Refusal>;
     /// Leaves files out of the tree, shows them again, or lists them.
-    async fn exclude(&self, order: ExcludeOrder) -> Result<Exclusions, String>;
+    async fn exclude(&self, order: ExcludeOrder) -> Result<Exclusions, Refusal>;
     /// Explains what is at a path; `None` when nothing is there.
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String>;
     /// Finds at most `limit` tracks.
-    async fn search(&self, query: String, limit: usize) -> Result<Answer, SearchError>;
+    async fn search(&self, query: String, limit: usize) -> Result<Answer, Refusal>;
     /// Listens to what happens from now on.
     fn events(&self) -> musicfs_core::EventStream;
     /// Says how the cache is, or works on it.
-    async fn cache(&self, request: CacheRequest) -> Result<CacheAnswer, String>;
+    async fn cache(&self, request: CacheRequest) -> Result<CacheAnswer, Refusal>;
     /// Begins to stop.
     fn stop(&self) -> Stopping;
 }
@@ -163,7 +164,7 @@ async fn scan(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
     let order = if body.is_empty() { Ok(ScanOrder::default()) } else { serde_json::from_slice(&body) };
     answer(async move {
         let order = order.map_err(|error| bad_request(format!("not a scan order: {error}")))?;
-        daemon.scan(order).await.map_err(bad_request)
+        daemon.scan(order).await.map_err(refused)
     })
     .await
 }
@@ -172,7 +173,7 @@ async fn check_origins(State(daemon): Daemon, body: axum::body::Bytes) -> Respon
     let order = if body.is_empty() { Ok(CheckOrder::default()) } else { serde_json::from_slice(&body) };
     answer(async move {
         let order = order.map_err(|error| bad_request(format!("not an order to check: {error}")))?;
-        daemon.check_origins(order).await.map_err(bad_request)
+        daemon.check_origins(order).await.map_err(refused)
     })
     .await
 }
@@ -181,7 +182,7 @@ async fn trash(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
     let order = if body.is_empty() { Ok(TrashOrder::default()) } else { serde_json::from_slice(&body) };
     answer(async move {
         let order = order.map_err(|error| bad_request(format!("not an order about the trash: {error}")))?;
-        daemon.trash(order).await.map_err(bad_request)
+        daemon.trash(order).await.map_err(refused)
     })
     .await
 }
@@ -190,7 +191,7 @@ async fn exclude(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
     let order = if body.is_empty() { Ok(ExcludeOrder::default()) } else { serde_json::from_slice(&body) };
     answer(async move {
         let order = order.map_err(|error| bad_request(format!("not an order to exclude: {error}")))?;
-        daemon.exclude(order).await.map_err(bad_request)
+        daemon.exclude(order).await.map_err(refused)
     })
     .await
 }
@@ -211,13 +212,13 @@ async fn cancel_scan(State(daemon): Daemon, RawQuery(query): RawQuery) -> Respon
     .await
 }
 
-fn job_of(query: Option<&str>) -> Result<u64, Refusal> {
+fn job_of(query: Option<&str>) -> Result<u64, Denied> {
     let job = query.and_then(|query| percent::parameter(query, "job"));
     let job = job.and_then(|job| String::from_utf8(job).ok()?.parse().ok());
     job.ok_or_else(|| bad_request("job=NUMBER is missing".into()))
 }
 
-fn no_scan_order(job: u64) -> Refusal {
+fn no_scan_order(job: u64) -> Denied {
     not_found(format!("there is no scan order {job}"))
 }
 
@@ -238,10 +239,7 @@ async fn search(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {
     answer(async move {
         let text = text.ok_or_else(|| bad_request("q=… is missing".into()))?;
         let limit = limit.transpose().map_err(|error| bad_request(format!("limit: {error}")))?;
-        daemon.search(text, limit.unwrap_or(crate::search::LIMIT.into())).await.map_err(|error| match error {
-            SearchError::Refused(error) => bad_request(error),
-            SearchError::Failed(error) => internal(error),
-        })
+        daemon.search(text, limit.unwrap_or(crate::search::LIMIT.into())).await.map_err(refused)
     })
     .await
 }
@@ -254,28 +252,35 @@ async fn unknown() -> Response {
     failure(not_found("there is no such request".into()))
 }
 
-type Refusal = (StatusCode, String);
+type Denied = (StatusCode, String);
 
-fn internal(error: String) -> Refusal {
+fn refused(why: Refusal) -> Denied {
+    match why {
+        Refusal::Wrong(error) => bad_request(error),
+        Refusal::Failed(error) => internal(error),
+    }
+}
+
+fn internal(error: String) -> Denied {
     (StatusCode::INTERNAL_SERVER_ERROR, error)
 }
 
-fn bad_request(error: String) -> Refusal {
+fn bad_request(error: String) -> Denied {
     (StatusCode::BAD_REQUEST, error)
 }
 
-fn not_found(error: String) -> Refusal {
+fn not_found(error: String) -> Denied {
     (StatusCode::NOT_FOUND, error)
 }
 
-fn failure((code, error): Refusal) -> Response {
+fn failure((code, error): Denied) -> Response {
     (code, Json(Failure { error })).into_response()
 }
 
-async fn answer<T: serde::Serialize>(work: impl Future<Output = Result<T, Refusal>>) -> Response {
+async fn answer<T: serde::Serialize>(work: impl Future<Output = Result<T, Denied>>) -> Response {
     match tokio::time::timeout(ANSWER_LIMIT, work).await {
         Ok(Ok(value)) => Json(value).into_response(),
-        Ok(Err(refusal)) => failure(refusal),
+        Ok(Err(denied)) => failure(denied),
         Err(_) => failure((
             StatusCode::GATEWAY_TIMEOUT,
             format!("the daemon had no answer within {} s; its disk may hang", ANSWER_LIMIT.as_secs()),

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::control::api::{ExcludeAction, ExcludeOrder, Exclusion, Exclusions};
 use crate::control::percent;
 use crate::daemon::{Part, chain};
+use crate::refusal::Refusal;
 use crate::{paths, targets};
 
 /// Wait for a directory to be looked into.
@@ -39,7 +40,7 @@ pub(crate) async fn carry_out(
     config: Arc<Config>,
     mountpoint: Option<&Path>,
     order: ExcludeOrder,
-) -> Result<Changed, String> {
+) -> Result<Changed, Refusal> {
     let action = order.action;
     // Names are compared with it only to take exclusions back.
     let excluded = match action {
@@ -58,7 +59,10 @@ pub(crate) async fn carry_out(
                 _ => named(&config, mountpoint.as_deref(), &*db, &name)?,
             };
             if found.is_empty() {
-                return Err(format!("nothing that is excluded would be at {}", name.display()));
+                return Err(Refusal::Failed(format!(
+                    "nothing that is excluded would be at {}",
+                    name.display()
+                )));
             }
             for (origin, path) in found {
                 if action == ExcludeAction::Remove {
@@ -130,17 +134,19 @@ fn named(
     mountpoint: Option<&Path>,
     db: &dyn MetaDb,
     name: &OsStr,
-) -> Result<Vec<(OriginId, OriginPath)>, String> {
-    let parts = targets::find(config, mountpoint, db, name).map_err(|error| chain(&error))??;
+) -> Result<Vec<(OriginId, OriginPath)>, Refusal> {
+    let parts = targets::find(config, mountpoint, db, name).map_err(|error| chain(&error))?;
     let mut found = Vec::new();
-    for Part { origin, paths } in parts {
+    for Part { origin, paths } in parts.map_err(Refusal::Wrong)? {
         let paths = paths.ok_or_else(|| {
             let name = name.display();
-            format!("'{name}' is all of {origin}; to do without an origin, take it out of the configuration")
+            Refusal::Wrong(format!(
+                "'{name}' is all of {origin}; to do without an origin, take it out of the configuration"
+            ))
         })?;
         found.extend(paths.into_iter().map(|path| (origin.clone(), path)));
     }
-    if found.is_empty() { Err(format!("no file is at {}", name.display())) } else { Ok(found) }
+    if found.is_empty() { Err(format!("no file is at {}", name.display()).into()) } else { Ok(found) }
 }
 
 /// Returns what is excluded and would be at a path of the tree, or below it.

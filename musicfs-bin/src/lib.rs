@@ -32,6 +32,7 @@ mod output;
 mod paths;
 mod process;
 mod progress;
+mod refusal;
 mod retire;
 mod search;
 mod targets;

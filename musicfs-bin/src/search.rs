@@ -4,6 +4,7 @@ use musicfs_core::{FileMeta, MetaDb, SearchFailure, Searcher};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::chain;
+use crate::refusal::Refusal;
 
 /// Results when nobody says how many.
 pub(crate) const LIMIT: u16 = 50;
@@ -37,21 +38,10 @@ pub(crate) struct Hit {
     pub(crate) origin: String,
 }
 
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SearchError {
-    /// The query cannot be taken.
-    #[error("{0}")]
-    Refused(String),
-    /// Searching failed.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<SearchFailure> for SearchError {
+impl From<SearchFailure> for Refusal {
     fn from(failure: SearchFailure) -> Self {
         match failure {
-            SearchFailure::Refused(why) => Self::Refused(why),
+            SearchFailure::Refused(why) => Self::Wrong(why),
             SearchFailure::Unavailable(_) => Self::Failed(failure.to_string()),
         }
     }
@@ -63,12 +53,12 @@ pub(crate) fn ask(
     db: &dyn MetaDb,
     query: &str,
     limit: usize,
-) -> Result<Answer, SearchError> {
+) -> Result<Answer, Refusal> {
     let found = searcher.search(query, limit.min(MOST.into()))?;
     let mut results = Vec::with_capacity(found.files.len());
     for id in found.files {
         // One that has left the catalogue since is not told of.
-        let file = db.file(id).map_err(|error| SearchError::Failed(chain(&error)))?;
+        let file = db.file(id).map_err(|error| Refusal::Failed(chain(&error)))?;
         results.extend(file.as_ref().and_then(hit));
     }
     Ok(Answer { query: query.to_owned(), mountpoint: None, complete: found.complete, results })

@@ -35,8 +35,6 @@ fn missing_files_are_listed_filtered_and_purged() {
     assert_eq!(trash(&["list", "--newer-than", "1h", "--path", "y/3.flac"]), ["y/3.flac"]);
     let origin = mount.status()["origins"][0]["id"].as_str().unwrap().to_owned();
     assert_eq!(trash(&["list", "--from", &origin]).len(), 3);
-    let wrong = home.run(["trash", "list", "--from", "nowhere"]);
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("'nowhere'"));
     let failed = |args: &[&str], code: i32, said: &str| {
         let output = home.run([&["trash"], args].concat());
         let told = String::from_utf8_lossy(&output.stderr);
@@ -53,8 +51,9 @@ fn missing_files_are_listed_filtered_and_purged() {
     failed(&["list", "--path", "x/1"], 1, "nothing is at x/1 of an origin, and nothing was");
     failed(&["purge"], 2, "say --all");
     // As a script has it whose variable is empty.
-    failed(&["purge", "--path", ""], 1, "names nothing below an origin");
-    failed(&["purge", "--path", "/"], 1, "names nothing below an origin");
+    failed(&["purge", "--path", ""], 2, "names nothing below an origin");
+    failed(&["purge", "--path", "/"], 2, "names nothing below an origin");
+    failed(&["list", "--from", "nowhere"], 2, "'nowhere'");
     failed(&["purge", "--older-than", "-1d"], 2, "expected a time");
     assert_eq!(trash(&["list"]).len(), 3, "all are still there");
     assert_eq!(trash(&["purge", "--path", "x/1.flac"]), ["x/1.flac"]);
@@ -66,4 +65,33 @@ fn missing_files_are_listed_filtered_and_purged() {
     assert_eq!(trash(&["list", "--origin", origin]), [""; 0]);
     assert_eq!(trash(&["list", "--origin", origin, "--path", "y"]), [""; 0], "where one is left");
     failed(&["list", "--origin", origin, "--path", "x"], 1, "nothing is at x of an origin");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_alike_by_a_daemon_and_without_one() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new());
+    write_track(music.path(), "a.mp3", &Track::new(Sample::Mp3Cbr).artist("Anna")).unwrap();
+    let mount = home.mount(music.path());
+    let senseless: [&[&str]; 10] = [
+        &["trash", "list", "--path", ""],
+        &["trash", "list", "--path", "."],
+        &["trash", "list", "--path", "../x"],
+        &["trash", "list", "--path", "/"],
+        &["trash", "list", "--from", ""],
+        &["trash", "list", "--from", "nope"],
+        &["scan", "--verify", "nope"],
+        &["scan", "nope:x"],
+        &["exclude", "nope:x"],
+        &["origin", "check", "nope"],
+    ];
+    let refused = || {
+        senseless.map(|args| {
+            let output = home.run(args.iter().chain(&["--origin", music.path().to_str().unwrap()]));
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+            String::from_utf8(output.stderr).unwrap()
+        })
+    };
+    let by_daemon = refused();
+    mount.unmount();
+    assert_eq!(refused(), by_daemon);
 }

@@ -170,7 +170,7 @@ fn part_of_an_origin_is_scanned_when_it_is_named() {
     assert_eq!(scan(mount.join("Anna/News/01 - c_three.mp3").to_str().unwrap()), (Some(1), Some(0)));
     assert!(shown("third") && !shown("c_three") && !shown("c_new3"));
     let wrong = home.run(["scan".into(), "--mount".into(), mount.at(), "nowhere:x".into()]);
-    assert_eq!(wrong.status.code(), Some(1));
+    assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("'nowhere:x'"));
     // A name that is not UTF-8, one that is there no more, and one that never was.
     let odd = music.path().join("d").join(std::ffi::OsStr::from_bytes(b"caf\xe9.mp3"));

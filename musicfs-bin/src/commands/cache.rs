@@ -22,6 +22,7 @@ use crate::control::percent;
 use crate::lock::{CacheLock, Holder};
 use crate::output::{self, Style};
 use crate::progress::Bar;
+use crate::refusal::taken;
 use crate::{mounts, wiring};
 
 /// Time between two looks at how far the daemon is.
@@ -148,7 +149,7 @@ fn running(cx: &Context, args: &CacheArgs) -> anyhow::Result<Option<Client>> {
 /// Gives an order, and follows it to its end.
 fn ordered(cx: &Context, client: &Client, order: &CacheOrder, json: bool) -> anyhow::Result<Outcome> {
     let job = small_runtime()?.block_on(async {
-        let mut job = client.cache_order(order).await.context("the daemon did not take the order")?;
+        let mut job = taken(client.cache_order(order).await)?;
         let mut bar = bar(cx);
         while !job.done {
             show(&mut bar, &job);

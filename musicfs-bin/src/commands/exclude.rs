@@ -14,6 +14,7 @@ use crate::context::{Context, Outcome, small_runtime};
 use crate::control::api::{ExcludeAction, ExcludeOrder, Exclusions};
 use crate::control::client::Client;
 use crate::control::percent;
+use crate::refusal::taken;
 use crate::{exclude, output};
 
 /// Leaves files out of the tree, shows them again, or lists them.
@@ -49,7 +50,7 @@ pub(crate) fn run(cx: &Context, args: &ExcludeArgs) -> anyhow::Result<Outcome> {
 }
 
 async fn by_daemon(cx: &Context, client: &Client, order: &ExcludeOrder) -> anyhow::Result<Exclusions> {
-    let answer = client.exclude(order).await.context("the daemon did not take the order")?;
+    let answer = taken(client.exclude(order).await)?;
     if let Some(number) = answer.job {
         while !client.job(number).await.context("the daemon ended before the scan was done")?.done {
             cx.clock.sleep_until(cx.clock.now().plus(scan::STEP)).await;

@@ -1,21 +1,22 @@
 //! Work on a library that is not mounted: by this process, which then holds the cache directory.
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use musicfs_core::Clock;
 use musicfs_origins::BuiltOrigin;
 
 use crate::config::{Config, check};
 use crate::context::Context;
 use crate::lock::{CacheLock, Holder};
+use crate::refusal::Refusal;
 use crate::wiring::{self, Engine, Stores};
 
 /// Opens the stores and works on them; no origin is asked. What failed is returned in words.
 pub(super) fn without_daemon<T>(
     cx: &Context,
     config: &Config,
-    work: impl AsyncFnOnce(&Engine) -> Result<T, String>,
+    work: impl AsyncFnOnce(&Engine) -> Result<T, Refusal>,
 ) -> anyhow::Result<T> {
-    let work = async |engine: &Engine, ()| work(engine).await.map_err(|error| anyhow!(error));
+    let work = async |engine: &Engine, ()| work(engine).await.map_err(Refusal::into_error);
     on_stores(cx, config, |_| Ok((Vec::new(), ())), work)
 }
 

@@ -16,6 +16,7 @@ use crate::control::api::{CheckOrder, OriginState, OriginStatus};
 use crate::control::client::Client;
 use crate::daemon;
 use crate::output::{self, Style};
+use crate::refusal::taken;
 use crate::wiring;
 
 /// Lists or checks.
@@ -28,7 +29,7 @@ pub(crate) fn run(cx: &Context, command: &OriginCommand) -> anyhow::Result<Outco
     let found = match (running(cx, args)?, check) {
         (Some(client), true) => {
             let order = CheckOrder { origins: named };
-            small_runtime()?.block_on(client.check_origins(&order)).context("the daemon did not check")?
+            taken(small_runtime()?.block_on(client.check_origins(&order)))?
         }
         (Some(client), false) => {
             let status = small_runtime()?.block_on(client.status(false)).context("cannot ask the daemon")?;

@@ -24,6 +24,7 @@ use crate::daemon::{self, Part, chain};
 use crate::lock::{self, Holder};
 use crate::mounts;
 use crate::progress::{self, Progress};
+use crate::refusal::taken;
 use crate::targets;
 use crate::verify;
 use crate::wiring::{self, Engine, Stores};
@@ -124,7 +125,7 @@ async fn by_daemon(
         }
     }
     let order = ScanOrder { origins, encoded, full: args.full, verify: args.verify, confirm: args.confirm };
-    let mut job = client.scan(&order).await.context("the daemon did not take the order")?;
+    let mut job = taken(client.scan(&order).await)?;
     let mut progress = progress(cx);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

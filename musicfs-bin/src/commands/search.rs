@@ -16,6 +16,7 @@ use crate::context::{Context, Outcome, Usage, small_runtime};
 use crate::control::client::Client;
 use crate::daemon;
 use crate::lock::{self, CacheLock, Holder};
+use crate::refusal::Refusal;
 use crate::search::{self, Answer};
 use crate::{mounts, wiring};
 
@@ -85,7 +86,7 @@ fn by_this_process(cx: &Context, config: &Config, query: &str, limit: usize) -> 
         cx.output.warn(notice);
     }
     let index = Arc::new(index(cx, &wiring::search_dir(config), &*stores.db)?);
-    let answer = search::ask(&Own(index), &*stores.db, query, limit)?;
+    let answer = search::ask(&Own(index), &*stores.db, query, limit).map_err(Refusal::into_error)?;
     stores.db.checkpoint().context("the catalogue could not be closed in order")?;
     Ok(answer)
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use musicfs_core::Clock;
 
 use super::offline::without_daemon;
@@ -16,6 +16,7 @@ use crate::control::api::{Trash, TrashAction, TrashOrder};
 use crate::control::percent;
 use crate::daemon;
 use crate::output;
+use crate::refusal::{Refusal, taken};
 
 /// Lists, restores or purges.
 pub(crate) fn run(cx: &Context, command: &TrashCommand) -> anyhow::Result<Outcome> {
@@ -36,7 +37,7 @@ pub(crate) fn run(cx: &Context, command: &TrashCommand) -> anyhow::Result<Outcom
     let trash = match scan::daemon_of(cx, &args.settings.flags(), args.mount.as_deref())? {
         Some(client) => {
             let asked = small_runtime()?.block_on(client.trash(&order));
-            asked.context("the daemon did not take the order")?
+            taken(asked)?
         }
         None => {
             let config = cx.config(&args.settings.flags())?;
@@ -82,9 +83,9 @@ fn order(cx: &Context, action: TrashAction, args: &TrashArgs) -> anyhow::Result<
 }
 
 fn by_this_process(cx: &Context, config: &Config, order: &TrashOrder) -> anyhow::Result<Trash> {
-    let filter = daemon::filter_of(config, order).map_err(Usage)?;
+    let filter = daemon::filter_of(config, order).map_err(Refusal::into_error)?;
     without_daemon(cx, config, async |engine| {
-        daemon::act_on_trash(&engine.scanner, config, order.action, filter).await
+        Ok(daemon::act_on_trash(&engine.scanner, config, order.action, filter).await?)
     })
 }
 

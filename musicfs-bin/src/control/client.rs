@@ -62,6 +62,9 @@ pub(crate) enum ClientError {
         /// The socket.
         socket: PathBuf,
     },
+    /// What it was asked makes no sense to it, and it said why.
+    #[error("{0}")]
+    Wrong(String),
     /// It refused, and said why.
     #[error("{0}")]
     Refused(String),
@@ -261,6 +264,7 @@ impl Client {
         }
         let failure: Failure = serde_json::from_slice(&bytes).map_err(|e| self.broken(e))?;
         Err(match status {
+            hyper::StatusCode::BAD_REQUEST => ClientError::Wrong(failure.error),
             hyper::StatusCode::NOT_FOUND => ClientError::NotFound(failure.error),
             _ => ClientError::Refused(failure.error),
         })

@@ -14,49 +14,49 @@ impl Controlled for Fake {
     async fn health(&self) -> Health {
         Health { ok: false, problems: vec!["a".into()] }
     }
-    async fn scan(&self, order: ScanOrder) -> Result<ScanJob, String> {
+    async fn scan(&self, order: ScanOrder) -> Result<ScanJob, Refusal> {
         match order.origins.as_slice() {
-            [one] if one == "none" => Err("no origin 'none'".into()),
+            [one] if one == "none" => Err(Refusal::Wrong("no origin 'none'".into())),
             _ => Ok(ScanJob { job: 7 + u64::from(order.full), ..ScanJob::default() }),
         }
     }
-    async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, String> {
-        if order.origins.is_empty() { Ok(Vec::new()) } else { Err("no such origin".into()) }
+    async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, Refusal> {
+        if order.origins.is_empty() { Ok(Vec::new()) } else { Err(Refusal::Wrong("no such origin".into())) }
     }
     async fn job(&self, job: u64) -> Option<ScanJob> {
         (job == 7).then(|| ScanJob { job, done: true, ..ScanJob::default() })
     }
-    async fn exclude(&self, order: ExcludeOrder) -> Result<Exclusions, String> {
+    async fn exclude(&self, order: ExcludeOrder) -> Result<Exclusions, Refusal> {
         let excluded = order.paths.into_iter().map(|path| Exclusion { path, ..Exclusion::default() });
         Ok(Exclusions { excluded: excluded.collect(), ..Exclusions::default() })
     }
     async fn cancel_scan(&self, job: u64) -> Option<ScanJob> {
         self.job(job).await
     }
-    async fn trash(&self, order: TrashOrder) -> Result<Trash, String> {
+    async fn trash(&self, order: TrashOrder) -> Result<Trash, Refusal> {
         match order.action {
             TrashAction::List => Ok(Trash { waits: order.older_than_ms == Some(5), ..Trash::default() }),
-            _ => Err("no".into()),
+            _ => Err(Refusal::Failed("no".into())),
         }
     }
     async fn explain(&self, path: &[u8]) -> Result<Option<Explanation>, String> {
         Ok((path == b"A\xff &/x").then(|| Explanation { inode: 5, ..Explanation::default() }))
     }
-    async fn search(&self, query: String, limit: usize) -> Result<Answer, SearchError> {
+    async fn search(&self, query: String, limit: usize) -> Result<Answer, Refusal> {
         match query.as_str() {
-            "bad" => Err(SearchError::Refused("too long".into())),
+            "bad" => Err(Refusal::Wrong("too long".into())),
             _ => Ok(Answer { query: format!("{query} {limit}"), ..Answer::default() }),
         }
     }
     fn events(&self) -> musicfs_core::EventStream {
         musicfs_core::EventBus::new(Arc::new(musicfs_core::SystemClock::new())).subscribe()
     }
-    async fn cache(&self, request: CacheRequest) -> Result<CacheAnswer, String> {
+    async fn cache(&self, request: CacheRequest) -> Result<CacheAnswer, Refusal> {
         match request {
             CacheRequest::Report => {
                 Ok(CacheAnswer::Report(Box::new(CacheReport { chunks: 3, ..Default::default() })))
             }
-            CacheRequest::Order(order) if order.paths.is_empty() => Err("no path".into()),
+            CacheRequest::Order(order) if order.paths.is_empty() => Err(Refusal::Wrong("no path".into())),
             CacheRequest::Order(order) => Ok(CacheAnswer::Job(Box::new(CacheJob {
                 job: 4,
                 action: order.action,
@@ -87,7 +87,7 @@ async fn requests_about_the_cache_are_answered() {
     let (_dir, client) = served().await;
     assert_eq!(client.cache_report().await.unwrap().chunks, 3);
     let mut order = CacheOrder { action: CacheAction::Evict, ..CacheOrder::default() };
-    assert!(matches!(client.cache_order(&order).await, Err(ClientError::Refused(why)) if why == "no path"));
+    assert!(matches!(client.cache_order(&order).await, Err(ClientError::Wrong(why)) if why == "no path"));
     order.paths.push("a%FF".into());
     let job = client.cache_order(&order).await.unwrap();
     assert_eq!((job.job, job.action), (4, CacheAction::Evict));
@@ -101,7 +101,7 @@ async fn requests_are_answered_and_refusals_keep_their_reason() {
     let order = ScanOrder { full: true, ..ScanOrder::default() };
     assert_eq!(client.scan(&order).await.unwrap().job, 8);
     let order = ScanOrder { origins: vec!["none".into()], full: true, ..ScanOrder::default() };
-    assert!(matches!(client.scan(&order).await, Err(ClientError::Refused(why)) if why == "no origin 'none'"));
+    assert!(matches!(client.scan(&order).await, Err(ClientError::Wrong(why)) if why == "no origin 'none'"));
     let order = TrashOrder { older_than_ms: Some(5), ..TrashOrder::default() };
     assert!(client.trash(&order).await.unwrap().waits);
     let order = TrashOrder { action: TrashAction::Purge, ..order };
@@ -113,7 +113,7 @@ async fn requests_are_answered_and_refusals_keep_their_reason() {
         matches!(client.explain(b"B").await, Err(ClientError::NotFound(why)) if why.contains("nothing is at B"))
     );
     assert_eq!(client.search("a & b=ö?", 7).await.unwrap().query, "a & b=ö? 7");
-    assert!(matches!(client.search("bad", 7).await, Err(ClientError::Refused(why)) if why == "too long"));
+    assert!(matches!(client.search("bad", 7).await, Err(ClientError::Wrong(why)) if why == "too long"));
     assert_eq!(client.stop().await.unwrap().pid, 1);
     assert!(matches!(client.status(true).await, Err(ClientError::Refused(why)) if why.contains("catalogue")));
 }

@@ -11,6 +11,7 @@ use crate::cache::targets::Target;
 use crate::cache::work::Worker;
 use crate::control::api::cache::{CacheAction, CacheAnswer, CacheOrder, CacheRequest};
 use crate::control::percent;
+use crate::refusal::Refusal;
 
 /// Name of the task.
 pub(super) const CACHE_TASK: &str = "cache";
@@ -78,7 +79,7 @@ impl Daemon {
         Ok(Worker { cache, db, library, clock: engine.clock.clone() })
     }
 
-    pub(super) async fn answer_about_cache(&self, request: CacheRequest) -> Result<CacheAnswer, String> {
+    pub(super) async fn answer_about_cache(&self, request: CacheRequest) -> Result<CacheAnswer, Refusal> {
         match request {
             CacheRequest::Report => {
                 let (worker, config) = (self.worker()?, self.config());
@@ -86,7 +87,8 @@ impl Daemon {
                     worker.cache.report(&config, &worker.library, &*worker.db)
                 });
                 let report = made.await.map_err(|error| error.to_string())?;
-                report.map(Box::new).map(CacheAnswer::Report).map_err(|error| format!("{error:#}"))
+                let report = report.map_err(|error| format!("{error:#}"))?;
+                Ok(CacheAnswer::Report(Box::new(report)))
             }
             CacheRequest::Order(order) => {
                 let worker = self.worker()?;
@@ -103,10 +105,11 @@ impl Daemon {
         }
     }
 
-    async fn targets(&self, order: &CacheOrder) -> Result<Vec<Target>, String> {
+    async fn targets(&self, order: &CacheOrder) -> Result<Vec<Target>, Refusal> {
         let mut targets = Vec::new();
         for name in &order.origins {
-            targets.push(Target::Origin(crate::targets::origin(&self.config(), name)?));
+            targets
+                .push(Target::Origin(crate::targets::origin(&self.config(), name).map_err(Refusal::Wrong)?));
         }
         let (db, paths) = (self.engine.db.clone(), order.paths.clone());
         let found = tokio::task::spawn_blocking(move || {
@@ -126,7 +129,7 @@ impl Daemon {
             CacheAction::Verify | CacheAction::Clear => false,
         };
         if needs_targets && targets.is_empty() {
-            return Err("no path and no origin is named".into());
+            return Err(Refusal::Wrong("no path and no origin is named".to_owned()));
         }
         Ok(targets)
     }

@@ -7,6 +7,8 @@ use musicfs_core::Clock;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::refusal::Refusal;
+
 /// Wait for an order, before whoever gave it is told that it is under way.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What an order is told that comes too late.
@@ -21,10 +23,10 @@ impl Given {
     pub(super) async fn carry_out<T: Send + 'static>(
         &self,
         clock: &dyn Clock,
-        order: impl Future<Output = Result<T, String>> + Send + 'static,
-    ) -> Result<Option<T>, String> {
+        order: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<Option<T>, Refusal> {
         if self.0.is_closed() {
-            return Err(STOPPING.into());
+            return Err(STOPPING.to_owned().into());
         }
         let mut working = self.0.spawn(order);
         tokio::select! {
@@ -33,7 +35,7 @@ impl Given {
             () = clock.sleep_until(clock.now().plus(PATIENCE)) => {
                 self.0.spawn(async move {
                     if let Ok(Err(error)) = working.await {
-                        warn!(error, "an order failed for which nobody waits any more");
+                        warn!(%error, "an order failed for which nobody waits any more");
                     }
                 });
                 Ok(None)
@@ -89,15 +91,15 @@ mod tests {
         given.close();
         assert!(given.ended(&SystemClock::new(), Duration::from_secs(60)).await);
         assert!(done.load(Ordering::SeqCst));
-        assert_eq!(given.carry_out(&*clock, async { Ok(()) }).await, Err(STOPPING.into()));
+        assert_eq!(given.carry_out(&*clock, async { Ok(()) }).await, Err(STOPPING.to_owned().into()));
     }
 
     #[tokio::test]
     async fn order_is_answered_and_one_that_does_not_end_is_not_waited_for_without_end() {
         let (given, clock) = (Given::default(), SystemClock::new());
         assert_eq!(given.carry_out(&clock, async { Ok(7) }).await, Ok(Some(7)));
-        let refused = given.carry_out(&clock, async { Err::<(), _>("no".to_owned()) }).await;
-        assert_eq!(refused, Err("no".into()));
+        let refused = given.carry_out(&clock, async { Err::<(), _>("no".to_owned().into()) }).await;
+        assert_eq!(refused, Err("no".to_owned().into()));
         given.0.spawn(std::future::pending::<()>());
         given.close();
         assert!(!given.ended(&clock, Duration::ZERO).await);

@@ -33,7 +33,8 @@ use crate::control::{Controlled, percent};
 use crate::env::Env;
 use crate::exclude;
 use crate::log::LogControl;
-use crate::search::{Answer, SearchError};
+use crate::refusal::Refusal;
+use crate::search::Answer;
 use crate::verify::Verify;
 use crate::wiring::Engine;
 
@@ -152,7 +153,7 @@ impl Daemon {
     }
 
     /// Finds what a request to scan names.
-    async fn scan_targets(&self, names: Vec<OsString>) -> Result<Vec<Part>, String> {
+    async fn scan_targets(&self, names: Vec<OsString>) -> Result<Vec<Part>, Refusal> {
         let (config, db) = (self.config(), self.engine.db.clone());
         let mountpoint = self.mountpoint.clone();
         let find = move || {
@@ -165,7 +166,7 @@ impl Daemon {
             }
             Ok(Ok(parts))
         };
-        blocking(find).await?
+        blocking(find).await?.map_err(Refusal::Wrong)
     }
 
     /// Returns the directories to be watched: those of this machine, unless the user wants none watched.
@@ -274,9 +275,9 @@ impl Controlled for Daemon {
         Health { ok: problems.is_empty(), problems }
     }
 
-    async fn scan(&self, order: ScanOrder) -> Result<ScanJob, String> {
+    async fn scan(&self, order: ScanOrder) -> Result<ScanJob, Refusal> {
         if self.phase() == MountPhase::Stopping {
-            return Err(STOPPING.into());
+            return Err(STOPPING.to_owned().into());
         }
         let encoded = order.encoded.iter().map(|name| OsString::from_vec(percent::decode(name)));
         let names: Vec<OsString> = order.origins.into_iter().map(OsString::from).chain(encoded).collect();
@@ -289,13 +290,13 @@ impl Controlled for Daemon {
             order.verify.into(),
             order.confirm && named,
         );
-        self.scans.job(number).ok_or_else(|| "the order was lost".to_owned())
+        self.scans.job(number).ok_or_else(|| Refusal::Failed("the order was lost".to_owned()))
     }
 
-    async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, String> {
+    async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, Refusal> {
         let named: Result<Vec<OriginId>, String> =
             order.origins.iter().map(|name| crate::targets::origin(&self.config(), name)).collect();
-        let named = named?;
+        let named = named.map_err(Refusal::Wrong)?;
         let monitor = &self.engine.monitor;
         if named.is_empty() {
             monitor.check_all().await;
@@ -316,12 +317,12 @@ impl Controlled for Daemon {
         self.scans.cancel(job).then(|| self.scans.job(job)).flatten()
     }
 
-    async fn trash(&self, order: TrashOrder) -> Result<Trash, String> {
+    async fn trash(&self, order: TrashOrder) -> Result<Trash, Refusal> {
         let engine = &self.engine;
         super::trash::carry_out(&engine.scanner, &self.config(), order, &self.orders, &*engine.clock).await
     }
 
-    async fn exclude(&self, order: ExcludeOrder) -> Result<Exclusions, String> {
+    async fn exclude(&self, order: ExcludeOrder) -> Result<Exclusions, Refusal> {
         let (config, scanner, db) = (self.config(), self.engine.scanner.clone(), self.engine.db.clone());
         let (mountpoint, scans) = (self.mountpoint.clone(), self.scans.clone());
         let work = async move {
@@ -343,10 +344,10 @@ impl Controlled for Daemon {
         blocking(move || crate::explain::explain(&*db, &*reader, &template, &path)).await
     }
 
-    async fn search(&self, query: String, limit: usize) -> Result<Answer, SearchError> {
+    async fn search(&self, query: String, limit: usize) -> Result<Answer, Refusal> {
         let (db, search) = (self.engine.db.clone(), self.engine.search.clone());
         let asked = tokio::task::spawn_blocking(move || crate::search::ask(&*search, &*db, &query, limit));
-        let mut answer = asked.await.map_err(|error| SearchError::Failed(error.to_string()))??;
+        let mut answer = asked.await.map_err(|error| Refusal::Failed(error.to_string()))??;
         answer.mountpoint = Some(self.mountpoint.display().to_string());
         Ok(answer)
     }
@@ -355,7 +356,7 @@ impl Controlled for Daemon {
         self.engine.events.subscribe()
     }
 
-    async fn cache(&self, request: CacheRequest) -> Result<CacheAnswer, String> {
+    async fn cache(&self, request: CacheRequest) -> Result<CacheAnswer, Refusal> {
         self.answer_about_cache(request).await
     }
 

@@ -11,10 +11,15 @@ use super::scans::chain;
 use crate::config::Config;
 use crate::control::api::{Trash, TrashAction, TrashFile, TrashOrder};
 use crate::control::percent;
+use crate::refusal::Refusal;
 use crate::targets;
 
 /// Returns which files an order means.
-pub(crate) fn filter_of(config: &Config, order: &TrashOrder) -> Result<TrashFilter, String> {
+pub(crate) fn filter_of(config: &Config, order: &TrashOrder) -> Result<TrashFilter, Refusal> {
+    filter(config, order).map_err(Refusal::Wrong)
+}
+
+fn filter(config: &Config, order: &TrashOrder) -> Result<TrashFilter, String> {
     let origin = order.origin.as_deref().map(|name| targets::origin(config, name)).transpose()?;
     let path = order.path.as_deref().map(percent::decode);
     let under = path.as_deref().map(|path| OriginPath::new(targets::without_slashes(path)));
@@ -38,10 +43,12 @@ pub(super) async fn carry_out(
     order: TrashOrder,
     orders: &Given,
     clock: &dyn Clock,
-) -> Result<Trash, String> {
+) -> Result<Trash, Refusal> {
     let filter = filter_of(config, &order)?;
     let (scanner, config) = (scanner.clone(), config.clone());
-    let done = orders.carry_out(clock, async move { act(&scanner, &config, order.action, filter).await });
+    let done = orders.carry_out(clock, async move {
+        act(&scanner, &config, order.action, filter).await.map_err(Refusal::Failed)
+    });
     Ok(done.await?.unwrap_or_else(|| Trash { waits: true, ..Trash::default() }))
 }
 

@@ -34,7 +34,7 @@ fn mounted_library_is_listed_explained_scanned_and_unmounted() {
     let scanned = bench.json(["scan", "--json"]);
     let result = scanned.as_object().unwrap().values().next().unwrap();
     assert_eq!((&result["unchanged"], &result["complete"]), (&3.into(), &true.into()));
-    bench.run(["scan", "nowhere"]).failed_with(1, &["no origin or path 'nowhere'"]);
+    bench.run(["scan", "nowhere"]).failed_with(2, &["no origin or path 'nowhere'"]);
 
     bench.ok(["umount".as_ref(), bench.mountpoint().as_os_str()]);
     assert_eq!(daemon.ended().code(), Some(0), "{}", daemon.log());

@@ -65,7 +65,7 @@ fn whole_origin_is_warmed_by_its_name_and_progress_is_told_in_words() {
         "{stats}"
     );
     let unknown = home.run(["cache", "warm", "--origin", "nowhere"]);
-    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("there are: nas"), "{unknown:?}");
     mount.unmount();
 }
