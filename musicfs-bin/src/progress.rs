@@ -166,6 +166,14 @@ pub(crate) fn summary(origin: &str, result: &ScanResult) -> String {
     }
     let took = output::duration(Duration::from_millis(result.elapsed_ms));
     let mut line = format!("{origin}: {} in {took}", parts.join(", "));
+    match result.unlisted {
+        0 => {}
+        1 => line.push_str("; a folder could not be listed, and is kept as it was"),
+        n => {
+            let folders = output::count(n);
+            line.push_str(&format!("; {folders} folders could not be listed, and are kept as they were"));
+        }
+    }
     if let Some(why) = &result.held_back {
         line.push_str(&format!("; nothing was taken for gone, because {why}"));
     }
@@ -192,6 +200,10 @@ mod tests {
             summary("nas", &result)
                 .ends_with("nothing was taken for gone, because the listing was cut short")
         );
+        result.unlisted = 1200;
+        assert!(summary("nas", &result).contains("1.5 s; 1,200 folders could not be listed, and are kept"));
+        result.unlisted = 1;
+        assert!(summary("nas", &result).contains("1.5 s; a folder could not be listed, and is kept"));
         result.error = Some("no route".into());
         assert_eq!(summary("nas", &result), "nas: the scan failed after 1.5 s: no route");
         assert_eq!(summary("nas", &ScanResult::default()), "nas: no music in 0 ms");

@@ -26,8 +26,8 @@ pub use file_events::{file_events, publish_file_events};
 pub use library::{Exclusions, Identity, Library, LibraryError, Restored};
 pub use scan::{
     Delta, DeltaDetector, Excluded, Listed, MANY_PATHS, PassOptions, PassProgress, Reread, ScanError,
-    ScanPhase, ScanProgress, ScanReport, Scanner, ScannerConfig, TrashFilter, Trashed, Verification,
-    arranged_by, few_paths,
+    ScanPhase, ScanProgress, ScanReport, Scanner, ScannerConfig, TrashFilter, Trashed, Unlisted,
+    Verification, arranged_by, few_paths,
 };
 pub use search::{
     CatchUp, Caught, Opened, Search, SearchError, SearchIndex, SearchPhase, SearchStatus, TooLarge,

@@ -38,6 +38,7 @@ use crate::library::Library;
 
 mod delta;
 mod exclude;
+mod former;
 mod ids;
 mod known;
 mod moves;
@@ -57,7 +58,9 @@ mod writer;
 pub use delta::{Delta, DeltaDetector, Listed, Reread};
 pub use exclude::Excluded;
 pub use rearrange::arranged_by;
-pub use report::{PassOptions, PassProgress, ScanError, ScanPhase, ScanProgress, ScanReport, ScannerConfig};
+pub use report::{
+    PassOptions, PassProgress, ScanError, ScanPhase, ScanProgress, ScanReport, ScannerConfig, Unlisted,
+};
 pub use trash::{TrashFilter, Trashed};
 pub use verify::Verification;
 

@@ -106,7 +106,16 @@ fn forbidden(home: &Home) {
         mode(folder, 0);
     }
     let (code, result) = scan();
-    assert!(code == Some(0) || code == Some(3), "{code:?} {result}");
+    assert_eq!((code, &result["unlisted"]), (Some(3), &folders.len().into()), "{result}");
+    let named = result["unlisted_folders"].as_array().unwrap();
+    assert!(named.iter().all(|folder| folder["reason"] == "permission denied"), "{result}");
+    let said = home.run(["scan", "--origin", origin]);
+    let (line, why) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(line.contains("folders could not be listed, and are kept as they were"), "{line}");
+    for folder in &folders {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        assert!(why.contains(&format!(":{name} could not be listed: permission denied")), "{why}");
+    }
     assert!(result["missing"] == 0 && result["listed"].as_u64() < Some(listed), "{result}");
     mode(music.path(), 0);
     let (code, result) = scan();

@@ -17,7 +17,7 @@ use super::offline::on_stores;
 use crate::cli::ScanArgs;
 use crate::config::{Config, Flags, NamedOrigin};
 use crate::context::{Context, Outcome, Usage, small_runtime};
-use crate::control::api::{ScanOrder, ScanResult, ScanStatus};
+use crate::control::api::{ScanOrder, ScanResult, ScanStatus, Unlisted};
 use crate::control::client::Client;
 use crate::control::percent;
 use crate::daemon::{self, Part, chain};
@@ -53,13 +53,17 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> anyhow::Result<Outcome> {
     }
     let mut failed = results.values().filter(|result| result.error.is_some()).count();
     for (origin, result) in &results {
+        for Unlisted { path, reason } in &result.unlisted_folders {
+            cx.output.warn(format!("{origin}:{path} could not be listed: {reason}"));
+        }
         for path in &result.nowhere {
             cx.output.warn(format!("nothing is at {origin}:{path}, and nothing was"));
         }
         failed += usize::from(!result.nowhere.is_empty() && result.error.is_none());
     }
-    let in_part =
-        results.values().any(|result| !result.complete || result.held_back.is_some() || result.unread > 0);
+    let in_part = results
+        .values()
+        .any(|result| !result.complete || result.held_back.is_some() || result.unread + result.unlisted > 0);
     Ok(match failed {
         0 if in_part => Outcome::Partly,
         0 => Outcome::Done,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use files::{
     ExcludeAction, ExcludeOrder, Exclusion, Exclusions, Trash, TrashAction, TrashFile, TrashOrder,
 };
-pub(crate) use scan::{PassStatus, ScanJob, ScanOrder, ScanResult, ScanStatus, Verifying};
+pub(crate) use scan::{PassStatus, ScanJob, ScanOrder, ScanResult, ScanStatus, Unlisted, Verifying};
 
 /// How a mount is, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ use super::ids::Ids;
 use super::pass::Folders;
 use super::turns::Lane;
 use super::writer::{BATCH, Writer};
-use super::{ScanError, Scanner, blocking};
+use super::{ScanError, Scanner, blocking, former};
 use crate::library::Library;
 
 /// A file or folder that is excluded.
@@ -203,8 +203,8 @@ impl Scanner {
     }
 }
 
-/// Returns those of these paths of an origin of which nothing is known, neither there nor below.
-fn not_known(
+/// Returns those of these paths of an origin of which nothing is known, nor was: neither there nor below.
+pub(super) fn not_known(
     db: &dyn MetaDb,
     library: &Library,
     origin: &OriginId,
@@ -217,6 +217,7 @@ fn not_known(
         if excluded.covering(origin, &path).is_none()
             && db.file(ids.of(&path))?.is_none()
             && db.files(&below, None, 1)?.files.is_empty()
+            && !former::was_left(db, origin, &path)?
         {
             unknown.push(path);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use musicfs_core::{MetaError, OriginError, OriginId, OriginPath, Template};
+use musicfs_core::{MetaError, OriginError, OriginErrorKind, OriginId, OriginPath, Template};
 use serde::Serialize;
 
 use crate::library::LibraryError;
@@ -85,8 +85,22 @@ pub struct ScanReport {
     /// Paths that it was to look at where nothing is and nothing was known to be.
     #[serde(skip)]
     pub nowhere: Vec<OriginPath>,
+    /// How many folders could not be listed; what is known of them is kept.
+    pub unlisted: u64,
+    /// The first of them.
+    #[serde(skip)]
+    pub unlisted_folders: Vec<Unlisted>,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
+}
+
+/// A folder that could not be listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlisted {
+    /// The folder.
+    pub path: OriginPath,
+    /// Why.
+    pub why: OriginErrorKind,
 }
 
 impl ScanReport {
@@ -108,6 +122,8 @@ impl ScanReport {
             goes_on: false,
             unsettled: false,
             nowhere: Vec::new(),
+            unlisted: 0,
+            unlisted_folders: Vec::new(),
             elapsed_ms: 0,
         }
     }
@@ -122,6 +138,7 @@ impl ScanReport {
             problems: self.problems + first.problems,
             unchanged: self.unchanged.saturating_sub(first.added + first.changed),
             missing: self.missing + first.missing,
+            unlisted: self.unlisted.max(first.unlisted),
             resumed: self.resumed || first.goes_on,
             elapsed_ms: self.elapsed_ms + first.elapsed_ms,
             ..self

@@ -71,11 +71,26 @@ pub(crate) struct ScanResult {
     /// Paths that were named, at which nothing is and nothing was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) nowhere: Vec<String>,
+    /// How many folders could not be listed; what is known of them is kept.
+    #[serde(default)]
+    pub(crate) unlisted: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unlisted_folders: Vec<Unlisted>,
     /// It was over a part that others may have to move with; a pass over everything follows.
     #[serde(skip)]
     pub(crate) unsettled: bool,
     /// Why it failed; the figures count up to there.
     pub(crate) error: Option<String>,
+}
+
+/// A folder that could not be listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unlisted {
+    /// Its path in the origin.
+    pub(crate) path: String,
+    /// Why.
+    pub(crate) reason: String,
 }
 
 /// How far a comparison of content is.

@@ -6,7 +6,7 @@ use musicfs_core::{EventKind, OriginId};
 use musicfs_sync::{PassProgress, ScanPhase, ScanProgress, ScanReport};
 use tracing::warn;
 
-use crate::control::api::{PassStatus, ScanResult, ScanStatus};
+use crate::control::api::{PassStatus, ScanResult, ScanStatus, Unlisted};
 use crate::progress;
 
 /// The scanner itself logs a pass that went well.
@@ -68,8 +68,14 @@ pub(crate) fn result_of(report: &ScanReport) -> ScanResult {
         elapsed_ms: report.elapsed_ms,
         unsettled: report.unsettled,
         nowhere: report.nowhere.iter().map(ToString::to_string).collect(),
+        unlisted: report.unlisted,
+        unlisted_folders: report.unlisted_folders.iter().map(unlisted).collect(),
         ..ScanResult::default()
     }
+}
+
+fn unlisted(folder: &musicfs_sync::Unlisted) -> Unlisted {
+    Unlisted { path: folder.path.to_string(), reason: folder.why.to_string() }
 }
 
 /// Returns progress as it goes over the socket.

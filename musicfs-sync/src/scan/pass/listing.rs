@@ -14,6 +14,10 @@ use tracing::warn;
 use super::Pass;
 use crate::scan::delta::{Delta, Listed};
 use crate::scan::parse::Item;
+use crate::scan::report::Unlisted;
+
+/// So many folders that could not be listed are named; of more it is only said how many they are.
+const MOST_NAMED: usize = 100;
 
 /// A listing in parts. It is complete when each part has said so.
 pub(super) struct Listing {
@@ -97,6 +101,11 @@ impl Pass<'_> {
                 error = &unlisted.error as &dyn std::error::Error,
                 "folder could not be listed; kept as it was"
             );
+            self.report.unlisted += 1;
+            if self.report.unlisted_folders.len() < MOST_NAMED {
+                let (path, why) = (unlisted.path.clone(), unlisted.error.kind);
+                self.report.unlisted_folders.push(Unlisted { path, why });
+            }
             self.unlisted.push(unlisted.path);
         }
         self.completed += usize::from(page.complete);

@@ -19,7 +19,7 @@ use super::{PAGE, Pass};
 use crate::scan::delta::Listed;
 use crate::scan::moves::{self, Alike, Found, Trace};
 use crate::scan::parse::Done;
-use crate::scan::{MANY_PATHS, ScanError};
+use crate::scan::{MANY_PATHS, ScanError, exclude};
 
 /// Files of an origin that are asked about at once: readers come first.
 const ASKED_AT_ONCE: usize = 8;
@@ -28,20 +28,13 @@ const ASKED_AT_ONCE: usize = 8;
 const ALIKE: usize = 64;
 
 impl Pass<'_> {
-    /// Returns those of these paths of which the catalogue knows nothing, neither there nor below.
+    /// Returns those of these paths of which the catalogue knows nothing and never did, neither there nor below.
     pub(super) async fn unknown(&mut self, paths: Vec<OriginPath>) -> Result<Vec<OriginPath>, ScanError> {
-        let mut unknown = Vec::new();
-        for path in paths {
-            let at = self.detector.id_of(&path);
-            if self.detector.is_known(at) {
-                continue;
-            }
-            let below = FileQuery::Under(self.origin.id().clone(), path.clone());
-            if self.write(move |writer| writer.files(&below, 1)).await?.files.is_empty() {
-                unknown.push(path);
-            }
+        if paths.is_empty() {
+            return Ok(paths);
         }
-        Ok(unknown)
+        let origin = self.origin.id().clone();
+        self.write(move |writer| exclude::not_known(&**writer.db(), writer.library(), &origin, paths)).await
     }
 
     /// Returns those of the new files of a part that are like a file of the origin, which may have moved.

@@ -6,9 +6,9 @@ use musicfs_core::{FileId, FileKind, FileMeta, FileState, Op, OriginPath};
 
 use super::Pass;
 use crate::library::Identity;
-use crate::scan::ScanError;
 use crate::scan::moves::{Move, Plan};
 use crate::scan::writer::{Followed, Writer};
+use crate::scan::{ScanError, former};
 
 impl Pass<'_> {
     /// Records what moved and what is gone, and shows new files that waited for that.
@@ -23,6 +23,7 @@ impl Pass<'_> {
             .collect();
         let superseded: Vec<Move> = moves.iter().filter(|m| m.supersedes).cloned().collect();
         let parts: Vec<(FileId, FileId)> = moves.iter().chain(&stays).map(|m| (m.new, m.old)).collect();
+        let left: Vec<OriginPath> = moves.iter().map(|m| m.from.clone()).collect();
         let followed = self.with_what_is_cached(moves.into_iter().chain(stays)).await?;
         let fresh =
             fresh.into_iter().map(|(id, path)| Identity { origin: self.origin.id().clone(), path, id });
@@ -36,6 +37,10 @@ impl Pass<'_> {
         let origin = self.origin.id().clone();
         let (missing, folders) = self
             .write(move |writer| {
+                if !left.is_empty() {
+                    let op = former::leave(&**writer.db(), &origin, &left)?;
+                    writer.push(op);
+                }
                 writer.flush()?;
                 writer.follow(&origin, followed, &noted)?;
                 writer.take_in(&fresh, &noted)?;
