@@ -1,5 +1,7 @@
 //! What the user does not want to see stays unseen wherever it goes on its origin.
 
+use std::collections::BTreeMap;
+
 use musicfs_core::{Change, FileId, FileKind, FileQuery, FileState, MetaDb, UnixNanos};
 
 use crate::shelf::{Shelf, id, path, tagged, track};
@@ -520,4 +522,30 @@ async fn files_that_are_gone_are_kept_though_copies_of_all_are_in_an_excluded_fo
     let report = shelf.scan().await;
     assert!(report.held_back.is_some() && report.moved == 0, "{report:?}");
     assert_eq!(shelf.tree(), before);
+}
+
+#[tokio::test]
+async fn excluded_folder_and_one_that_takes_its_name_are_themselves_though_a_file_alone_is_seen_first() {
+    for parts in [&["x/1.mp3"][..], &["x/1.mp3", "x"], &["x"], &["a", "x"], &["x", "a"]] {
+        let shelf = folders(&["a", "b", "c", "d"], &["a"]).await;
+        let all = shelf.db.files(&FileQuery::All, None, usize::MAX).unwrap().files;
+        let before: BTreeMap<String, FileId> =
+            all.iter().map(|file| (file.path.to_string(), file.id)).collect();
+        rename_folders(&shelf, &[("a", "x"), ("b", "a")]);
+        for part in parts {
+            shelf.scan_paths(&[part]).await;
+            assert!(shown(&shelf).iter().all(|at| !at.starts_with("x/")), "{parts:?}");
+        }
+        shelf.scan().await;
+        assert_eq!(excluded(&shelf), ["x"], "{parts:?}");
+        for name in FILES.iter().filter(|name| name.ends_with("mp3")) {
+            assert_hidden(&shelf, before[&format!("a/{name}")], &format!("x/{name}"));
+            let taker = shelf.file(before[&format!("b/{name}")]);
+            assert_eq!(
+                (taker.path, taker.state),
+                (path(&format!("a/{name}")), FileState::Present),
+                "{parts:?}"
+            );
+        }
+    }
 }

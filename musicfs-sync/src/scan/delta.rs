@@ -330,6 +330,10 @@ impl DeltaDetector {
             return Delta::Ignored;
         };
         let same = known.is_version(&entry.version);
+        if alone && same && known.kind != FileKind::Sidecar && self.reread.wants(&entry.version) {
+            known.seen = true;
+            return to_record(id, Listed::Changed, sidecar);
+        }
         let is_unread = matches!(known.state, FileState::Excluded | FileState::Missing);
         if !same && !below.lifted && may_have_come && is_unread && !self.unsettled.contains(&id) {
             self.came_count += 1;

@@ -93,11 +93,21 @@ impl Trace {
     }
 
     fn ousted(&self) -> Ousted {
-        let hidden = self.state == FileState::Excluded;
-        Ousted { id: self.id, path: self.path.clone(), hidden }
+        Ousted { id: self.id, path: self.path.clone(), hidden: self.is_hidden() }
     }
 
-    fn has_audio_of(&self, other: &Self) -> bool {
+    /// Tells whether it is excluded, or was when another took its place.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.state == FileState::Excluded
+    }
+
+    /// Tells whether this and another file are one by their audio, size and time.
+    pub(super) fn is_renamed(&self, other: &Self) -> bool {
+        self.has_audio_of(other) && Rule::Renamed.agrees(self, other)
+    }
+
+    /// Tells whether this and another file hold the same audio, where that can be told.
+    pub(super) fn has_audio_of(&self, other: &Self) -> bool {
         self.identity.is_some() && Rule::SameAudio.agrees(self, other)
     }
 

@@ -4,8 +4,12 @@
 //! whoever caches it ([`ContentVerifier`]). What differs is recorded as a change, and caches are told. Content that is neither
 //! cached nor looked at for what identifies the audio is not read: nothing is known of it that could be compared.
 //!
+//! A file that holds what is known of another may have exchanged names with it. Of these a pass decides in the end, which
+//! reads them whatever their sizes and times say.
+//!
 //! Runs beside passes, as a refresh does: each file is right by itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -17,16 +21,19 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::moves::Trace;
 use super::parse::{self, Done};
 use super::turns::Lane;
 use super::writer::Writer;
-use super::{ScanError, Scanner, blocking};
+use super::{PassOptions, ScanError, Scanner, blocking};
 use crate::tags::{self, ParseFailure};
 
 /// Files of a query that are loaded at once.
 const PAGE: usize = 256;
 /// Files behind a network that are compared at once.
 const REMOTE_WIDTH: usize = 2;
+/// Files of one size among which the one is looked for that held what another holds.
+const ALIKE: usize = 1_000;
 
 /// How far comparing is, and in the end what it came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,10 +49,12 @@ pub struct Verification {
 }
 
 /// What comparing one file came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     Same,
     Differs,
+    /// It holds what is known of another file, which is at this path.
+    Exchanged(OriginPath),
     Unread,
     /// It is another version now, or gone: no news of what it holds.
     Changed,
@@ -76,6 +85,7 @@ impl Scanner {
         let width = if origin.caps().remote { REMOTE_WIDTH } else { self.workers };
         let storage = origin.health().await.map_err(ScanError::Origin)?.identity;
         let mut done = Verification::default();
+        let mut exchanged: BTreeSet<OriginPath> = BTreeSet::new();
         for query in queries(origin.id(), paths) {
             let mut after: Option<FileId> = None;
             loop {
@@ -92,11 +102,15 @@ impl Scanner {
                         next = compared.next() => next,
                     };
                     let Some(next) = next else { break };
-                    let (outcome, bytes) = next?;
+                    let (path, outcome, bytes) = next?;
                     done.bytes += bytes;
                     match outcome {
                         Outcome::Same => done.verified += 1,
                         Outcome::Differs => done.differing += 1,
+                        Outcome::Exchanged(with) => {
+                            done.differing += 1;
+                            exchanged.extend([path, with]);
+                        }
                         Outcome::Unread => done.unread += 1,
                         Outcome::Changed => {}
                     }
@@ -108,6 +122,11 @@ impl Scanner {
                 }
             }
         }
+        if !exchanged.is_empty() {
+            let paths = Some(exchanged.into_iter().collect());
+            let options = PassOptions { paths, reread: true, ..PassOptions::default() };
+            self.scan_with(origin.id(), &options, cancel).await?;
+        }
         Ok(done)
     }
 
@@ -116,7 +135,7 @@ impl Scanner {
         origin: &Arc<dyn Origin>,
         storage: Option<&str>,
         file: FileMeta,
-    ) -> Result<(Outcome, u64), ScanError> {
+    ) -> Result<(OriginPath, Outcome, u64), ScanError> {
         let mut outcome = match file.kind {
             FileKind::Audio | FileKind::Unparsed => self.verify_tags(origin, &file).await?,
             FileKind::Sidecar | FileKind::Other => Outcome::Same,
@@ -143,7 +162,7 @@ impl Scanner {
         if outcome == Outcome::Changed {
             self.refresh(file.id).await;
         }
-        Ok((outcome, bytes))
+        Ok((file.path, outcome, bytes))
     }
 
     /// Reads a file again for its tags, and records them when they are others.
@@ -166,6 +185,10 @@ impl Scanner {
                 return Ok(Outcome::Unread);
             }
         }
+        if let Some(other) = self.that_held(&row, file).await? {
+            warn!(origin = %file.origin, path = %file.path, held_by = %other, "the file holds what another held");
+            return Ok(Outcome::Exchanged(other));
+        }
         warn!(origin = %file.origin, path = %file.path, "the file does not hold what is known of it; recorded anew");
         let parts = self.parts(Lane::Asked);
         blocking(move || {
@@ -177,6 +200,25 @@ impl Scanner {
         })
         .await??;
         Ok(Outcome::Differs)
+    }
+
+    /// Returns the path of another known file that is what was read where a file was `known`, when that was not.
+    pub(super) async fn that_held(
+        &self,
+        read: &FileMeta,
+        known: &FileMeta,
+    ) -> Result<Option<OriginPath>, ScanError> {
+        let (db, trace) = (self.db.clone(), Trace::of(read));
+        if trace.has_audio_of(&Trace::of(known)) {
+            return Ok(None);
+        }
+        let query = FileQuery::OfSize(read.origin.clone(), read.version.size);
+        blocking(move || {
+            let alike = db.files(&query, None, ALIKE)?.files.into_iter();
+            let mut alike = alike.filter(|file| file.state != FileState::Missing && file.id != trace.id);
+            Ok(alike.find(|file| trace.is_renamed(&Trace::of(file))).map(|file| file.path))
+        })
+        .await?
     }
 }
 

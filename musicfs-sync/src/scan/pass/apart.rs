@@ -148,11 +148,15 @@ impl Pass<'_> {
 }
 
 /// Tells whether what is at the path of a known file may be another, and is not just that one with other tags. With
-/// `elsewhere` some known file had its size and time, or all of its folder may be elsewhere.
+/// `elsewhere` some known file had its size and time, or all of its folder may be elsewhere. One that seemed unchanged
+/// and was read all the same is another when its audio is.
 fn is_other(old: &FileMeta, new: &FileMeta, elsewhere: bool) -> bool {
     let identity = |file: &FileMeta| file.audio.as_ref().and_then(|audio| audio.identity.clone());
-    let same_audio = identity(new).is_some() && identity(old) == identity(new) && old.format == new.format;
-    old.path != new.path || (!old.version.is_same(&new.version) && (!same_audio || elsewhere))
+    let both = identity(old).is_some() && identity(new).is_some();
+    let same_audio = both && identity(old) == identity(new) && old.format == new.format;
+    let same_version = old.version.is_same(&new.version);
+    let is_other = if same_version { both && !same_audio } else { !same_audio || elsewhere };
+    old.path != new.path || is_other
 }
 
 /// Returns an id of a file's path that no other file has. What an `earlier` pass recorded there may have it.
@@ -195,9 +199,14 @@ mod tests {
             is_other(&old, &file("a.flac", b"a", 2), true),
             "a copy with other tags may have taken its place"
         );
-        assert!(!is_other(&old, &file("a.flac", b"b", 1), false), "its version says that it is what it was");
+        assert!(is_other(&old, &file("a.flac", b"b", 1), false), "whatever its version says");
+        assert!(!is_other(&old, &file("a.flac", b"a", 1), true), "nothing has changed");
         assert!(is_other(&old, &file("b.flac", b"a", 1), false));
         let unknown = FileMeta { audio: None, ..file("a.flac", b"", 2) };
-        assert!(is_other(&FileMeta { audio: None, ..old }, &unknown, false));
+        assert!(is_other(&FileMeta { audio: None, ..old.clone() }, &unknown, false));
+        assert!(
+            !is_other(&old, &FileMeta { version: old.version.clone(), ..unknown }, false),
+            "nobody can tell"
+        );
     }
 }

@@ -100,7 +100,11 @@ impl Pass<'_> {
         alike.retain(|file| !found.contains(&file.id));
         alike.truncate(most);
         let asked = ask(&*self.origin, alike, cancel).await?;
-        Ok(asked.into_iter().filter_map(|(file, is)| is.is_none().then_some(file)).collect())
+        // In the place of one that is excluded there may be another, which has its row beside it.
+        let has_gone = |file: &Trace, is: Option<FileVersion>| {
+            is.is_none_or(|is| file.is_hidden() && !is.is_same(&file.version))
+        };
+        Ok(asked.into_iter().filter_map(|(file, is)| has_gone(&file, is).then_some(file)).collect())
     }
 
     /// Asks the origin whether a file is where it was.
@@ -158,7 +162,8 @@ fn alike_outside(
     let is_outside = |file: &FileMeta| !part.iter().any(|at| file.path.is_within(at));
     for file in of_sizes(db, origin, came, came.len() + PAGE)? {
         let trace = Trace::of(&file);
-        if file.state == FileState::Present && is_outside(&file) && like.has(&trace) {
+        let may_be_there = matches!(file.state, FileState::Present | FileState::Excluded);
+        if may_be_there && is_outside(&file) && like.has(&trace) {
             alike.push(trace);
         }
     }

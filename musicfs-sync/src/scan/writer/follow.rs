@@ -66,9 +66,12 @@ impl Writer {
             }
             now.push((to, file, cached));
         }
-        for (Move { old, to, .. }, file, cached) in now {
+        for (Move { old, from, to, changed, same_audio, .. }, file, cached) in now {
+            let is_other_unseen = from == to && !changed && !same_audio;
             self.ops.push(Op::Move { id: old, path: to });
             self.put(Box::new(FileMeta { id: old, state: FileState::Present, ..file }));
+            // Nothing else tells whoever keeps bytes of it.
+            self.ops.extend(is_other_unseen.then_some(Op::Correct(old)));
             self.ops.extend(cached);
         }
         Ok(())
