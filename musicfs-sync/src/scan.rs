@@ -259,6 +259,11 @@ impl Scanner {
         lock.lock_owned().await
     }
 
+    /// Tells whether no pass is under way over an origin.
+    fn is_at_rest(&self, origin: &OriginId) -> bool {
+        self.passes.lock().get(origin).is_none_or(|pass| pass.try_lock().is_ok())
+    }
+
     fn grace(&self) -> Duration {
         *self.grace.read()
     }

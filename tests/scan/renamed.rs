@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use musicfs_core::{FileId, FileState, Ino, MetaDb};
+use musicfs_core::{FileId, FileState, Ino, MetaDb, Refreshed, Refresher};
 
-use crate::shelf::{Shelf, tagged, track};
+use crate::shelf::{Shelf, path, tagged, track};
 
 /// Renames files at once: all go before any comes.
 fn rename(shelf: &Shelf, names: &[(&str, &str)]) {
@@ -284,4 +284,29 @@ async fn new_file_whose_id_is_that_of_a_file_elsewhere_is_shown_by_a_scan_of_its
     assert_eq!((now.len(), shelf.music()), (2, 2), "{:?}", shelf.tree());
     assert_eq!(shelf.scan().await.unchanged, 2);
     assert_eq!(shelf.paths(), now);
+}
+
+#[tokio::test]
+async fn file_that_a_reader_finds_another_known_one_in_the_place_of_stays_itself() {
+    let shelf = Shelf::new().with_tracks(0..4);
+    shelf.scan().await;
+    let (mut paths, tree) = (shelf.paths(), shelf.tree());
+    rename(&shelf, &[("a/0000.mp3", "a/0001.mp3"), ("a/0001.mp3", "a/0000.mp3")]);
+    let first = shelf.id_at("a/0000.mp3");
+    assert_eq!(shelf.scanner.refresh(first).await, Refreshed::Updated);
+    paths.insert("a/0001.mp3".into(), first);
+    paths.insert("a/0000.mp3".into(), shelf.id_at("a/0001.mp3"));
+    assert_eq!((shelf.paths(), shelf.tree()), (paths.clone(), tree));
+    // What was known of nobody takes the place of the file, as in a pass.
+    shelf.origin.put("a/0002.mp3", track(40));
+    let second = shelf.id_at("a/0002.mp3");
+    assert_eq!(shelf.scanner.refresh(second).await, Refreshed::Updated);
+    assert_eq!(shelf.paths(), paths);
+    // A file that another has come to the place of is somewhere that nobody has looked at yet.
+    rename(&shelf, &[("a/0003.mp3", "b/3.mp3"), ("a/0002.mp3", "a/0003.mp3")]);
+    let third = shelf.id_at("a/0003.mp3");
+    assert_eq!(shelf.scanner.refresh(third).await, Refreshed::Gone);
+    assert_eq!(shelf.scan().await.moved, 1);
+    assert_eq!(shelf.file(third).path, path("b/3.mp3"));
+    assert_eq!(shelf.file(second).path, path("a/0003.mp3"));
 }
