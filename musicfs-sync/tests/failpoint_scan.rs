@@ -21,7 +21,12 @@ const POINTS: [&str; 3] =
     ["delta-sync-after-batch", "delta-sync-before-conclusion", "delta-sync-after-moves"];
 
 fn track(n: u32) -> Vec<u8> {
-    let track = Track::new(Sample::Mp3Cbr).artist("A").album("L").track(n, 0).title(format!("T{n}"));
+    titled(n, &format!("T{n}"))
+}
+
+/// The audio of [`track`] with another title.
+fn titled(n: u32, title: &str) -> Vec<u8> {
+    let track = Track::new(Sample::Mp3Cbr).artist("A").album("L").track(n, 0).title(title);
     let mut bytes = track.to_bytes().unwrap();
     bytes.extend(n.to_le_bytes());
     bytes
@@ -297,8 +302,8 @@ async fn new_file_of_a_part_whose_pass_was_cut_before_it_was_shown_is_shown_by_t
     let (db, scanner) = open(dir.path(), &origin);
     assert!(scan(scanner.clone()).await);
     let before = shown_files(&*db);
-    // It may be the other, until that one is asked about.
-    memory.put("b/copy.mp3", track(1));
+    // It may be the one of that audio, until that was asked about.
+    memory.put("b/other.mp3", titled(1, "U1"));
     let part = PassOptions { paths: Some(vec![OriginPath::new("b").unwrap()]), ..PassOptions::default() };
     let pass = async || scanner.scan_with(&"m".into(), &part, &CancellationToken::new()).await;
     fail::cfg("delta-sync-before-conclusion", "1*return->off").unwrap();
