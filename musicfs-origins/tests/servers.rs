@@ -1,9 +1,11 @@
 //! Origins over HTTP, over real servers that the tests start themselves as ordinary processes: the conformance suite
 //! over each, directly and through a network that fails.
 
-#![cfg(all(feature = "gcs", feature = "http", feature = "s3", feature = "webdav"))]
+#![cfg(all(feature = "azblob", feature = "gcs", feature = "http", feature = "s3", feature = "webdav"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "servers/azblob.rs"]
+mod azblob;
 #[path = "servers/dav.rs"]
 mod dav;
 #[path = "servers/gcs.rs"]
@@ -15,8 +17,9 @@ mod s3;
 #[path = "servers/scripted.rs"]
 mod scripted;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +30,10 @@ use futures::StreamExt;
 use musicfs_core::{
     ByteRange, Clock, Origin, OriginEntry, OriginError, OriginErrorKind, OriginPath, ScanRequest, SystemClock,
 };
+use musicfs_origins::{OriginSpec, build};
+use musicfs_test_utils::conformance::origin::Fixture;
+use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
+use musicfs_test_utils::file_servers::Bucket;
 use tempfile::TempDir;
 
 type Files = Vec<(OriginPath, Bytes)>;
@@ -101,19 +108,82 @@ async fn read(origin: &impl Origin, entry: &OriginEntry, from: u64, len: u64) ->
     origin.read(&entry.path, &entry.version, ByteRange::at(from, len)).await
 }
 
-/// Has the only object of a bucket, `a b/x.flac`, changed and deleted: a change is seen as one, and what is gone as not
-/// found.
-async fn changes_and_goes(origin: &impl Origin, put: impl Fn(&[u8]), delete: impl FnOnce()) {
-    put(&content(1000));
-    let entry = list(origin).await.unwrap().remove(0);
+/// Builds the origin that a table of a configuration file describes.
+fn of_table(table: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Arc<dyn Origin> {
+    let spec = OriginSpec::from_table(table.parse().unwrap(), Path::new("/")).unwrap();
+    build(&spec, &env, &clock()).unwrap().origin
+}
+
+fn bucket_with<B: Bucket>(files: &Files) -> B {
+    let server = B::with_bucket("music");
+    for (path, bytes) in files {
+        server.put(path.as_bytes(), bytes);
+    }
+    server
+}
+
+/// Files in a bucket.
+fn in_bucket<B, O>(files: Files, origin: fn(SocketAddr) -> O) -> Fixture
+where
+    B: Bucket,
+    O: Origin + 'static,
+{
+    let server: B = bucket_with(&files);
+    Fixture::new(origin(server.addr()), files).keeping(server)
+}
+
+/// Files in a bucket that is far away.
+async fn in_bucket_in_slices<B, O>(files: Files, origin: fn(SocketAddr) -> O) -> Fixture
+where
+    B: Bucket,
+    O: Origin + 'static,
+{
+    let server: B = bucket_with(&files);
+    let proxy = slicing(server.addr()).await;
+    Fixture::new(origin(proxy.addr()), files).keeping((proxy, server))
+}
+
+/// A line that is slow to answer and hands on little at once.
+async fn slicing(server: SocketAddr) -> FaultProxy {
+    let proxy = FaultProxy::start(server).await.unwrap();
+    proxy.set([Toxic::Slicer { size: 700, delay: Duration::ZERO }, Toxic::Latency(Duration::from_millis(2))]);
+    proxy
+}
+
+/// Has the only object of a bucket changed and deleted: a change is seen as one, and what is gone as not found.
+async fn changes_and_goes<B: Bucket, O: Origin>(origin: fn(SocketAddr) -> O) {
+    let (server, file) = (B::with_bucket("music"), b"a b/x.flac");
+    let origin = origin(server.addr());
+    server.put(file, &content(1000));
+    let entry = list(&origin).await.unwrap().remove(0);
     assert!(entry.version.etag.is_some());
-    put(&[7; 1000]);
-    assert_eq!(read(origin, &entry, 0, 10).await.unwrap_err().kind, OriginErrorKind::Changed);
+    server.put(file, &[7; 1000]);
+    assert_eq!(read(&origin, &entry, 0, 10).await.unwrap_err().kind, OriginErrorKind::Changed);
     let now = origin.stat(&entry.path).await.unwrap();
-    assert_eq!(read(origin, &now, 990, 100).await.unwrap(), vec![7; 10]);
-    delete();
-    assert_eq!(read(origin, &now, 0, 10).await.unwrap_err().kind, OriginErrorKind::NotFound);
-    assert!(list(origin).await.unwrap().is_empty(), "a bucket that is there may be empty");
+    assert_eq!(read(&origin, &now, 990, 100).await.unwrap(), vec![7; 10]);
+    server.delete(file);
+    assert_eq!(read(&origin, &now, 0, 10).await.unwrap_err().kind, OriginErrorKind::NotFound);
+    assert!(list(&origin).await.unwrap().is_empty(), "a bucket that is there may be empty");
+}
+
+/// Asks an origin in every way for what is in a bucket that is not there: that is said, and nothing is gone.
+async fn has_no_root(origin: &impl Origin, step: &str) {
+    let error = origin.health().await.unwrap_err();
+    assert_eq!(error.kind, OriginErrorKind::NoRoot, "{}", said(&error));
+    assert!(said(&error).contains(step), "{}", said(&error));
+    assert_eq!(list(origin).await.unwrap_err().kind, OriginErrorKind::NoRoot);
+    assert_eq!(origin.stat(&path("x.flac")).await.unwrap_err().kind, OriginErrorKind::NoRoot);
+}
+
+/// Asks an origin in every way with a secret that is wrong: that is said with the next step, and the secret is not.
+async fn is_denied(origin: &impl Origin, wrong: &str, step: &str) {
+    let logs = musicfs_test_utils::captured_logs();
+    for error in [list(origin).await.unwrap_err(), origin.health().await.unwrap_err()] {
+        assert_eq!(error.kind, OriginErrorKind::Denied, "{}", said(&error));
+        assert!(said(&error).contains(step), "{}", said(&error));
+        assert!(!said(&error).contains(wrong));
+    }
+    assert!(!logs.text().contains(wrong));
 }
 
 /// All that an error says, causes included.

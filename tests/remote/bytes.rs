@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use musicfs_core::AudioMeta;
+use musicfs_test_utils::file_servers::{Azurite, Bucket};
+use musicfs_test_utils::library::noise_flac;
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
 use musicfs_tests::mount::Mount;
@@ -87,4 +90,31 @@ fn music_on_a_webdav_share_arrives_whole_and_plays_offline() {
 #[test]
 fn music_on_a_web_server_arrives_whole_and_plays_offline() {
     every_byte_arrives(Kind::Http);
+}
+
+#[test]
+fn music_on_azure_arrives_whole_and_plays_offline() {
+    let (server, home) = (Azurite::with_bucket("music"), Home::new());
+    let wanted = noise_flac(&AudioMeta { title: Some("Song".into()), ..AudioMeta::default() }, LARGE);
+    server.put(b"A & B/100% #1.flac", &wanted);
+    let (key, account) = (home.folder("key"), Azurite::ACCOUNT);
+    fs::write(&key, Azurite::KEY).unwrap();
+    home.configure(&format!(
+        "[[origins]]\nid = \"azure\"\ntype = \"azblob\"\ncontainer = \"music\"\n\
+         endpoint = \"http://{}/{account}\"\naccount_name = \"{account}\"\naccount_key_file = \"{}\"\n",
+        server.addr(),
+        key.display(),
+    ));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    let path = found(&mount).remove(0);
+    assert_same_at_random(&path, &wanted);
+    assert!(fs::read(&path).unwrap() == wanted);
+    wait_cached(&path, "full");
+    assert!(!mount.log().contains(Azurite::KEY));
+    mount.unmount();
+    drop(server);
+    let mount = home.mount_configured();
+    assert!(read_afresh(&path, 0, wanted.len()).unwrap() == wanted, "it differs with its server gone");
+    mount.unmount();
 }

@@ -1,16 +1,15 @@
 //! WebDAV, over Apache and rclone.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use musicfs_core::{Origin, OriginErrorKind, ScanRequest};
 use musicfs_origins::{Secret, WebAuth, WebConfig, WebdavOrigin};
 use musicfs_test_utils::conformance::origin::{Fixture, sample_files, sample_files_utf8};
-use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
+use musicfs_test_utils::fault_proxy::FaultProxy;
 use musicfs_test_utils::file_servers::{Rclone, WebServer};
 use musicfs_test_utils::origin_conformance;
 
-use crate::{Files, Served, clock, content, list, path, printable, read, said};
+use crate::{Files, Served, clock, content, list, path, printable, read, said, slicing};
 
 fn origin(addr: SocketAddr) -> WebdavOrigin {
     WebdavOrigin::new("dav", &WebConfig::new(format!("http://{addr}/")), clock()).unwrap()
@@ -31,8 +30,7 @@ fn rclone(files: Files) -> Fixture {
 async fn proxied(files: Files) -> Fixture {
     let served = Served::new(&files);
     let server = Rclone::webdav(served.root(), None);
-    let proxy = FaultProxy::start(server.addr()).await.unwrap();
-    proxy.set([Toxic::Slicer { size: 700, delay: Duration::ZERO }, Toxic::Latency(Duration::from_millis(2))]);
+    let proxy = slicing(server.addr()).await;
     Fixture::new(origin(proxy.addr()), files).keeping((proxy, server, served))
 }
 

@@ -1,16 +1,15 @@
 //! Directory indexes, over nginx, Apache and Python's server.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use musicfs_core::{Origin, OriginErrorKind};
 use musicfs_origins::{HttpOrigin, WebConfig};
 use musicfs_test_utils::conformance::origin::{Fixture, sample_files, sample_files_utf8};
-use musicfs_test_utils::fault_proxy::{FaultProxy, Toxic};
+use musicfs_test_utils::fault_proxy::FaultProxy;
 use musicfs_test_utils::file_servers::WebServer;
 use musicfs_test_utils::origin_conformance;
 
-use crate::{Files, Served, clock, content, list, path, read};
+use crate::{Files, Served, clock, content, list, path, read, slicing};
 
 fn origin(addr: SocketAddr) -> HttpOrigin {
     HttpOrigin::new("web", &WebConfig::new(format!("http://{addr}/")), clock()).unwrap()
@@ -39,8 +38,7 @@ fn nginx_json(files: Files) -> Fixture {
 async fn proxied(files: Files) -> Fixture {
     let served = Served::new(&files);
     let server = WebServer::nginx(served.root(), false);
-    let proxy = FaultProxy::start(server.addr()).await.unwrap();
-    proxy.set([Toxic::Slicer { size: 700, delay: Duration::ZERO }, Toxic::Latency(Duration::from_millis(2))]);
+    let proxy = slicing(server.addr()).await;
     Fixture::new(origin(proxy.addr()), files).keeping((proxy, server, served))
 }
 

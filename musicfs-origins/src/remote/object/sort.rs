@@ -53,8 +53,8 @@ pub(super) fn sort(error: opendal::Error, place: &str) -> Failure {
         ErrorKind::Unsupported => OriginErrorKind::Unsupported,
         // No key to sign with, of which opendal tells only by the place.
         ErrorKind::Unexpected if error.to_string().contains("reqsign::") => {
-            let why =
-                "there are no credentials; name access_key_id and a secret_access_key, or anonymous = true";
+            let why = "there are no credentials; name access_key_id and a secret_access_key, or anonymous = true \
+                       (of Azure: account_name and an account_key)";
             return failure(OriginErrorKind::Denied, format!("{place}: {why}"));
         }
         _ => OriginErrorKind::Unavailable,
@@ -71,10 +71,11 @@ pub(super) fn sort(error: opendal::Error, place: &str) -> Failure {
     }
 }
 
-/// Returns a field of a service's answer, which opendal hands on as Rust writes it for debugging.
+/// Returns the first line of a field of a service's answer, which opendal hands on as Rust writes it for debugging.
 fn field<'a>(message: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = message.split_once(&format!("{name}: \""))?;
-    rest.split_once('"').map(|(value, _)| value).filter(|value| !value.is_empty())
+    let (value, _) = rest.split_once('"')?;
+    value.split("\\n").next().filter(|line| !line.is_empty())
 }
 
 fn cut(words: &str) -> String {
@@ -85,7 +86,7 @@ fn cut(words: &str) -> String {
     format!("{}…", &words[..end])
 }
 
-/// Returns what to do about an error of S3.
+/// Returns what to do about an error of S3 or of Azure.
 fn next_step(code: &str) -> Option<&'static str> {
     Some(match code {
         "SignatureDoesNotMatch" => "the secret is wrong: look at secret_access_key_file, _env or _command",
@@ -97,6 +98,10 @@ fn next_step(code: &str) -> Option<&'static str> {
             "look at region and endpoint"
         }
         "RequestTimeTooSkewed" => "set this machine's clock right",
+        "AuthenticationFailed" | "AuthorizationFailure" => {
+            "the key is not taken: look at account_name and account_key_file, _env or _command"
+        }
+        "AuthorizationPermissionMismatch" => "who asks must be allowed to list and to read",
         _ => return None,
     })
 }
@@ -127,6 +132,11 @@ mod tests {
         let step = "the secret is wrong: look at secret_access_key_file, _env or _command";
         let wanted = "bucket music at http://nas: SignatureDoesNotMatch (It does not match.)";
         assert_eq!(said, format!("permission denied: {wanted}; {step}"));
+        let message =
+            "AzblobError { code: \"AuthorizationFailure\", message: \"No.\\nRequestId:1\\nTime:2\" }";
+        let said = sort(opendal::Error::new(ErrorKind::PermissionDenied, message), "the service").to_string();
+        let step = "the key is not taken: look at account_name and account_key_file, _env or _command";
+        assert_eq!(said, format!("permission denied: the service: AuthorizationFailure (No.); {step}"));
         let error = opendal::Error::new(ErrorKind::NotFound, "");
         assert_eq!(sort(error, "bucket music").to_string(), "not found: bucket music: NotFound");
     }
