@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Smb,
     Nfs,
     Webdav,
+    /// Of a server that says so when the folder is gone: rclone shows an empty one in its place.
+    WebdavOfApache,
     Http,
 }
 
@@ -59,6 +61,7 @@ impl Served {
             Kind::Smb => Server::Samba(Samba::start(&music)),
             Kind::Nfs => Server::Rclone(Rclone::nfs(&music)),
             Kind::Webdav => Server::Rclone(Rclone::webdav(&music, Some(("me", SECRET)))),
+            Kind::WebdavOfApache => Server::Web(WebServer::apache(dir.path())),
             Kind::Http => Server::Web(WebServer::nginx(&music, false)),
         };
         fs::write(dir.path().join("secret"), SECRET).unwrap();
@@ -183,6 +186,7 @@ impl Served {
             (Kind::Webdav, _) => {
                 format!("url = \"webdav+http://me@{addr}/\"\npassword_file = \"{secret}\"\n")
             }
+            (Kind::WebdavOfApache, _) => format!("url = \"webdav+http://{addr}/{NAME}/\"\n"),
             (Kind::Http, _) => format!("url = \"http://{addr}/\"\n"),
             (kind, _) => panic!("{kind:?} is served by another"),
         };
