@@ -4,12 +4,19 @@ use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::unix::fs::MetadataExt;
 
+use musicfs_core::AudioMeta;
 use musicfs_test_utils::eventually_blocking;
+use musicfs_test_utils::library::noise_flac;
+use musicfs_tests::files;
 use musicfs_tests::home::Home;
-use musicfs_tests::replacing::{Old, read_while_replaced, versions};
+use musicfs_tests::replacing::{Old, read_while_overwritten, read_while_replaced, versions};
 
 /// Versions of the file.
 const VERSIONS: usize = 12;
+/// Bytes of a file that takes a while to read.
+const LONG: usize = 24 << 20;
+/// How often that file is overwritten.
+const ROUNDS: usize = 6;
 
 fn readers_of_a_replaced_file_get_whole_versions(args: &[&str], fate: Old) {
     let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
@@ -69,4 +76,26 @@ fn size_of_a_file_that_is_rewritten_in_place_while_the_kernel_reads_it_is_that_o
 #[test]
 fn replaced_file_is_read_as_one_version_through_the_daemon_too() {
     readers_of_a_replaced_file_get_whole_versions(&["--no-passthrough"], Old::MayFail);
+}
+
+#[test]
+fn file_overwritten_while_it_streams_through_the_daemon_is_stale_and_never_a_mix() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    let audio = AudioMeta { title: Some("Song".into()), ..AudioMeta::default() };
+    let mut bytes = noise_flac(&audio, LONG);
+    let file = music.path().join("song.flac");
+    fs::write(&file, &bytes).unwrap();
+    let mount = home.mount_with(music.path(), &["--no-passthrough"]);
+    let path = mount.join(files::files(&mount.at()).remove(0));
+    let mut stale = 0;
+    for _ in 0..ROUNDS {
+        let old = bytes.clone();
+        let middle = bytes.len() / 2;
+        bytes[LONG / 16..].iter_mut().for_each(|byte| *byte ^= 0x55);
+        stale += usize::from(read_while_overwritten(&path, &old, || fs::write(&file, &bytes).unwrap()));
+        assert!(old[middle] != bytes[middle]);
+        eventually_blocking("the new version", || fs::read(&path).is_ok_and(|read| read == bytes));
+    }
+    assert!(stale > 0, "each time it was read before it was overwritten");
+    mount.unmount();
 }

@@ -7,15 +7,20 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use musicfs_test_utils::eventually_blocking;
+use musicfs_test_utils::fault_proxy::Toxic;
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
-use musicfs_tests::replacing::{Old, read_while_replaced, versions};
+use musicfs_tests::replacing::{Old, read_while_overwritten, read_while_replaced, versions};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::served::{Kind, Served};
 use crate::wait_cached;
 
 const LARGE: usize = 8 << 20;
+/// Bytes of a file that is longer than what a line holds: see [`IN_FLIGHT`](musicfs_test_utils::fault_proxy::IN_FLIGHT).
+const LONG: usize = 48 << 20;
+/// Bytes a second of a line on which that lasts.
+const SLOW: u64 = 8 << 20;
 
 fn replaced_file_is_never_a_mix(kind: Kind, whole: bool) {
     let (served, home) = (Served::empty(kind), Home::new());
@@ -78,6 +83,42 @@ fn file_replaced_on_s3_is_stale_where_it_was_not_cached() {
 #[test]
 fn file_replaced_on_an_nfs_export_is_stale_where_it_was_not_cached() {
     replaced_file_is_never_a_mix(Kind::Nfs, false);
+}
+
+/// Overwrites a file on its server, in place, while one long read of it is on its way over a slow line.
+fn file_overwritten_while_it_streams_is_never_a_mix(kind: Kind) {
+    let served = Served::empty(kind);
+    let old = served.add("song.flac", "Song", LONG);
+    let (served, home) = (served.behind_proxy(), Home::new());
+    home.configure(&served.table("nas", ""));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    let path = mount.join(files::files(&mount.at()).remove(0));
+    served.proxy().set([Toxic::Bandwidth(SLOW)]);
+    let mut new = old.clone();
+    new[LARGE..].iter_mut().for_each(|byte| *byte ^= 0x55);
+    let file = served.music().join("song.flac");
+    let stale = read_while_overwritten(&path, &old, || fs::write(&file, &new).unwrap());
+    assert!(stale, "what was not on its way yet is nowhere any more");
+    served.proxy().heal();
+    mount.rescan(&[]);
+    eventually_blocking("the new version", || fs::read(&path).is_ok_and(|read| read == new));
+    mount.unmount();
+}
+
+#[test]
+fn file_overwritten_on_s3_while_it_streams_is_stale_and_never_a_mix() {
+    file_overwritten_while_it_streams_is_never_a_mix(Kind::S3);
+}
+
+#[test]
+fn file_overwritten_on_a_webdav_share_while_it_streams_is_stale_and_never_a_mix() {
+    file_overwritten_while_it_streams_is_never_a_mix(Kind::Webdav);
+}
+
+#[test]
+fn file_overwritten_on_an_ssh_server_while_it_streams_is_stale_and_never_a_mix() {
+    file_overwritten_while_it_streams_is_never_a_mix(Kind::Sftp);
 }
 
 #[test]

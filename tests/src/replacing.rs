@@ -118,6 +118,32 @@ fn read_one(path: &Path, versions: &[Vec<u8>]) -> bool {
     }
 }
 
+/// Reads the file that is shown at `path` from its start to its end, while `overwrite` puts others in the place of the
+/// `old` bytes. Tells whether that ended with ESTALE, and not with all of the old ones.
+///
+/// # Panics
+/// When anything else was read.
+pub fn read_while_overwritten(path: &Path, old: &[u8], overwrite: impl FnOnce()) -> bool {
+    let begun = AtomicBool::new(false);
+    let mut got = vec![0; old.len() / 8];
+    let ended = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let started = File::open(path).and_then(|mut file| file.read_exact(&mut got).map(|()| file));
+            begun.store(true, Ordering::SeqCst);
+            started?.read_to_end(&mut got)
+        });
+        eventually_blocking("the file to be read", || begun.load(Ordering::SeqCst));
+        overwrite();
+        reader.join().unwrap_or_else(|_| panic!("the reader panicked"))
+    });
+    assert!(old.starts_with(&got), "{} bytes that are not the old ones", got.len());
+    match ended {
+        Ok(_) => assert_eq!(got.len(), old.len(), "it ended early"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::StaleNetworkFileHandle, "{error}"),
+    }
+    got.len() < old.len()
+}
+
 fn describe(bytes: &[u8], versions: &[Vec<u8>]) -> String {
     let alike = |version: &Vec<u8>| version.iter().zip(bytes).take_while(|(a, b)| a == b).count();
     let each: Vec<_> = versions.iter().map(|version| (alike(version), version.len())).collect();
