@@ -160,10 +160,15 @@ impl Round<'_> {
                 return Ok(false);
             }
             let touched: HashSet<FileId> = changes.iter().filter_map(touched).collect();
+            if !touched.is_empty() {
+                self.index.remove_files(&touched)?;
+            }
             for id in &touched {
-                match self.how.db.file(*id)? {
-                    Some(file) if self.leads(*id)? => self.index.index_file(&file)?,
-                    _ => self.index.remove_file(*id)?,
+                let Some(file) = self.how.db.file(*id)? else { continue };
+                if self.leads(*id)?
+                    && let Some(document) = self.index.fields.document(&file)
+                {
+                    self.index.add(document)?;
                 }
             }
             self.pending += touched.len() as u64;
