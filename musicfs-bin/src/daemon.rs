@@ -40,7 +40,7 @@ use crate::lock::{CacheLock, Holder};
 use crate::log::LogControl;
 use crate::progress::Progress;
 use crate::wiring::{self, Engine};
-use crate::{limits, notify};
+use crate::{limits, memory, notify};
 
 pub(crate) use origins::state_of;
 pub(crate) use scans::{Part, chain, result_of, status_of};
@@ -134,6 +134,7 @@ impl Plan {
             Ok(limit) => tracing::debug!(limit, "limit of open files raised"),
             Err(error) => warn!(%error, "the limit of open files could not be raised"),
         }
+        memory::settle();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("musicfs")
@@ -226,6 +227,7 @@ impl Plan {
         }
         daemon.spawn_scans();
         daemon.spawn_recheck();
+        daemon.spawn_memory();
         daemon.spawn_watches();
         daemon.spawn_progress(Progress::new(
             clock.clone(),

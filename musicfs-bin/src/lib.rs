@@ -25,6 +25,7 @@ mod limits;
 mod lock;
 mod log;
 mod look;
+mod memory;
 mod mount_helper;
 mod mounts;
 mod notify;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use musicfs_test_utils::library::{Sample, Track, bench_library_of};
 use musicfs_tests::files;
@@ -17,6 +18,8 @@ use crate::table::{Bar, Table};
 
 /// Bytes of a file: all that a scan reads of one, on one block of the disk.
 const SIZE: usize = 4096;
+/// Time after which a daemon has given back what it no longer needs of memory.
+const GIVEN_BACK: Duration = Duration::from_secs(15);
 /// Files that are added at once.
 const ADDED: usize = 10_000;
 /// Times that files come and go.
@@ -71,6 +74,12 @@ fn local(settings: &Settings, count: usize, table: &mut Table) {
     });
     table.add(format!("first scan of {count} files"), first, "s", Bar::None);
     wait(&mount);
+    until(|| mount.status()["search"]["phase"] == "ready");
+    std::thread::sleep(GIVEN_BACK);
+    let pid = mount.pid().as_raw();
+    let most = most_memory(pid);
+    table.add(format!("most memory, first scan of {count} files"), most, "MB", Bar::AtMost(250.0));
+    table.add("memory after that", memory(pid), "MB", Bar::AtMost(200.0));
     mount.unmount();
 
     // Mounted again, so that what the first scan took of memory is not counted.

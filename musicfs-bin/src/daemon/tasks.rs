@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use musicfs_core::{Clock, EventKind, OriginId, Refresher};
+use musicfs_core::{Clock, EventKind, MetaDb, OriginId, Refresher};
 use tracing::error;
 
 use super::state::Daemon;
 use super::{origins, socket_in};
 use crate::progress::Progress;
-use crate::{control, notify};
+use crate::{control, memory, notify};
 
 /// Names of the tasks.
 pub(super) const SCAN_TASK: &str = "scan";
@@ -25,6 +25,8 @@ pub(super) const EVENTS_TASK: &str = "events";
 /// Keeps the search index up to date.
 pub(super) const SEARCH_TASK: &str = "search";
 pub(super) const PROGRESS_TASK: &str = "progress";
+/// Gives free memory back to the system.
+pub(super) const MEMORY_TASK: &str = "memory";
 /// Looks at the files of an origin that is back for which copies were read; its name goes on with the origin's.
 pub(super) const REFRESH_TASK: &str = "refresh";
 
@@ -130,6 +132,15 @@ impl Daemon {
     pub(super) fn spawn_search(self: &Arc<Self>) {
         let search = self.engine.search.clone().run(self.cancel.clone());
         self.supervisor.spawn_supervised(SEARCH_TASK, search);
+    }
+
+    pub(super) fn spawn_memory(self: &Arc<Self>) {
+        let (engine, cancel) = (self.engine.clone(), self.cancel.clone());
+        self.supervisor.spawn_supervised(MEMORY_TASK, async move {
+            let (scans, changes) = (engine.scanner.progress(), engine.db.subscribe());
+            let tending = memory::tend(&*engine.clock, scans, changes, memory::give_back);
+            cancel.run_until_cancelled(tending).await;
+        });
     }
 
     pub(super) fn spawn_watchdog(self: &Arc<Self>) {
