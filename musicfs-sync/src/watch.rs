@@ -20,6 +20,7 @@
 //! lead to is watched where it is).
 
 mod folders;
+mod links;
 mod pending;
 
 use std::path::{Path, PathBuf};

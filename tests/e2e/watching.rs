@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 
 use musicfs_test_utils::eventually_blocking;
 use musicfs_test_utils::library::{Sample, Track, write_track};
@@ -61,6 +61,28 @@ fn change_on_an_origin_is_seen_by_itself() {
     assert!(there(&mount, &at("First")));
     fs::remove_dir_all(music.path().join("moved")).unwrap();
     eventually_blocking("the folder to go", || files::files(&mount.at()).is_empty());
+    mount.unmount();
+}
+
+#[test]
+fn change_is_seen_by_every_link_that_leads_to_it() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    let at = |name: &str| format!("Anna/News/01 - {name}.mp3");
+    let copies =
+        |mount: &Mount<'_>, name: &str| files::attribute(&mount.join(at(name)), "user.musicfs.copies");
+    write_track(music.path(), "real/one.mp3", &track("One")).unwrap();
+    write_track(music.path(), "real/two.mp3", &track("Two")).unwrap();
+    symlink("real", music.path().join("link")).unwrap();
+    let mount = watched(&home, &music);
+    symlink("real/two.mp3", music.path().join("favourite.mp3")).unwrap();
+    let three = |mount: &Mount<'_>| copies(mount, "Two").is_some_and(|all| all.lines().count() == 3);
+    eventually_blocking("all three ways to be seen", || three(&mount));
+    // What goes, goes by every way; so does what gets other tags.
+    fs::remove_file(music.path().join("real/one.mp3")).unwrap();
+    write_track(music.path(), "real/two.mp3", &track("Other")).unwrap();
+    eventually_blocking("the deletion", || !there(&mount, &at("One")));
+    eventually_blocking("the tags", || !there(&mount, &at("Two")) && there(&mount, &at("Other")));
+    assert_eq!(copies(&mount, "Other").unwrap().lines().count(), 3);
     mount.unmount();
 }
 

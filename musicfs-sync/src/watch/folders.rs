@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use tracing::debug;
 
 use super::WatchState;
+use super::links::Links;
 use crate::tags;
 
 /// What is asked for. Not that files are opened, which our own scans do all the time.
@@ -70,6 +71,7 @@ pub(super) struct Folders {
     /// When the root's entries last changed.
     top_changed: i64,
     folders: HashMap<Watch, Folder>,
+    links: Links,
     /// Some folder could not be watched.
     full: bool,
 }
@@ -86,6 +88,7 @@ impl Folders {
             top: (top, is.dev(), is.ino()),
             top_changed: changed(&is),
             folders: HashMap::new(),
+            links: Links::default(),
             full: false,
         };
         folders.walk();
@@ -144,6 +147,7 @@ impl Folders {
                 folder.changed = time;
             }
         }
+        self.links.follow(&mut found);
         found
     }
 
@@ -153,11 +157,16 @@ impl Folders {
         while let Some((above, path)) = todo.pop() {
             let Ok(entries) = std::fs::read_dir(self.root.join(path.as_path())) else { continue };
             for entry in entries.filter_map(Result::ok) {
-                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let Ok(kind) = entry.file_type() else { continue };
+                if !kind.is_dir() && !kind.is_symlink() {
                     continue;
                 }
                 let name = entry.file_name();
                 let Ok(path) = path.join(name.as_bytes()) else { continue };
+                if kind.is_symlink() {
+                    self.links.add(&self.root, &path);
+                    continue;
+                }
                 if let Some(watch) = self.add(above, name.as_bytes(), &path) {
                     todo.push((watch, path));
                 }
@@ -220,7 +229,10 @@ impl Folders {
         loop {
             let event = match events.next() {
                 Ok(event) => event,
-                Err(Errno::AGAIN) => return Ok(seen),
+                Err(Errno::AGAIN) => {
+                    self.links.follow(&mut seen.paths);
+                    return Ok(seen);
+                }
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
@@ -262,6 +274,12 @@ impl Folders {
                     }
                 }
                 None => self.walk_below(watch, path.clone()),
+            }
+        }
+        if name.is_some() && !what.contains(ReadFlags::ISDIR) && what.intersects(appeared) {
+            let at = self.root.join(path.as_path());
+            if std::fs::symlink_metadata(at).is_ok_and(|is| is.is_symlink()) {
+                self.links.add(&self.root, &path);
             }
         }
         if seen.paths.last() != Some(&path) && !tags::is_ignored(&path) {
