@@ -185,6 +185,22 @@ async fn sidecars_stand_beside_their_tracks_and_follow_them() {
 }
 
 #[tokio::test]
+async fn sidecars_of_a_track_that_goes_stand_beside_what_is_left_of_its_folder() {
+    let world = World::new();
+    let gone = world.add("mixed/a.flac", song("A", "L", 1, "T"));
+    world.add("mixed/b.flac", song("B", "M", 1, "U"));
+    (0..9).for_each(|n| drop(world.add(&format!("more/{n}.flac"), song("C", "N", n + 1, "V"))));
+    for sidecar in ["mixed/cover.jpg", "mixed/a.lrc"] {
+        std::fs::write(world.music().join(sidecar), sidecar).unwrap();
+    }
+    world.scan().await;
+    assert_eq!(world.paths()[..3], ["/A/L/01 - T.flac", "/A/L/01 - T.lrc", "/A/L/cover.jpg"]);
+    std::fs::remove_file(gone).unwrap();
+    assert_eq!(world.scan().await.missing, 1);
+    assert_eq!(world.paths()[..3], ["/B/M/01 - U.flac", "/B/M/a.lrc", "/B/M/cover.jpg"]);
+}
+
+#[tokio::test]
 async fn scans_folder_inside_an_album_is_shown_in_it() {
     let world = World::new();
     world.add("Album/01.flac", song("A", "L", 1, "T"));

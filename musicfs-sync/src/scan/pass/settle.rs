@@ -1,6 +1,6 @@
 //! Writing what a pass concluded of files: what moved, what is gone, and new files that waited for that.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use musicfs_core::{FileId, FileKind, FileMeta, FileState, Op, OriginPath};
 
@@ -31,7 +31,7 @@ impl Pass<'_> {
         let recorded = self.apart.recorded();
         let whole = self.options.paths.is_none() && self.report.complete;
         let of_this_pass: HashSet<FileId> = self.apart.files().into_iter().map(|(_, id)| id).collect();
-        let (origin, partial) = (self.origin.id().clone(), self.options.paths.is_some());
+        let origin = self.origin.id().clone();
         let record = self.under_way();
         let noted = move |moved| record.having_moved(moved).op(&origin);
         let origin = self.origin.id().clone();
@@ -47,7 +47,7 @@ impl Pass<'_> {
                 let fresh: Vec<FileId> = fresh.iter().map(|file| file.id).collect();
                 show(writer, &held)?;
                 show(writer, &fresh)?;
-                let folders = if partial { folders_of(writer, &gone)? } else { Vec::new() };
+                let folders = folders_of(writer, &gone)?;
                 let missing = writer.lose(&gone)?;
                 // What another pass is to decide on is read again then.
                 let left = recorded.into_iter().filter(|id| whole || of_this_pass.contains(id));
@@ -143,11 +143,11 @@ fn drop_waiting(writer: &mut Writer, files: impl Iterator<Item = FileId>) -> Res
     writer.flush()
 }
 
-fn folders_of(writer: &Writer, files: &[FileId]) -> Result<Vec<OriginPath>, ScanError> {
-    let mut folders = Vec::new();
+/// Returns the folders of files.
+fn folders_of(writer: &Writer, files: &[FileId]) -> Result<BTreeSet<OriginPath>, ScanError> {
+    let mut folders = BTreeSet::new();
     for id in files {
         folders.extend(writer.db().file(*id)?.map(|file| file.path.parent()));
     }
-    folders.dedup();
     Ok(folders)
 }
