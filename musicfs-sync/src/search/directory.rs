@@ -83,7 +83,7 @@ impl Directory for PlainDirectory {
         })?;
         let len = file.metadata().map_err(failed)?.len();
         let len = usize::try_from(len).map_err(|_| failed(io::ErrorKind::FileTooLarge.into()))?;
-        Ok(Arc::new(PlainFile { file, len }))
+        Ok(Arc::new(PlainFile { file, len, near: Mutex::new((0, OwnedBytes::empty())) }))
     }
 
     fn delete(&self, path: &Path) -> Result<(), DeleteError> {
@@ -150,10 +150,27 @@ impl TerminatingWrite for Unsynced {
     }
 }
 
+/// A read of at most this many bytes is answered from what lies near the last one.
+const SMALL: usize = 4 * 1024;
+/// Bytes read for a small read: tantivy reads the lists of words that follow each other one by one, often of two bytes
+/// each. What an open index keeps of this is some MiB.
+const NEAR: usize = 16 * 1024;
+
+/// A file that is read. It does not change, so that what was read of it holds.
 #[derive(Debug)]
 struct PlainFile {
     file: File,
     len: usize,
+    /// What was read for the last small read, and where it begins. Its lock is not held while the file is read.
+    near: Mutex<(usize, OwnedBytes)>,
+}
+
+impl PlainFile {
+    fn read(&self, range: Range<usize>) -> io::Result<OwnedBytes> {
+        let mut bytes = vec![0; range.len()];
+        self.file.read_exact_at(&mut bytes, range.start as u64)?;
+        Ok(OwnedBytes::new(bytes))
+    }
 }
 
 impl HasLen for PlainFile {
@@ -167,8 +184,15 @@ impl FileHandle for PlainFile {
         if range.start > range.end || range.end > self.len {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let mut bytes = vec![0; range.len()];
-        self.file.read_exact_at(&mut bytes, range.start as u64)?;
-        Ok(OwnedBytes::new(bytes))
+        if range.len() > SMALL {
+            return self.read(range);
+        }
+        let (start, near) = self.near.lock().clone();
+        if range.start >= start && range.end <= start + near.len() {
+            return Ok(near.slice(range.start - start..range.end - start));
+        }
+        let near = self.read(range.start..self.len.min(range.start + NEAR))?;
+        *self.near.lock() = (range.start, near.clone());
+        Ok(near.slice(0..range.len()))
     }
 }
