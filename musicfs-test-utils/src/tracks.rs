@@ -157,7 +157,7 @@ pub fn fill(db: &dyn MetaDb, numbers: std::ops::Range<u64>) -> Result<(), MetaEr
 }
 
 /// The kinds of queries that [`query`] makes.
-pub const QUERY_KINDS: [&str; 18] = [
+pub const QUERY_KINDS: [&str; 27] = [
     "word",
     "two words",
     "three words",
@@ -168,14 +168,23 @@ pub const QUERY_KINDS: [&str; 18] = [
     "field",
     "first letter of a field",
     "first letter of a path",
+    "beginning in a field",
+    "beginning in a path",
+    "several beginnings",
+    "several first letters",
     "phrase",
     "phrase and a beginning",
+    "phrase and a first letter",
+    "phrase and a first letter in a path",
     "misspelt",
     "misspelt twice",
+    "misspelt in a field",
     "years",
     "words and years",
     "either",
+    "either, the last begun",
     "not",
+    "not, begun",
 ];
 
 /// Returns a query of a kind for such tracks: the `n`th of as many as are wanted.
@@ -189,6 +198,7 @@ pub fn query(kind: &str, n: u64) -> String {
     let title = some.title.unwrap_or_default();
     let first = title.split(' ').next().unwrap_or_default().to_owned();
     let (artist, album) = (some.artists.concat(), some.album.unwrap_or_default());
+    let second = title.split(' ').nth(1).unwrap_or(&album);
     let year = 1950 + chance(n, 21) % 75;
     let cut = |word: &str, letters: usize| word.chars().take(letters).collect::<String>();
     let wrong = |word: &str| format!("{}x{}", cut(word, 2), word.chars().skip(3).collect::<String>());
@@ -201,19 +211,31 @@ pub fn query(kind: &str, n: u64) -> String {
         "first letter" => cut(&first, 1),
         "word and a first letter" => format!("{first} {}", cut(&artist, 1)),
         "field" => format!("artist:{} title:{first} ", artist.split(' ').next().unwrap_or_default()),
-        "first letter of a field" => format!("title:{}", cut(&first, 1)),
-        "first letter of a path" => format!("path:{}", cut(&artist, 1)),
-        "phrase and a beginning" => {
-            let second = title.split(' ').nth(1).unwrap_or(&album);
-            format!("{first}-{}", cut(second, 1 + (n % 3) as usize))
+        "first letter of a field" => {
+            let field = ["title", "artist", "album", "albumartist", "genre", "composer"][(n % 6) as usize];
+            format!("{field}:{}", cut(&first, 1))
         }
+        "first letter of a path" => format!("path:{}", cut(&artist, 1)),
+        "beginning in a field" => {
+            let field = ["title", "artist", "album"][(n % 3) as usize];
+            format!("{field}:{}", cut(&first, 2 + (n % 2) as usize))
+        }
+        "beginning in a path" => format!("path:{}", cut(&artist, 2 + (n % 2) as usize)),
+        "several beginnings" => format!("{}* {}* {}", cut(&first, 2), cut(&artist, 2), cut(&album, 2)),
+        "several first letters" => format!("{}* {}* {}", cut(&first, 1), cut(&artist, 1), cut(&album, 1)),
+        "phrase and a beginning" => format!("{first}-{}", cut(second, 2 + (n % 2) as usize)),
+        "phrase and a first letter" => format!("{first}-{}", cut(second, 1)),
+        "phrase and a first letter in a path" => format!("path:{first}-{}", cut(second, 1)),
         "phrase" => format!("\"{title}\""),
         "misspelt" => format!("{}~1 ", wrong(&first)),
         "misspelt twice" => format!("{}~2 ", wrong(&first)),
+        "misspelt in a field" => format!("title:{}~{} ", wrong(&first), 1 + n % 2),
         "years" => format!("year:{year}..{}", year + 9),
         "words and years" => format!("{first} year:{year}.."),
         "either" => format!("{first} OR {album} "),
+        "either, the last begun" => format!("{first} OR {}", cut(&album, 1 + (n % 3) as usize)),
         "not" => format!("NOT {first} "),
+        "not, begun" => format!("NOT {}", cut(&first, 1 + (n % 3) as usize)),
         other => panic!("there are no queries '{other}'"),
     }
 }
