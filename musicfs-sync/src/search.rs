@@ -24,6 +24,7 @@ mod fold;
 mod follow;
 mod parse;
 mod query;
+mod rather;
 mod schema;
 mod service;
 mod steady;
@@ -59,7 +60,7 @@ const BUDGET: usize = 15_000_000;
 /// Most hits of one search.
 const MOST_HITS: usize = 10_000;
 /// Version of what is in the index: raised when the fields, or how text is cut, or what a commit says, change.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// How far an index has come, as its commit says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

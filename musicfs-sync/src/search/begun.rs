@@ -16,12 +16,21 @@ use tantivy::{
 /// Words one after the other, and a last one that begins as is said. All that match count the same.
 #[derive(Clone, Debug)]
 pub(super) struct Begun {
-    /// The words before, if any; then the field has to have positions.
-    pub(super) before: Vec<Term>,
+    before: Vec<Term>,
     /// The first word that the last may be.
-    pub(super) from: Term,
+    from: Term,
     /// The first after it that it cannot be.
-    pub(super) end: Term,
+    end: Term,
+}
+
+impl Begun {
+    /// Finds a word that begins as `last` does, behind the words before, if any; then the field has to have positions.
+    pub(super) fn new(before: Vec<Term>, last: Term) -> Self {
+        // No character comes after this one, and none that is a letter comes near it.
+        let end = format!("{}\u{10ffff}", last.value().as_str().unwrap_or_default());
+        let end = Term::from_field_text(last.field(), &end);
+        Self { before, from: last, end }
+    }
 }
 
 impl Query for Begun {
@@ -189,6 +198,6 @@ fn each_doc(block: &mut BlockSegmentPostings, mut visit: impl FnMut(DocId)) {
 }
 
 /// Goes on to a document, or the first after it; stays when it is there or beyond.
-fn catch_up(word: &mut SegmentPostings, doc: DocId) -> DocId {
-    if word.doc() < doc { word.seek(doc) } else { word.doc() }
+pub(super) fn catch_up(docs: &mut impl DocSet, doc: DocId) -> DocId {
+    if docs.doc() < doc { docs.seek(doc) } else { docs.doc() }
 }

@@ -14,7 +14,8 @@ pub(super) const LONGEST_WORD: usize = 96;
 
 /// Calls `word` for each word of a text, in order.
 ///
-/// A text of nothing but signs (`!!!`) is one word as it stands, so that what is called so can be found.
+/// A text of nothing but signs (`!!!`) is one word as it stands, so that what is called so can be found. No word has
+/// control characters.
 pub(super) fn words(text: &str, mut word: impl FnMut(&str)) {
     let folded = fold(text);
     let mut found = false;
@@ -39,7 +40,7 @@ pub(super) fn words(text: &str, mut word: impl FnMut(&str)) {
         word(cut(&folded[from..]));
     }
     let signs = folded.trim();
-    if !found && !signs.is_empty() && !signs.contains(char::is_whitespace) {
+    if !found && !signs.is_empty() && !signs.contains(|c: char| c.is_whitespace() || c.is_control()) {
         word(cut(signs));
     }
 }
@@ -135,6 +136,7 @@ mod tests {
         fn words_of_any_text_are_words_again(text in any::<String>()) {
             for word in of(&text) {
                 prop_assert!(!word.is_empty() && word.len() <= LONGEST_WORD);
+                prop_assert!(!word.contains(char::is_control));
                 if word.chars().any(char::is_alphanumeric) {
                     prop_assert_eq!(of(&word).concat(), word);
                 }

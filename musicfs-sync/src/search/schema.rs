@@ -2,8 +2,10 @@
 //!
 //! Nothing is stored: a hit is a [`FileId`], and all else is looked up in the catalogue, so that a search never tells
 //! what the catalogue no longer says. Text is cut by [`fold::words`](super::fold::words); all that a track is known
-//! by is in the one field `any` too, so that a word costs one look. So does a word of which only the first letter is
-//! known: the letters with which the words of `any` begin are a field of their own.
+//! by is in the one field `any` too, so that a word costs one look. So does a word of which only one or two letters are
+//! known: where each word stands, what it begins with stands too, marked as a beginning.
+
+use std::ops::Range;
 
 use musicfs_core::{FileId, FileKind, FileMeta};
 use tantivy::schema::{
@@ -20,6 +22,11 @@ use super::parse;
 const WORDS: &str = "musicfs-words";
 /// Words of one value that are indexed: a comment pasted into a title must not fill the index.
 const MOST_WORDS: usize = 256;
+/// Letters of a beginning that is indexed: one that is longer has few enough words to look at each of them.
+const LONGEST_BEGINNING: usize = 2;
+/// What marks a beginning. No word has such signs ([`fold::words`]), and with three of them none is a misspelling of
+/// one either, for at most two letters of that are wrong.
+const MARK: &str = "\u{1}\u{1}\u{1}";
 
 /// The fields of the index.
 #[derive(Clone, Debug)]
@@ -38,8 +45,6 @@ pub(super) struct Fields {
     format: Field,
     origin: Field,
     pub(super) year: Field,
-    /// First letters of the words of `any`, as numbers.
-    begins: Field,
 }
 
 /// Name of the column of ids.
@@ -66,7 +71,6 @@ impl Fields {
         let format = schema.add_text_field("format", single());
         let origin = schema.add_text_field("origin", single());
         let year = schema.add_u64_field("year", INDEXED);
-        let begins = schema.add_u64_field("begins", NumericOptions::default().set_indexed());
         Self {
             schema: schema.build(),
             id,
@@ -81,7 +85,6 @@ impl Fields {
             format,
             origin,
             year,
-            begins,
         }
     }
 
@@ -116,9 +119,11 @@ impl Fields {
         Term::from_field_u64(self.id, id.raw().cast_unsigned())
     }
 
-    /// Returns the term of all tracks with a word in `any` that begins with a letter.
-    pub(super) fn begins_term(&self, letter: char) -> Term {
-        Term::from_field_u64(self.begins, letter.into())
+    /// Returns the term of all words that begin as this one does, when such beginnings are indexed.
+    pub(super) fn begun(&self, word: &Term) -> Option<Term> {
+        let begin = word.value().as_str()?.to_owned();
+        let short = (1..=LONGEST_BEGINNING).contains(&begin.chars().count());
+        short.then(|| Term::from_field_text(word.field(), &format!("{MARK}{begin}")))
     }
 
     /// Returns what is indexed of a file, or `None` when it is not to be found: what is not music, or not shown.
@@ -133,7 +138,7 @@ impl Fields {
             document.add_text(self.format, format.name());
         }
         let audio = file.audio.as_deref();
-        let mut any = Known { document, any: self.any, begins: Vec::new() };
+        let mut any = Known { document, any: self.any };
         match audio.and_then(|audio| audio.title.as_deref()) {
             Some(title) => any.add(self.title, title),
             // What has no title goes by its name.
@@ -142,7 +147,7 @@ impl Fields {
                 any.add(self.title, name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem));
             }
         }
-        let Some(audio) = audio else { return Some(any.finished(self.begins)) };
+        let Some(audio) = audio else { return Some(any.document) };
         audio.artists.iter().for_each(|artist| any.add(self.artist, artist));
         audio.album.iter().for_each(|album| any.add(self.album, album));
         audio.genres.iter().for_each(|genre| any.add(self.genre, genre));
@@ -156,12 +161,12 @@ impl Fields {
         }
         if let Some(year) = audio.year() {
             any.document.add_u64(self.year, u64::from(year));
-            any.add_to_any(&year.to_string());
+            any.document.add_text(self.any, year.to_string());
         }
         if let Some(codec) = audio.codec {
             any.document.add_text(self.format, codec.to_string());
         }
-        Some(any.finished(self.begins))
+        Some(any.document)
     }
 }
 
@@ -169,38 +174,29 @@ impl Fields {
 struct Known {
     document: TantivyDocument,
     any: Field,
-    begins: Vec<char>,
 }
 
 impl Known {
     fn add(&mut self, field: Field, text: &str) {
         self.document.add_text(field, text);
-        self.add_to_any(text);
-    }
-
-    fn add_to_any(&mut self, text: &str) {
         self.document.add_text(self.any, text);
-        fold::words(text, |word| self.begins.extend(word.chars().next()));
-    }
-
-    fn finished(mut self, begins: Field) -> TantivyDocument {
-        self.begins.sort_unstable();
-        self.begins.dedup();
-        for letter in self.begins {
-            self.document.add_u64(begins, letter.into());
-        }
-        self.document
     }
 }
 
-/// Cuts text into folded words.
+/// Cuts text into folded words and what they begin with.
 #[derive(Clone, Copy, Debug)]
 struct Words;
 
 /// The words of one text.
 struct Cut {
-    words: Vec<String>,
+    /// All words.
+    words: String,
+    /// Where each ends.
+    ends: Vec<usize>,
+    /// The word that comes next.
     next: usize,
+    /// Letters of its beginning that come next; 0 for the word.
+    letters: usize,
     token: Token,
 }
 
@@ -208,22 +204,44 @@ impl Tokenizer for Words {
     type TokenStream<'a> = Cut;
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> Cut {
-        let mut words = Vec::new();
+        let mut cut =
+            Cut { words: String::new(), ends: Vec::new(), next: 0, letters: 0, token: Token::default() };
         fold::words(text, |word| {
-            if words.len() < MOST_WORDS {
-                words.push(word.to_owned());
+            if cut.ends.len() < MOST_WORDS {
+                cut.words.push_str(word);
+                cut.ends.push(cut.words.len());
             }
         });
-        Cut { words, next: 0, token: Token::default() }
+        cut
+    }
+}
+
+impl Cut {
+    /// Returns where the word that comes next stands among all.
+    fn word(&self) -> Option<Range<usize>> {
+        let end = *self.ends.get(self.next)?;
+        Some(self.next.checked_sub(1).map_or(0, |before| self.ends[before])..end)
     }
 }
 
 impl TokenStream for Cut {
     fn advance(&mut self) -> bool {
-        let Some(word) = self.words.get_mut(self.next) else { return false };
-        self.token.text = std::mem::take(word);
+        let Some(word) = self.word() else { return false };
+        let text = match self.letters {
+            0 => Some(&self.words[word]),
+            letters => beginning(&self.words[word], letters),
+        };
+        let Some(text) = text else {
+            (self.next, self.letters) = (self.next + 1, 0);
+            return self.advance();
+        };
+        self.token.text.clear();
+        if self.letters > 0 {
+            self.token.text.push_str(MARK);
+        }
+        self.token.text.push_str(text);
         self.token.position = self.next;
-        self.next += 1;
+        self.letters += 1;
         true
     }
 
@@ -234,4 +252,13 @@ impl TokenStream for Cut {
     fn token_mut(&mut self) -> &mut Token {
         &mut self.token
     }
+}
+
+/// Returns the first letters of a word, when it has as many and its beginnings of that length are indexed.
+fn beginning(word: &str, letters: usize) -> Option<&str> {
+    if letters > LONGEST_BEGINNING {
+        return None;
+    }
+    let (at, last) = word.char_indices().nth(letters - 1)?;
+    word.get(..at + last.len_utf8())
 }

@@ -9,6 +9,7 @@ use musicfs_core::{
 use musicfs_test_utils::damage::{DAMAGES, Damage};
 use musicfs_test_utils::{MemoryMetaDb, eventually, make_file_meta};
 use proptest::prelude::*;
+use tantivy::schema::Schema;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -91,6 +92,17 @@ fn query_finds_what_its_words_say() {
         ("m ", &[]),
         ("title:d", &[3]),
         ("artist:d", &[]),
+        ("album:d", &[2, 4]),
+        ("album:da", &[2, 4]),
+        ("origin:f", &[]),
+        ("\"the d", &[2]),
+        ("\"the s", &[]),
+        ("album:the-da", &[2]),
+        ("title:the-da", &[]),
+        ("\"of m", &[1]),
+        ("\"the m", &[2]),
+        ("\"of me", &[1]),
+        ("\"me o", &[]),
         ("floyd a", &[3]),
         ("B", &[1, 6]),
         ("s* weather ", &[6]),
@@ -101,6 +113,7 @@ fn query_finds_what_its_words_say() {
         ("!", &[6]),
         ("moonn~1", &[2]),
         ("moonn ", &[]),
+        ("xxb~2 ", &[]),
         ("flyd~ ", &[2, 3, 4]),
         ("year:1970..1979", &[2, 3]),
         ("year:..1973", &[2, 4]),
@@ -122,7 +135,9 @@ fn query_finds_what_its_words_say() {
         assert_eq!(found(&index, query), expected, "{query}");
     }
     assert_eq!(found(&index, "NOT floyd "), [1, 5, 6, 7]);
-    assert_eq!(found(&index, "format:flac").len(), 7);
+    for query in ["format:flac", "format:f", "path:f", "path:fl", "origin:t"] {
+        assert_eq!(found(&index, query).len(), 7, "{query}");
+    }
     assert_eq!(found(&index, "origin:test -floyd -bjork").len(), 3);
     assert_eq!(index.search("floyd", 2).unwrap().len(), 2);
     assert!(matches!(index.search(&"x".repeat(5000), 2), Err(SearchError::TooLarge(_))));
@@ -232,6 +247,30 @@ fn index_of_another_or_of_a_lost_state_of_the_catalogue_is_built_anew() {
     };
     assert!(index.catch_up(&how).unwrap().built);
     assert_eq!(index.count().unwrap(), 20);
+}
+
+#[test]
+fn index_of_an_older_form_is_built_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, db) = built(dir.path());
+    let reached = index.reached().unwrap().unwrap();
+    index.commit_reached(&Reached { format: FORMAT - 1, ..reached }).unwrap();
+    index.rest().unwrap();
+    drop(index);
+    let index = SearchIndex::open(dir.path()).unwrap();
+    assert_eq!(catch_up(&index, &db), Caught { built: true, files: 7 }, "what a commit says is older");
+    assert_eq!(catch_up(&index, &db), Caught::default());
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut fields = Schema::builder();
+    fields.add_u64_field(schema::ID, tantivy::schema::INDEXED);
+    let older = Index::create_in_dir(dir.path(), fields.build()).unwrap();
+    older.writer::<TantivyDocument>(BUDGET).unwrap().commit().unwrap();
+    drop(older);
+    let (index, opened) = SearchIndex::open_with_recovery(dir.path()).unwrap();
+    assert_eq!(opened, Opened::Anew { reason: "it was made by another version".into() });
+    assert_eq!(catch_up(&index, &db), Caught { built: true, files: 7 });
+    assert_eq!(found(&index, "b"), [1, 6]);
 }
 
 #[test]
@@ -438,19 +477,40 @@ proptest! {
         prop_assert_eq!(set(&format!("NOT (NOT {a} AND NOT {b}) ")), &of_a | &of_b);
         prop_assert_eq!(set(&format!("({a} OR {b}) -({a} {b}) ")), &of_a ^ &of_b);
     }
+
     #[test]
     fn phrase_that_is_begun_is_found_where_its_words_stand(
-        words in prop::collection::vec(prop::sample::select(&ALIKE), 2..5)
+        words in prop::collection::vec(prop::sample::select(&ALIKE), 1..5),
+        field in prop::sample::select(&["title:", ""]),
     ) {
         let (index, titles) = alike();
         let (last, before) = words.split_last().unwrap();
-        let fits = |part: &[&str]| {
+        let begun = |part: &[&str]| {
             part.split_last().is_some_and(|(end, rest)| rest == before && end.starts_with(last))
         };
-        let expected = titles.iter().zip(1..).filter(|(title, _)| title.windows(words.len()).any(fits));
-        let expected: Vec<i64> = expected.map(|(_, id)| id).collect();
-        let mut hits = index.search(&format!("title:{}", words.join("-")), 1000).unwrap();
+        let with = |fits: &dyn Fn(&[&str]) -> bool| -> Vec<i64> {
+            let titles = titles.iter().zip(1..).filter(|(title, _)| title.windows(words.len()).any(fits));
+            titles.map(|(_, id)| id).collect()
+        };
+        let hits = index.search(&format!("{field}{}", words.join("-")), 1000).unwrap();
+        let mut hits: Vec<i64> = hits.into_iter().map(FileId::raw).collect();
+        let exact = with(&|part| part == words);
+        hits[..exact.len()].sort_unstable();
+        prop_assert_eq!(&hits[..exact.len()], exact, "what is as it was written comes first");
         hits.sort_unstable();
-        prop_assert_eq!(hits.into_iter().map(FileId::raw).collect::<Vec<_>>(), expected);
+        prop_assert_eq!(hits, with(&begun));
+    }
+
+    #[test]
+    fn fewer_hits_are_the_first_of_all(
+        words in prop::collection::vec(prop::sample::select(&ALIKE), 1..4),
+        form in prop::sample::select(&["title:", "", "NOT ", "abc OR ", "a ", "c* OR b "]),
+        limit in 1_usize..30,
+    ) {
+        let (index, _) = alike();
+        let query = format!("{form}{}", words.join("-"));
+        let all = index.search(&query, 1000).unwrap();
+        let hits = index.search(&query, limit).unwrap();
+        prop_assert_eq!(&hits, &all[..limit.min(all.len())], "{}", query);
     }
 }
