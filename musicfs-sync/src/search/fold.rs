@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
+use super::parse::BETWEEN;
+
 /// Longest word in bytes; what is longer is cut. No word that anybody types comes near it.
 pub(super) const LONGEST_WORD: usize = 96;
 
@@ -42,6 +44,21 @@ pub(super) fn words(text: &str, mut word: impl FnMut(&str)) {
     let signs = folded.trim();
     if !found && !signs.is_empty() && !signs.contains(|c: char| c.is_whitespace() || c.is_control()) {
         word(cut(signs));
+    }
+}
+
+/// Calls `sign` for each part of a text, between blanks, that is of nothing but signs and stands beside others: `♥` of
+/// `Love ♥ Song`. What merely divides ([`BETWEEN`]) is none, nor are brackets and quotes around it.
+pub(super) fn signs(text: &str, mut sign: impl FnMut(&str)) {
+    let is_sign = |part: &&str| !part.contains(char::is_alphanumeric);
+    if text.split_whitespace().nth(1).is_none() || !text.split_whitespace().any(|part| is_sign(&part)) {
+        return;
+    }
+    for part in fold(text).split_whitespace().filter(is_sign) {
+        let part = part.trim_matches(['(', ')', '"']);
+        if !part.contains(char::is_control) && !part.chars().all(|c| BETWEEN.contains(c)) {
+            sign(cut(part));
+        }
     }
 }
 
@@ -129,6 +146,20 @@ mod tests {
         assert_eq!(of("+ -"), [""; 0]);
         assert_eq!(of("!!! (live)"), ["live"]);
         assert_eq!(of(""), [""; 0]);
+    }
+
+    #[test]
+    fn signs_beside_others_are_found_and_what_divides_is_not() {
+        let of = |text: &str| {
+            let mut found = Vec::new();
+            signs(text, |sign| found.push(sign.to_owned()));
+            found
+        };
+        assert_eq!(of("Love ♥ Song (!)"), ["♥", "!"]);
+        assert_eq!(of("÷ (Divide) – & ..."), ["÷"]);
+        assert_eq!(of("+ ="), ["+", "="]);
+        assert_eq!(of("!!!"), [""; 0]);
+        assert_eq!(of("one\u{1} \u{1}"), [""; 0]);
     }
 
     proptest! {

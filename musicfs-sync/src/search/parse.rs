@@ -21,7 +21,7 @@ const MOST_LEAVES: usize = 128;
 const DEEPEST: usize = 16;
 
 /// Signs that people put between names, and mean nothing by.
-const BETWEEN: &str = "-–—&/|,.;:";
+pub(super) const BETWEEN: &str = "-–—&/|,.;:";
 
 /// A query is longer than is taken, or has too many words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -206,12 +206,15 @@ impl Tokenizer for Words {
     fn token_stream<'a>(&'a mut self, text: &'a str) -> Cut {
         let mut cut =
             Cut { words: String::new(), ends: Vec::new(), next: 0, letters: 0, token: Token::default() };
-        fold::words(text, |word| {
+        let mut add = |word: &str| {
             if cut.ends.len() < MOST_WORDS {
                 cut.words.push_str(word);
                 cut.ends.push(cut.words.len());
             }
-        });
+        };
+        fold::words(text, &mut add);
+        // Behind the words, which phrases want one after the other whatever stands between them.
+        fold::signs(text, add);
         cut
     }
 }

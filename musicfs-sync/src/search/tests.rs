@@ -73,6 +73,31 @@ fn found(index: &SearchIndex, query: &str) -> Vec<i64> {
 }
 
 #[test]
+fn signs_between_words_are_words_that_phrases_leave_out() {
+    let (dir, db) = (tempfile::tempdir().unwrap(), MemoryMetaDb::new());
+    put(&db, track(1, audio("😀 Sun", "÷ (Divide)", "Love ♥ Song (!)", "2017")));
+    put(&db, track(2, audio("Moon", "÷", "Love & Song", "2018")));
+    let index = SearchIndex::open(dir.path()).unwrap();
+    catch_up(&index, &db);
+    for (query, expected) in [
+        ("Love ♥ Song (!)", &[1][..]),
+        ("Love ♥ ", &[1]),
+        ("♥", &[1]),
+        ("Love & Song ", &[1, 2]),
+        ("\"love song\"", &[1, 2]),
+        ("\"Love ♥ Song\"", &[1, 2]),
+        ("÷ (Divide) ", &[1]),
+        ("÷ ", &[1, 2]),
+        ("÷ -moon ", &[1]),
+        ("artist:😀", &[1]),
+        ("😀 moon ", &[]),
+        ("× ", &[]),
+    ] {
+        assert_eq!(found(&index, query), expected, "{query}");
+    }
+}
+
+#[test]
 fn query_finds_what_its_words_say() {
     let dir = tempfile::tempdir().unwrap();
     let (index, _db) = built(dir.path());
