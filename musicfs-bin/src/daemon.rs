@@ -43,7 +43,7 @@ use crate::wiring::{self, Engine};
 use crate::{limits, memory, notify};
 
 pub(crate) use origins::state_of;
-pub(crate) use scans::{Part, chain, result_of, status_of};
+pub(crate) use scans::{Part, by_origin, chain, result_of, status_of};
 pub(crate) use state::state_word;
 
 use first_look::FirstLooks;

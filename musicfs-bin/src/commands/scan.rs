@@ -20,7 +20,7 @@ use crate::context::{Context, Outcome, Usage, small_runtime};
 use crate::control::api::{ScanOrder, ScanResult, ScanStatus, Unlisted};
 use crate::control::client::Client;
 use crate::control::percent;
-use crate::daemon::{self, Part, chain};
+use crate::daemon::{self, Part, by_origin, chain};
 use crate::lock::{self, Holder};
 use crate::mounts;
 use crate::progress::{self, Progress};
@@ -192,7 +192,7 @@ fn chosen(cx: &Context, args: &ScanArgs, config: &Config, db: &dyn MetaDb) -> an
         let whole = |origin: &NamedOrigin| Part::whole(origin.id().clone());
         chosen.extend(config.origins.iter().map(whole));
     }
-    Ok(chosen)
+    Ok(by_origin(chosen))
 }
 
 /// Joins what came of a part with what came of a pass over everything that had to follow it.

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control::api::{ScanJob, ScanStatus};
 use crate::verify::Verify;
 use crate::wiring::Engine;
+pub(crate) use orders::by_origin;
 use orders::{Orders, SIDE_BY_SIDE};
 use pass::How;
 pub(crate) use words::{chain, result_of, status_of};

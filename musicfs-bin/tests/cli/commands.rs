@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use musicfs_test_utils::library::{Sample, Track, write_track};
+
 use crate::bench::{Bench, is_mounted};
 
 #[test]
@@ -128,6 +130,12 @@ fn scan_without_a_mount_fills_the_catalogue_of_the_next() {
     assert_eq!(scan(&[])["added"], 3);
     assert_eq!(scan(&[])["unchanged"], 3);
     assert_eq!(scan(&["--full"])["unchanged"], 0);
+    // What came of several paths of one origin is told together.
+    let folders = ["one", "other"].map(|name| {
+        write_track(&music, format!("{name}/1.mp3"), &Track::new(Sample::Mp3Cbr).title(name)).unwrap();
+        music.join(name).to_str().unwrap().to_owned()
+    });
+    assert_eq!(scan(&[&folders[0], &folders[1]])["added"], 2);
     let daemon = bench.mount(&[]);
     // Before its own scan has begun, or while it runs: nothing has to be found first.
     assert!(bench.some_track().is_file());

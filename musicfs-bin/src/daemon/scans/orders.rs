@@ -334,7 +334,7 @@ fn together(mut some: Vec<OriginPath>, more: Vec<OriginPath>) -> Option<Vec<Orig
 }
 
 /// Takes the parts of each origin together, in their order.
-fn by_origin(parts: Vec<Part>) -> Vec<Part> {
+pub(crate) fn by_origin(parts: Vec<Part>) -> Vec<Part> {
     let mut origins = Vec::new();
     let mut paths: BTreeMap<OriginId, Option<Vec<OriginPath>>> = BTreeMap::new();
     for part in parts {
