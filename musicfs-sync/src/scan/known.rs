@@ -25,12 +25,12 @@ pub(super) struct Known {
     pub(super) seen: bool,
     /// It is excluded with its folder, and something else was listed in its place.
     pub(super) is_other: bool,
-    /// How often files had been looked up before it was added: of rows with one id the last counts.
-    round: u16,
+    /// It was added after files were last looked up, and takes the place of a row with its id that was there then.
+    fresh: bool,
 }
 
 impl Known {
-    fn of(file: &KnownFile, round: u16) -> Self {
+    fn of(file: &KnownFile) -> Self {
         let FileVersion { size, mtime, etag } = &file.version;
         Self {
             id: file.id,
@@ -42,7 +42,7 @@ impl Known {
             has_mtime: mtime.is_some(),
             seen: false,
             is_other: false,
-            round,
+            fresh: true,
         }
     }
 
@@ -74,7 +74,6 @@ pub(super) struct KnownFiles {
     /// Where in `rows` the ids with these first bits begin; empty while rows are added.
     starts: Vec<u32>,
     shift: u32,
-    round: u16,
     versions: Versions,
 }
 
@@ -83,7 +82,7 @@ impl KnownFiles {
     pub(super) fn add(&mut self, file: &KnownFile) {
         self.starts.clear();
         self.versions.add(&file.version);
-        self.rows.push(Known::of(file, self.round));
+        self.rows.push(Known::of(file));
     }
 
     /// Puts the rows in order; called by itself when something is looked up.
@@ -91,12 +90,10 @@ impl KnownFiles {
         if !self.starts.is_empty() {
             return;
         }
-        self.round = self.round.saturating_add(1);
         // In place: a stable sort takes half of the rows' memory once more, at the moment when most is in use.
-        self.rows.sort_unstable_by_key(|row| (row.id, row.round));
-        self.rows.reverse();
+        self.rows.sort_unstable_by_key(|row| (row.id, !row.fresh));
         self.rows.dedup_by_key(|row| row.id);
-        self.rows.reverse();
+        self.rows.iter_mut().for_each(|row| row.fresh = false);
         self.rows.shrink_to_fit();
         let bits = (self.rows.len() / RUN).max(1).ilog2();
         self.shift = ID_BITS - bits;
@@ -205,7 +202,7 @@ mod tests {
             version(2, Some(5), Some("a")),
         ];
         for known in &all {
-            let row = Known::of(&KnownFile { version: known.clone(), ..file(1, 0) }, 0);
+            let row = Known::of(&KnownFile { version: known.clone(), ..file(1, 0) });
             for other in &all {
                 assert_eq!(row.is_version(other), known.is_same(other), "{known} {other}");
             }
