@@ -11,6 +11,14 @@ const ID_BITS: u32 = 62;
 /// Ids that share their first bits, on average, at the most.
 const RUN: usize = 4;
 
+/// What is the same of a file that moved.
+pub(super) type SizeAndTime = (u64, Option<UnixNanos>);
+
+/// Returns the size and time of a version.
+pub(super) fn size_and_time(version: &FileVersion) -> SizeAndTime {
+    (version.size, version.mtime)
+}
+
 /// A file, as far as comparing it with a listing needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
@@ -46,8 +54,8 @@ impl Known {
         }
     }
 
-    /// Returns what is the same of a file that moved.
-    pub(super) fn size_and_time(&self) -> (u64, Option<UnixNanos>) {
+    /// See [`size_and_time`].
+    pub(super) fn size_and_time(&self) -> SizeAndTime {
         (self.size, self.has_mtime.then_some(UnixNanos(self.mtime)))
     }
 

@@ -13,26 +13,18 @@
 //!
 //! A pass over a part that finds files which seem to be of an excluded folder elsewhere lists that folder as well.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
-use musicfs_core::{
-    FileId, FileKind, FileMeta, FileQuery, FileState, FileVersion, OriginEntry, OriginPath, UnixNanos,
-};
+use musicfs_core::{FileId, FileKind, FileMeta, FileQuery, FileState, OriginEntry, OriginPath};
 use tokio_util::sync::CancellationToken;
 
 use super::begin::load_part;
 use super::listing::Listing;
-use super::nearby::not_there;
+use super::nearby::{is_there, not_there, of_sizes};
 use super::{PAGE, Pass};
+use crate::scan::known::{SizeAndTime, size_and_time};
 use crate::scan::moves::{self, Alike, Trace};
 use crate::scan::{MANY_PATHS, ScanError};
-
-/// What is the same of a file that moved.
-type SizeAndTime = (u64, Option<UnixNanos>);
-
-fn size_and_time(entry: &OriginEntry) -> SizeAndTime {
-    (entry.version.size, entry.version.mtime)
-}
 
 impl Pass<'_> {
     /// Lists excluded folders again where that is needed to tell what became of them.
@@ -88,7 +80,7 @@ impl Pass<'_> {
                 continue;
             }
             asked += 1;
-            if !self.is_there(&file).await {
+            if !is_there(&*self.origin, &file).await {
                 folders.push(by);
             }
             if asked == MANY_PATHS {
@@ -156,11 +148,12 @@ impl Pass<'_> {
         if came.is_empty() {
             return Ok(Vec::new());
         }
-        let gone = self.gone_versions(came.values().flatten().map(size_and_time).collect(), cancel).await?;
+        let of = came.values().flatten().map(|new| size_and_time(&new.version)).collect();
+        let gone = self.gone_versions(of, cancel).await?;
         let recorded: HashSet<FileId> = self.arrived.iter().copied().chain(self.apart.recorded()).collect();
         let mut newcomers = Vec::new();
         for (folder, mut came) in came {
-            came.retain(|new| gone.contains(&size_and_time(new)));
+            came.retain(|new| gone.contains(&size_and_time(&new.version)));
             if came.is_empty() {
                 continue;
             }
@@ -185,29 +178,24 @@ impl Pass<'_> {
         cancel: &CancellationToken,
     ) -> Result<HashSet<SizeAndTime>, ScanError> {
         let mut gone = self.detector.gone_versions();
-        gone.extend(self.apart.files().iter().map(|(old, _)| (old.version.size, old.version.mtime)));
+        gone.extend(self.apart.files().iter().map(|(old, _)| size_and_time(&old.version)));
         if self.options.paths.is_none() {
             return Ok(gone);
         }
         let (origin, most) = (self.origin.id().clone(), of.len() + MANY_PATHS);
         let outside = self
             .write(move |writer| {
-                let (sizes, mut files) =
-                    (of.iter().map(|(size, _)| *size).collect::<BTreeSet<_>>(), Vec::new());
-                for size in sizes {
-                    let query = FileQuery::OfSize(origin.clone(), size);
-                    let alike = writer.files(&query, of.len() + PAGE)?.files.into_iter();
-                    files.extend(alike.filter(|file| of.contains(&(size, file.version.mtime))));
-                }
+                let sizes = of.iter().map(|(size, _)| *size);
+                let mut files = of_sizes(&**writer.db(), &origin, sizes, of.len() + PAGE)?;
+                files.retain(|file| of.contains(&size_and_time(&file.version)));
                 Ok(files)
             })
             .await?;
-        let of_version = |version: &FileVersion| (version.size, version.mtime);
         let outside = outside.into_iter().filter(|file| !self.detector.is_known(file.id)).take(most);
         let (missing, others): (Vec<_>, Vec<_>) = outside.partition(|file| file.state == FileState::Missing);
-        gone.extend(missing.iter().map(|file| of_version(&file.version)));
+        gone.extend(missing.iter().map(|file| size_and_time(&file.version)));
         let elsewhere = not_there(&*self.origin, others.iter().map(Trace::of).collect(), cancel).await?;
-        gone.extend(elsewhere.iter().map(|file| of_version(&file.version)));
+        gone.extend(elsewhere.iter().map(|file| size_and_time(&file.version)));
         Ok(gone)
     }
 
@@ -222,7 +210,7 @@ impl Pass<'_> {
             return true;
         }
         for file in others.into_iter().take(MANY_PATHS) {
-            if self.is_there(file).await {
+            if is_there(&*self.origin, file).await {
                 return true;
             }
         }

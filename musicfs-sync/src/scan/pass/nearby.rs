@@ -49,8 +49,9 @@ impl Pass<'_> {
         }
         let origin = self.origin.id().clone();
         self.write(move |writer| {
-            let mut known = of_sizes(&**writer.db(), &origin, &came, ALIKE)?;
-            known.retain(|file| came.iter().all(|new| new.id != file.id));
+            let mut known = of_sizes(&**writer.db(), &origin, sizes(&came), ALIKE)?;
+            let own: HashSet<FileId> = came.iter().map(|new| new.id).collect();
+            known.retain(|file| !own.contains(&file.id));
             let known = Alike::to(&known.iter().map(Trace::of).collect::<Vec<_>>());
             Ok(came.iter().filter(|new| known.has(new)).map(|new| new.id).collect())
         })
@@ -106,13 +107,13 @@ impl Pass<'_> {
         };
         Ok(asked.into_iter().filter_map(|(file, is)| has_gone(&file, is).then_some(file)).collect())
     }
+}
 
-    /// Asks the origin whether a file is where it was.
-    pub(super) async fn is_there(&mut self, file: &FileMeta) -> bool {
-        match self.origin.stat(&file.path).await {
-            Ok(entry) => entry.version.is_same(&file.version),
-            Err(error) => error.kind != OriginErrorKind::NotFound,
-        }
+/// Asks an origin whether a file is where it was, as far as that can be told.
+pub(super) async fn is_there(origin: &dyn Origin, file: &FileMeta) -> bool {
+    match origin.stat(&file.path).await {
+        Ok(entry) => entry.version.is_same(&file.version),
+        Err(error) => error.kind != OriginErrorKind::NotFound,
     }
 }
 
@@ -160,7 +161,7 @@ fn alike_outside(
 ) -> Result<Vec<Trace>, ScanError> {
     let (like, mut alike) = (Alike::to(came), Vec::new());
     let is_outside = |file: &FileMeta| !part.iter().any(|at| file.path.is_within(at));
-    for file in of_sizes(db, origin, came, came.len() + PAGE)? {
+    for file in of_sizes(db, origin, sizes(came), came.len() + PAGE)? {
         let trace = Trace::of(&file);
         let may_be_there = matches!(file.state, FileState::Present | FileState::Excluded);
         if may_be_there && is_outside(&file) && like.has(&trace) {
@@ -170,15 +171,18 @@ fn alike_outside(
     Ok(alike)
 }
 
-/// Returns the files of the sizes that these have, at most so many of one size.
-fn of_sizes(
+fn sizes(files: &[Trace]) -> impl Iterator<Item = u64> {
+    files.iter().map(|file| file.version.size)
+}
+
+/// Returns the files that have any of these sizes, at most so many of one size.
+pub(super) fn of_sizes(
     db: &dyn MetaDb,
     origin: &OriginId,
-    came: &[Trace],
+    sizes: impl IntoIterator<Item = u64>,
     most: usize,
 ) -> Result<Vec<FileMeta>, ScanError> {
-    let (sizes, mut files) =
-        (came.iter().map(|trace| trace.version.size).collect::<BTreeSet<_>>(), Vec::new());
+    let (sizes, mut files): (BTreeSet<u64>, _) = (sizes.into_iter().collect(), Vec::new());
     for size in sizes {
         files.extend(db.files(&FileQuery::OfSize(origin.clone(), size), None, most)?.files);
     }
