@@ -151,9 +151,9 @@ impl Pass<'_> {
 /// `elsewhere` some known file had its size and time, or all of its folder may be elsewhere. One that seemed unchanged
 /// and was read all the same is another when its audio is.
 fn is_other(old: &FileMeta, new: &FileMeta, elsewhere: bool) -> bool {
-    let identity = |file: &FileMeta| file.audio.as_ref().and_then(|audio| audio.identity.clone());
-    let both = identity(old).is_some() && identity(new).is_some();
-    let same_audio = both && identity(old) == identity(new) && old.format == new.format;
+    let [was, is] = [old, new].map(|file| file.audio.as_ref().and_then(|audio| audio.identity.as_ref()));
+    let both = was.is_some() && is.is_some();
+    let same_audio = both && was == is && old.format == new.format;
     let same_version = old.version.is_same(&new.version);
     let is_other = if same_version { both && !same_audio } else { !same_audio || elsewhere };
     old.path != new.path || is_other

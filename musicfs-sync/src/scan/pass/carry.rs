@@ -246,11 +246,11 @@ impl Around {
         apart: Vec<FileId>,
         out_of: &[(Left, OriginPath, Vec<Move>)],
     ) -> Self {
-        let known: HashMap<_, _> = plan.moves.iter().map(|moved| (moved.new, moved.clone())).collect();
-        let new = arrived.iter().copied().filter(|id| !known.contains_key(id)).collect();
-        let came = out_of.iter().flat_map(|(_, _, files)| files.iter().map(|moved| moved.new));
+        let came: HashMap<_, _> = plan.moves.iter().map(|moved| (moved.new, moved.clone())).collect();
+        let new = arrived.iter().copied().filter(|id| !came.contains_key(id)).collect();
+        let went_out = out_of.iter().flat_map(|(_, _, files)| files.iter().map(|moved| moved.new));
         let away = plan.moves.iter().map(|moved| moved.old).chain(gone.iter().copied());
-        Self { passing: away.chain(came).chain(apart).collect(), new, came: known }
+        Self { passing: away.chain(went_out).chain(apart).collect(), new, came }
     }
 
     /// Tells whether a folder to which `own` files came from another may be a third one: as many seem to have been
@@ -267,7 +267,7 @@ impl Around {
             if *hidden || !to.is_within(at) || from.is_within(of) {
                 continue;
             }
-            let depth = to.components().skip(at.components().count()).count();
+            let depth = levels_below(at, to);
             let was = above(from, to, depth).filter(|was| !at.is_within(was));
             if let Some(was) = was {
                 let (all, beside) = rivals.entry(was).or_default();
@@ -287,6 +287,11 @@ impl Around {
         }
         Ok(others >= own)
     }
+}
+
+/// Returns how deep below a folder a place is that is within it.
+fn levels_below(folder: &OriginPath, place: &OriginPath) -> usize {
+    place.components().skip(folder.components().count()).count()
 }
 
 /// Returns the folder so many levels above a place, if the names of these are those of the other place too.
@@ -314,9 +319,7 @@ fn destinations(
     files: &[Move],
     around: &Around,
 ) -> Result<Destinations, ScanError> {
-    let to_folder = |Move { from, to, .. }: &Move| {
-        above(to, from, from.components().skip(folder.components().count()).count())
-    };
+    let to_folder = |Move { from, to, .. }: &Move| above(to, from, levels_below(folder, from));
     let folders: BTreeSet<OriginPath> = files.iter().filter_map(to_folder).collect();
     let (mut whole, mut others) = (BTreeSet::new(), Vec::new());
     for at in folders.into_iter().take(MANY_PATHS) {
