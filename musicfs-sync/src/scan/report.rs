@@ -130,6 +130,11 @@ impl ScanReport {
 
     /// Joins the report of a pass that went on with that of the one that brought it to its end.
     pub(super) fn after(self, first: &Self) -> Self {
+        // What one of them could not list, the user is to know of, though the other could.
+        let (unlisted, unlisted_folders) = match first.unlisted > self.unlisted {
+            true => (first.unlisted, first.unlisted_folders.clone()),
+            false => (self.unlisted, self.unlisted_folders),
+        };
         Self {
             added: self.added + first.added,
             changed: self.changed + first.changed,
@@ -138,7 +143,8 @@ impl ScanReport {
             problems: self.problems + first.problems,
             unchanged: self.unchanged.saturating_sub(first.added + first.changed),
             missing: self.missing + first.missing,
-            unlisted: self.unlisted.max(first.unlisted),
+            unlisted,
+            unlisted_folders,
             resumed: self.resumed || first.goes_on,
             elapsed_ms: self.elapsed_ms + first.elapsed_ms,
             ..self
@@ -222,4 +228,24 @@ pub enum ScanError {
     /// It was asked to stop.
     #[error("the scan was cancelled")]
     Cancelled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_that_either_of_two_passes_could_not_list_are_counted_and_named() {
+        let report = |names: &[&str]| {
+            let folder =
+                |name: &&str| Unlisted { path: OriginPath::new(name).unwrap(), why: OriginErrorKind::Denied };
+            let unlisted_folders: Vec<Unlisted> = names.iter().map(folder).collect();
+            let unlisted = unlisted_folders.len() as u64;
+            ScanReport { unlisted, unlisted_folders, ..ScanReport::new("o".into()) }
+        };
+        for (first, rest) in [(&["a"][..], &[][..]), (&[], &["a"]), (&["a"], &["a"])] {
+            let both = report(rest).after(&report(first));
+            assert_eq!((both.unlisted, both.unlisted_folders), (1, report(&["a"]).unlisted_folders));
+        }
+    }
 }
