@@ -16,8 +16,8 @@
 //! None. The kernel's queue is read, and folders are listed, where blocking is allowed; what is known of the folders goes
 //! there and comes back.
 //!
-//! Not here: what lies behind a network, where nobody tells what changes; and links, which are not followed (what they
-//! lead to is watched where it is).
+//! Not here: what lies behind a network, where nobody tells what changes; and what links lead to out of the folder. What
+//! they lead to in it is watched where it is, and told by every way that leads to it.
 
 mod folders;
 mod links;

@@ -84,11 +84,11 @@ impl Folders {
         let is = std::fs::metadata(&root)?;
         let mut folders = Self {
             queue: Arc::new(queue),
+            links: Links::new(&root),
             root,
             top: (top, is.dev(), is.ino()),
             top_changed: changed(&is),
             folders: HashMap::new(),
-            links: Links::default(),
             full: false,
         };
         folders.walk();
@@ -164,7 +164,7 @@ impl Folders {
                 let name = entry.file_name();
                 let Ok(path) = path.join(name.as_bytes()) else { continue };
                 if kind.is_symlink() {
-                    self.links.add(&self.root, &path);
+                    self.links.add(&path);
                     continue;
                 }
                 if let Some(watch) = self.add(above, name.as_bytes(), &path) {
@@ -278,9 +278,13 @@ impl Folders {
         }
         if name.is_some() && !what.contains(ReadFlags::ISDIR) && what.intersects(appeared) {
             let at = self.root.join(path.as_path());
-            if std::fs::symlink_metadata(at).is_ok_and(|is| is.is_symlink()) {
-                self.links.add(&self.root, &path);
+            match std::fs::symlink_metadata(at).is_ok_and(|is| is.is_symlink()) {
+                true => self.links.add(&path),
+                false => self.links.remove(&path),
             }
+        }
+        if name.is_some() && what.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
+            self.links.remove(&path);
         }
         if seen.paths.last() != Some(&path) && !tags::is_ignored(&path) {
             seen.paths.push(path);

@@ -10,22 +10,46 @@ use musicfs_core::OriginPath;
 const MOST_PATHS: usize = 1_000;
 
 /// The links that were seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Links {
-    /// By what they lead to.
+    /// The root, without links in its own path; `None` when it could not be found, so that no link is known.
+    root: Option<PathBuf>,
     by_target: BTreeMap<OriginPath, BTreeSet<OriginPath>>,
+    targets: BTreeMap<OriginPath, OriginPath>,
 }
 
 impl Links {
-    /// Takes note of the link at `link` below `root`. One that leads to nothing, out of the root, or to a folder that it
-    /// lies in is none.
-    pub(super) fn add(&mut self, root: &Path, link: &OriginPath) {
-        let Ok(root) = std::fs::canonicalize(root) else { return };
+    /// Knows none yet of the links below `root`.
+    pub(super) fn new(root: &Path) -> Self {
+        let root = std::fs::canonicalize(root).ok();
+        Self { root, by_target: BTreeMap::new(), targets: BTreeMap::new() }
+    }
+
+    /// Takes note of the link at `link`, whatever was there. One that leads to nothing, out of the root, or to a folder
+    /// that it lies in is none.
+    pub(super) fn add(&mut self, link: &OriginPath) {
+        self.remove(link);
+        let Some(root) = &self.root else { return };
         let Ok(target) = std::fs::canonicalize(root.join(link.as_path())) else { return };
         let Ok(target) = target.strip_prefix(root) else { return };
         let Ok(target) = OriginPath::new(target.as_os_str().as_bytes()) else { return };
         if !link.is_within(&target) {
-            self.by_target.entry(target).or_default().insert(link.clone());
+            self.by_target.entry(target.clone()).or_default().insert(link.clone());
+            self.targets.insert(link.clone(), target);
+        }
+    }
+
+    /// Forgets the link that was at `path`, and those that were below it.
+    pub(super) fn remove(&mut self, path: &OriginPath) {
+        let gone: Vec<OriginPath> = within(&self.targets, path).map(|(link, _)| link.clone()).collect();
+        for link in gone {
+            let Some(target) = self.targets.remove(&link) else { continue };
+            if let Some(links) = self.by_target.get_mut(&target) {
+                links.remove(&link);
+                if links.is_empty() {
+                    self.by_target.remove(&target);
+                }
+            }
         }
     }
 
@@ -53,32 +77,29 @@ impl Links {
     fn leading_to(&self, path: &OriginPath) -> Vec<OriginPath> {
         let mut found = Vec::new();
         let mut above = path.clone();
-        loop {
-            for link in self.by_target.get(&above).into_iter().flatten() {
-                let rest = path.as_path().strip_prefix(above.as_path()).unwrap_or(Path::new(""));
-                // What a link leads to by itself has the link's own path.
-                found.extend(OriginPath::new(
-                    link.as_path()
-                        .components()
-                        .chain(rest.components())
-                        .collect::<PathBuf>()
-                        .as_os_str()
-                        .as_bytes(),
-                ));
-            }
-            if above.is_root() {
-                break;
-            }
+        // To the root no link leads that lies below it.
+        while !above.is_root() {
+            // With the slash before it; nothing where a link leads to the path itself.
+            let rest = &path.as_bytes()[above.as_bytes().len()..];
+            let links = self.by_target.get(&above).into_iter().flatten();
+            found.extend(links.filter_map(|link| OriginPath::new([link.as_bytes(), rest].concat()).ok()));
             above = above.parent();
         }
-        // In the order of bytes others stand between a folder and what is below it.
-        let near = self.by_target.range(path..).skip_while(|(target, _)| *target == path);
-        let near = near.take_while(|(target, _)| target.as_bytes().starts_with(path.as_bytes()));
-        for (_, links) in near.filter(|(target, _)| target.is_within(path)) {
+        for (_, links) in within(&self.by_target, path).filter(|(target, _)| *target != path) {
             found.extend(links.iter().filter(|link| !link.is_within(path)).cloned());
         }
         found
     }
+}
+
+/// Returns what a map has at a path and below it.
+fn within<'a, T>(
+    map: &'a BTreeMap<OriginPath, T>,
+    path: &'a OriginPath,
+) -> impl Iterator<Item = (&'a OriginPath, &'a T)> {
+    // In the order of bytes others stand between a folder and what is below it.
+    let near = map.range(path..).take_while(|(at, _)| at.as_bytes().starts_with(path.as_bytes()));
+    near.filter(|(at, _)| at.is_within(path))
 }
 
 #[cfg(test)]
@@ -99,6 +120,27 @@ mod tests {
     }
 
     #[test]
+    fn link_that_goes_or_leads_elsewhere_is_forgotten_with_those_below_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        ["one", "other", "by", "by-too"].iter().for_each(|at| fs::create_dir(root.join(at)).unwrap());
+        let mut links = Links::new(root);
+        for at in ["link", "by/link", "by-too/link"] {
+            symlink(root.join("one"), root.join(at)).unwrap();
+            links.add(&path(at));
+        }
+        assert_eq!(followed(&links, &["one/1"]), ["by-too/link/1", "by/link/1", "link/1"]);
+        fs::remove_file(root.join("link")).unwrap();
+        symlink("other", root.join("link")).unwrap();
+        links.add(&path("link"));
+        links.remove(&path("by"));
+        assert_eq!(followed(&links, &["one/1"]), ["by-too/link/1"]);
+        assert_eq!(followed(&links, &["other/1"]), ["link/1"]);
+        ["link", "by-too/link"].iter().for_each(|at| links.remove(&path(at)));
+        assert!(links.by_target.is_empty() && links.targets.is_empty());
+    }
+
+    #[test]
     fn what_changes_has_changed_by_every_link_that_leads_to_it() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
@@ -116,9 +158,9 @@ mod tests {
         ] {
             symlink(to, root.join(at)).unwrap();
         }
-        let mut links = Links::default();
+        let mut links = Links::new(root);
         for at in ["link", "again", "favourite.mp3", "deep", "real/below/up", "broken", "out"] {
-            links.add(root, &path(at));
+            links.add(&path(at));
         }
         assert_eq!(followed(&links, &["real/b.mp3"]), ["again/b.mp3", "link/b.mp3"]);
         assert_eq!(followed(&links, &["real/a.mp3"]), ["favourite.mp3", "again/a.mp3", "link/a.mp3"]);
