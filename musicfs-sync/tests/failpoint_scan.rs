@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use musicfs_core::{
@@ -15,6 +14,7 @@ use musicfs_core::{
 use musicfs_sync::{Database, Library, PassOptions, Scanner, ScannerConfig};
 use musicfs_test_utils::library::{Sample, Track};
 use musicfs_test_utils::{FailMode, FaultyOrigin, ManualClock, MemoryOrigin, shown_files};
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 const POINTS: [&str; 3] =
@@ -32,13 +32,51 @@ fn titled(n: u32, title: &str) -> Vec<u8> {
     bytes
 }
 
-fn open(dir: &Path, origin: &FaultyOrigin) -> (Arc<Database>, Arc<Scanner>) {
-    let clock = Arc::new(ManualClock::new());
-    let db = Arc::new(Database::open(&dir.join("catalogue.db")).unwrap());
-    let (library, _) = Library::open(&dir.join("library.db"), &*clock).unwrap();
-    let origins: Vec<Arc<dyn Origin>> = vec![Arc::new(origin.clone())];
-    let scanner = Scanner::new(db.clone(), Arc::new(library), origins, clock, ScannerConfig::default());
-    (db, Arc::new(scanner))
+/// An origin in memory, and a folder for the stores of a library.
+struct Stage {
+    dir: TempDir,
+    memory: MemoryOrigin,
+    /// Counts what is read of it.
+    origin: FaultyOrigin,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::over(MemoryOrigin::new("m"))
+    }
+
+    /// Gives its files in many pages.
+    fn in_pages() -> Self {
+        Self::over(MemoryOrigin::new("m").with_page_size(4))
+    }
+
+    fn over(memory: MemoryOrigin) -> Self {
+        let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
+        Self { dir: tempfile::tempdir().unwrap(), memory, origin }
+    }
+
+    /// Holds [`first_files`], which a scan has found.
+    async fn with_first_files() -> (Self, Arc<Database>, Arc<Scanner>) {
+        let stage = Self::new();
+        first_files(&stage.memory);
+        let (db, scanner) = stage.open();
+        assert!(scan(scanner.clone()).await);
+        (stage, db, scanner)
+    }
+
+    /// Opens the stores, as after a kill.
+    fn open(&self) -> (Arc<Database>, Arc<Scanner>) {
+        let clock = Arc::new(ManualClock::new());
+        let db = Arc::new(Database::open(&self.dir.path().join("catalogue.db")).unwrap());
+        let library = Arc::new(self.library());
+        let origins: Vec<Arc<dyn Origin>> = vec![Arc::new(self.origin.clone())];
+        let scanner = Scanner::new(db.clone(), library, origins, clock, ScannerConfig::default());
+        (db, Arc::new(scanner))
+    }
+
+    fn library(&self) -> Library {
+        Library::open(&self.dir.path().join("library.db"), &ManualClock::new()).unwrap().0
+    }
 }
 
 /// Scans; tells whether the pass came to its end.
@@ -70,19 +108,17 @@ fn change(origin: &MemoryOrigin) {
 
 /// Scans twice, killed at the `nth` time that it comes to a failpoint; returns the tree and how many reads it took.
 async fn killed_at(point: Option<(&str, usize)>) -> (BTreeMap<String, Ino>, u64, bool) {
-    let dir = tempfile::tempdir().unwrap();
-    let memory = MemoryOrigin::new("m").with_page_size(4);
-    let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
-    first_files(&memory);
+    let stage = Stage::in_pages();
+    first_files(&stage.memory);
     let mut died = false;
     for round in 0..2 {
         if round == 1 {
-            change(&memory);
+            change(&stage.memory);
         }
         if let Some((point, nth)) = point {
             fail::cfg(point, &format!("{nth}*off->1*panic->off")).unwrap();
         }
-        let (db, scanner) = open(dir.path(), &origin);
+        let (db, scanner) = stage.open();
         let ended = scan(scanner).await;
         if !ended {
             died = true;
@@ -91,11 +127,11 @@ async fn killed_at(point: Option<(&str, usize)>) -> (BTreeMap<String, Ino>, u64,
         }
         drop(db);
         point.iter().for_each(|(point, _)| fail::remove(*point));
-        let (_, scanner) = open(dir.path(), &origin);
+        let (_, scanner) = stage.open();
         assert!(scan(scanner).await);
     }
-    let (db, _) = open(dir.path(), &origin);
-    (shown_files(&*db), origin.reads(), died)
+    let (db, _) = stage.open();
+    (shown_files(&*db), stage.origin.reads(), died)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,23 +165,21 @@ async fn long_chain_of_renames_that_is_killed_between_its_batches_is_followed_by
     let id_at = |at: &str| FileId::derive(&"m".into(), &OriginPath::new(at).unwrap(), 0);
     for (kill, back) in [(Some(0), false), (Some(1), false), (Some(2), false), (Some(1), true), (None, false)]
     {
-        let dir = tempfile::tempdir().unwrap();
-        let memory = MemoryOrigin::new("m");
-        let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
-        (0..MANY).for_each(|n| drop(memory.put(at(n), track(n))));
-        let (_, scanner) = open(dir.path(), &origin);
+        let stage = Stage::new();
+        (0..MANY).for_each(|n| drop(stage.memory.put(at(n), track(n))));
+        let (_, scanner) = stage.open();
         assert!(scan(scanner).await);
-        (0..MANY).rev().for_each(|n| memory.rename(at(n), at(n + 1)));
-        let (_, scanner) = open(dir.path(), &origin);
+        (0..MANY).rev().for_each(|n| stage.memory.rename(at(n), at(n + 1)));
+        let (_, scanner) = stage.open();
         if let Some(kill) = kill {
             fail::cfg("delta-sync-after-moves", &format!("{kill}*off->1*panic->off")).unwrap();
         }
         assert_eq!(scan(scanner).await, kill.is_none());
         fail::remove("delta-sync-after-moves");
         if back {
-            (0..MANY).for_each(|n| memory.rename(at(n + 1), at(n)));
+            (0..MANY).for_each(|n| stage.memory.rename(at(n + 1), at(n)));
         }
-        let (db, scanner) = open(dir.path(), &origin);
+        let (db, scanner) = stage.open();
         assert!(scan(scanner).await);
         for n in 0..MANY {
             let path = db.file(id_at(&at(n))).unwrap().unwrap().path.to_string();
@@ -160,38 +194,36 @@ async fn long_chain_of_renames_that_is_killed_between_its_batches_is_followed_by
 /// the pass is killed at the `nth` time that it comes to a failpoint. Returns the tree after the next one, and whether
 /// it was killed.
 async fn turned(point: Option<(&str, usize)>) -> (BTreeMap<String, Ino>, bool) {
-    let dir = tempfile::tempdir().unwrap();
-    let memory = MemoryOrigin::new("m");
-    let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
+    let stage = Stage::new();
     let names = ["a", "b", "c", "d"];
     let files = |n: usize| (0..405).map(move |m| (m, (n * 405 + m) as u32));
     for (n, folder) in names.iter().enumerate() {
-        files(n).for_each(|(m, audio)| drop(memory.put(format!("{folder}/{m}.mp3"), track(audio))));
+        files(n).for_each(|(m, audio)| drop(stage.memory.put(format!("{folder}/{m}.mp3"), track(audio))));
     }
-    let (_, scanner) = open(dir.path(), &origin);
+    let (_, scanner) = stage.open();
     assert!(scan(scanner.clone()).await);
     let excluded = ["a", "b"].map(|at| OriginPath::new(at).unwrap());
     scanner.exclude(&"m".into(), excluded.into()).await.unwrap();
     drop(scanner);
     for (n, folder) in names.iter().enumerate() {
-        files(n).for_each(|(m, _)| memory.rename(format!("{folder}/{m}.mp3"), format!("going/{n}/{m}")));
+        files(n)
+            .for_each(|(m, _)| stage.memory.rename(format!("{folder}/{m}.mp3"), format!("going/{n}/{m}")));
     }
     for n in 0..names.len() {
         let to = ["b", "c", "new", "a"][n];
-        files(n).for_each(|(m, _)| memory.rename(format!("going/{n}/{m}"), format!("{to}/{m}.mp3")));
+        files(n).for_each(|(m, _)| stage.memory.rename(format!("going/{n}/{m}"), format!("{to}/{m}.mp3")));
     }
-    memory.put("b/unseen.mp3", track(5_000));
-    memory.put("d/fresh.mp3", track(5_001));
+    stage.memory.put("b/unseen.mp3", track(5_000));
+    stage.memory.put("d/fresh.mp3", track(5_001));
     if let Some((point, nth)) = point {
         fail::cfg(point, &format!("{nth}*off->1*panic->off")).unwrap();
     }
-    let (_, scanner) = open(dir.path(), &origin);
+    let (_, scanner) = stage.open();
     let died = !scan(scanner).await;
     point.iter().for_each(|(point, _)| fail::remove(*point));
-    let (db, scanner) = open(dir.path(), &origin);
+    let (db, scanner) = stage.open();
     assert!(scan(scanner).await);
-    let (library, _) = Library::open(&dir.path().join("library.db"), &ManualClock::new()).unwrap();
-    let left = library.exclusions().unwrap().all().into_iter().map(|(_, at)| at.to_string());
+    let left = stage.library().exclusions().unwrap().all().into_iter().map(|(_, at)| at.to_string());
     assert_eq!(left.collect::<Vec<_>>(), ["b", "c"], "{point:?}");
     (shown_files(&*db), died)
 }
@@ -214,16 +246,14 @@ async fn exclusions_that_go_with_their_folders_are_where_they_belong_though_the_
 /// Excludes a folder and includes it again, each killed between the library and the catalogue when `killed` says so,
 /// and followed by a pass; returns the trees after each.
 async fn excluded_and_included(killed: bool) -> [BTreeMap<String, Ino>; 2] {
-    let dir = tempfile::tempdir().unwrap();
-    let memory = MemoryOrigin::new("m").with_page_size(4);
-    let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
-    first_files(&memory);
-    memory.put("b/1.mp3", track(50));
-    let (_, scanner) = open(dir.path(), &origin);
+    let stage = Stage::in_pages();
+    first_files(&stage.memory);
+    stage.memory.put("b/1.mp3", track(50));
+    let (_, scanner) = stage.open();
     assert!(scan(scanner).await);
     let mut trees = Vec::new();
     for point in ["exclude-after-library", "include-after-library"] {
-        let (db, scanner) = open(dir.path(), &origin);
+        let (db, scanner) = stage.open();
         if killed {
             fail::cfg(point, "panic").unwrap();
         }
@@ -237,7 +267,7 @@ async fn excluded_and_included(killed: bool) -> [BTreeMap<String, Ino>; 2] {
         assert_eq!(change.await.is_err(), killed);
         fail::remove(point);
         drop(db);
-        let (db, scanner) = open(dir.path(), &origin);
+        let (db, scanner) = stage.open();
         assert!(scan(scanner).await);
         assert!(
             db.files(&FileQuery::Missing, None, 10).unwrap().files.is_empty(),
@@ -260,19 +290,14 @@ async fn exclusion_that_is_killed_is_completed_by_the_next_pass() {
 #[tokio::test(flavor = "multi_thread")]
 async fn inclusion_of_a_missing_file_that_is_killed_is_completed_by_the_next_pass() {
     let scenario = fail::FailScenario::setup();
-    let dir = tempfile::tempdir().unwrap();
-    let memory = MemoryOrigin::new("m");
-    let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
-    first_files(&memory);
-    let (db, scanner) = open(dir.path(), &origin);
-    assert!(scan(scanner.clone()).await);
+    let (stage, db, scanner) = Stage::with_first_files().await;
     let at = OriginPath::new("a/1.mp3").unwrap();
     let id = FileId::derive(&"m".into(), &at, 0);
     let version = db.file(id).unwrap().unwrap().version;
     let mut manifest = ChunkManifest::default();
     manifest.insert(ChunkExtent { range: ByteRange::new(0, version.size), hash: ChunkHash::of(b"any") });
     db.apply(&Batch { at: UnixNanos(1), ops: vec![Op::PutManifest { id, version, manifest }] }).unwrap();
-    memory.remove("a/1.mp3");
+    stage.memory.remove("a/1.mp3");
     assert!(scan(scanner.clone()).await);
     let before = shown_files(&*db);
     assert!(before.values().any(|ino| ino.file_id() == Some(id)), "it is cached");
@@ -283,7 +308,7 @@ async fn inclusion_of_a_missing_file_that_is_killed_is_completed_by_the_next_pas
     assert!(tokio::spawn(async move { including.include(&"m".into(), vec![at]).await }).await.is_err());
     fail::remove("include-after-library");
     drop((db, scanner));
-    let (db, scanner) = open(dir.path(), &origin);
+    let (db, scanner) = stage.open();
     assert!(scan(scanner.clone()).await);
     assert_eq!(shown_files(&*db), before);
     let revision = db.revision().unwrap();
@@ -295,15 +320,10 @@ async fn inclusion_of_a_missing_file_that_is_killed_is_completed_by_the_next_pas
 #[tokio::test(flavor = "multi_thread")]
 async fn new_file_of_a_part_whose_pass_was_cut_before_it_was_shown_is_shown_by_the_next_over_that_part() {
     let scenario = fail::FailScenario::setup();
-    let dir = tempfile::tempdir().unwrap();
-    let memory = MemoryOrigin::new("m");
-    let origin = FaultyOrigin::new(memory.clone(), FailMode::Healthy);
-    first_files(&memory);
-    let (db, scanner) = open(dir.path(), &origin);
-    assert!(scan(scanner.clone()).await);
+    let (stage, db, scanner) = Stage::with_first_files().await;
     let before = shown_files(&*db);
     // It may be the one of that audio, until that was asked about.
-    memory.put("b/other.mp3", titled(1, "U1"));
+    stage.memory.put("b/other.mp3", titled(1, "U1"));
     let part = PassOptions { paths: Some(vec![OriginPath::new("b").unwrap()]), ..PassOptions::default() };
     let pass = async || scanner.scan_with(&"m".into(), &part, &CancellationToken::new()).await;
     fail::cfg("delta-sync-before-conclusion", "1*return->off").unwrap();
