@@ -90,10 +90,8 @@ fn file_overwritten_while_it_streams_through_the_daemon_is_stale_and_never_a_mix
     let mut stale = 0;
     for _ in 0..ROUNDS {
         let old = bytes.clone();
-        let middle = bytes.len() / 2;
         bytes[LONG / 16..].iter_mut().for_each(|byte| *byte ^= 0x55);
         stale += usize::from(read_while_overwritten(&path, &old, || fs::write(&file, &bytes).unwrap()));
-        assert!(old[middle] != bytes[middle]);
         eventually_blocking("the new version", || fs::read(&path).is_ok_and(|read| read == bytes));
     }
     assert!(stale > 0, "each time it was read before it was overwritten");

@@ -223,8 +223,8 @@ impl Model {
         let place = self.random.below(from.len() as u64) as usize;
         let add = |model: &mut Self, when: usize| {
             if new == when {
-                let name = ["1/new.mp3", "new.mp3"][depth - 1].replace("new", &model.last.to_string());
-                model.put(shelf, format!("{}/{name}", [&from, &from, &to][when][place]), model.last);
+                let folder = [&from, &from, &to][when][place].as_str();
+                model.put(shelf, file_in(folder, depth, model.last), model.last);
             }
         };
         add(self, 0);
@@ -290,10 +290,7 @@ impl Model {
                 continue;
             }
             self.last += 1;
-            let to = format!(
-                "{into}/{}",
-                ["1/came.mp3", "came.mp3"][depth - 1].replace("came", &self.last.to_string())
-            );
+            let to = file_in(into, depth, self.last);
             self.last += 1;
             self.rename(shelf, &from, to.clone());
             came.insert(from, to);
@@ -314,6 +311,11 @@ impl Model {
 fn shown(shelf: &Shelf) -> BTreeMap<String, String> {
     let at = |ino: Ino| shelf.file(ino.file_id().unwrap()).path.to_string();
     shelf.tree().into_iter().map(|(path, ino)| (path, at(ino))).collect()
+}
+
+/// A path in a folder so deep, as deep as all files are.
+fn file_in(folder: &str, depth: usize, n: u32) -> String {
+    format!("{folder}/{}{n}.mp3", ["1/", ""][depth - 1])
 }
 
 fn title(n: u32) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use musicfs_core::{Change, FileId, FileKind, FileQuery, FileState, MetaDb, UnixNanos};
+use musicfs_sync::ScanReport;
 
 use crate::shelf::{Shelf, id, path, tagged, track};
 
@@ -56,6 +57,21 @@ fn shown(shelf: &Shelf) -> Vec<String> {
     let mut shown: Vec<String> = shelf.tree().values().map(at).filter(|at| at.ends_with("mp3")).collect();
     shown.sort();
     shown
+}
+
+/// All music that is known by its paths on the origin, shown or not.
+fn known(shelf: &Shelf) -> BTreeMap<String, FileId> {
+    let all = shelf.db.files(&FileQuery::All, None, usize::MAX).unwrap().files;
+    let music = all.into_iter().filter(|file| file.kind == FileKind::Audio);
+    music.map(|file| (file.path.to_string(), file.id)).collect()
+}
+
+/// Scans these paths, or with none all of the origin.
+async fn scan(shelf: &Shelf, part: Option<&[&str]>) -> ScanReport {
+    match part {
+        Some(paths) => shelf.scan_paths(paths).await,
+        None => shelf.scan().await,
+    }
 }
 
 /// Checks that a file is at a path of its origin, and not shown.
@@ -220,17 +236,11 @@ async fn excluded_folders_whose_names_others_take_in_one_scan_stay_excluded_and_
         for parts in [&[][..], &["all"], &["each"]] {
             let case = format!("{out:?} are excluded, {moved:?}, {parts:?}");
             let mut shelf = folders(names, out).await;
-            let rows = |shelf: &Shelf| {
-                let all = shelf.db.files(&FileQuery::All, None, usize::MAX).unwrap().files;
-                let music = all.into_iter().filter(|file| file.kind == FileKind::Audio);
-                let rows = music.map(|file| (file.path.to_string(), file.id));
-                rows.collect::<std::collections::BTreeMap<_, _>>()
-            };
             let now = |at: &str| {
                 let to = |(from, to): &(&str, &str)| Some(format!("{to}{}", at.strip_prefix(from)?));
                 moved.iter().find_map(to).unwrap_or_else(|| at.to_owned())
             };
-            let before = rows(&shelf);
+            let before = known(&shelf);
             rename_folders(&shelf, moved);
             let involved: Vec<&str> = moved.iter().flat_map(|(from, to)| [*from, *to]).collect();
             match parts {
@@ -249,12 +259,11 @@ async fn excluded_folders_whose_names_others_take_in_one_scan_stay_excluded_and_
             hidden.sort();
             assert_eq!(excluded(&shelf), hidden, "{case}");
             let is_hidden = |at: &String| hidden.iter().any(|folder| path(at).is_within(&path(folder)));
-            let expected: std::collections::BTreeMap<_, _> =
-                before.iter().map(|(at, id)| (now(at), *id)).collect();
+            let expected: BTreeMap<_, _> = before.iter().map(|(at, id)| (now(at), *id)).collect();
             let music = expected.keys().filter(|at| !is_hidden(at));
             assert_eq!(shown(&shelf), music.cloned().collect::<Vec<_>>(), "{case}");
             if parts != ["each"] {
-                assert_eq!(rows(&shelf), expected, "{case}: each file is itself");
+                assert_eq!(known(&shelf), expected, "{case}: each file is itself");
             }
             // Once it is settled nothing is read, and nothing changes, whatever comes below.
             let reads = shelf.asked.reads();
@@ -280,10 +289,7 @@ async fn new_folder_of_the_name_of_an_excluded_one_that_has_moved_is_shown() {
         shelf.origin.put("a/fresh.mp3", track(80));
         shelf.origin.put("a/1.mp3", track(81));
         shelf.origin.put("a/cover.jpg", "another");
-        let report = match parts {
-            false => shelf.scan().await,
-            true => shelf.scan_paths(&["x", "a"]).await,
-        };
+        let report = scan(&shelf, parts.then_some(&["x", "a"])).await;
         assert_eq!((report.moved, report.missing), (5, 0), "{report:?}");
         assert_eq!((excluded(&shelf), report.added), (vec!["x".to_owned()], 3), "{report:?}");
         let b = ["b/1.mp3", "b/2.mp3", "b/3.mp3", "b/below/4.mp3"];
@@ -379,11 +385,9 @@ async fn shown_files_that_are_moved_into_an_excluded_folder_go_where_it_goes_as_
         put_into(&shelf, "a", &came);
         let places = came.map(|(_, to)| format!("a/{to}"));
         if !at_once {
-            let report = match parts {
-                false => shelf.scan().await,
-                // First as they are found where they came, and only then where they were.
-                true => shelf.scan_paths(&places.each_ref().map(String::as_str)).await,
-            };
+            // In parts, first as they are found where they came, and only then where they were.
+            let places = places.each_ref().map(String::as_str);
+            let report = scan(&shelf, parts.then_some(&places)).await;
             assert_eq!((report.added, report.missing, report.moved), (0, 0, 4), "{case}");
             came.iter().for_each(|(from, to)| assert_hidden(&shelf, before[*from], &format!("a/{to}")));
             assert_eq!(
@@ -393,10 +397,7 @@ async fn shown_files_that_are_moved_into_an_excluded_folder_go_where_it_goes_as_
         }
         rename_folders(&shelf, &[("a", "z")]);
         came.iter().for_each(|(_, to)| shelf.origin.rename(format!("a/{to}"), format!("z/{to}")));
-        match parts {
-            false => drop(shelf.scan().await),
-            true => drop(shelf.scan_paths(&["a", "b", "c", "z"]).await),
-        }
+        scan(&shelf, parts.then_some(&["a", "b", "c", "z"])).await;
         assert_eq!(
             (excluded(&shelf), shown(&shelf)),
             (vec!["z".to_owned()], rest.map(str::to_owned).into()),
@@ -453,33 +454,22 @@ async fn files_that_are_renamed_in_an_excluded_folder_are_followed_there() {
         let paths: Vec<&str> = names.iter().flat_map(|(from, to)| [from.as_str(), to.as_str()]).collect();
         for (n, (from, to)) in names.iter().enumerate() {
             shelf.origin.rename(from, to);
-            match (parts, all_at_once) {
-                (true, false) => drop(shelf.scan_paths(&paths[2 * n..2 * n + 2]).await),
-                (false, false) => drop(shelf.scan().await),
-                (_, true) => {}
+            if !all_at_once {
+                scan(&shelf, parts.then_some(&paths[2 * n..2 * n + 2])).await;
             }
         }
-        match parts {
-            true => drop(shelf.scan_paths(&paths).await),
-            false => drop(shelf.scan().await),
-        }
+        scan(&shelf, parts.then_some(&paths)).await;
         names.iter().for_each(|(from, to)| assert_hidden(&shelf, shelf.id_at(from), to));
         // One whose name a new file takes at once.
         shelf.origin.rename(&names[0].1, "a/1.mp3");
         shelf.origin.put(&names[0].1, track(80));
-        match parts {
-            true => drop(shelf.scan_paths(&paths[..2]).await),
-            false => drop(shelf.scan().await),
-        }
+        scan(&shelf, parts.then_some(&paths[..2])).await;
         assert_hidden(&shelf, shelf.id_at("a/1.mp3"), "a/1.mp3");
         shelf.origin.rename("a/1.mp3", "z/1.mp3");
         assert_eq!(excluded(&shelf), ["a"], "{case}");
         names.iter().for_each(|(_, at)| shelf.origin.rename(at, at.replacen("a/", "z/", 1)));
         shelf.origin.remove("a/cover.jpg");
-        match parts {
-            true => drop(shelf.scan_paths(&["a", "z"]).await),
-            false => drop(shelf.scan().await),
-        }
+        scan(&shelf, parts.then_some(&["a", "z"])).await;
         assert_eq!(excluded(&shelf), ["z"], "{case}");
         assert_eq!(shown(&shelf), ["b/1.mp3", "b/2.mp3", "b/3.mp3", "b/below/4.mp3"], "{case}");
     }
@@ -528,9 +518,7 @@ async fn files_that_are_gone_are_kept_though_copies_of_all_are_in_an_excluded_fo
 async fn excluded_folder_and_one_that_takes_its_name_are_themselves_though_a_file_alone_is_seen_first() {
     for parts in [&["x/1.mp3"][..], &["x/1.mp3", "x"], &["x"], &["a", "x"], &["x", "a"]] {
         let shelf = folders(&["a", "b", "c", "d"], &["a"]).await;
-        let all = shelf.db.files(&FileQuery::All, None, usize::MAX).unwrap().files;
-        let before: BTreeMap<String, FileId> =
-            all.iter().map(|file| (file.path.to_string(), file.id)).collect();
+        let before = known(&shelf);
         rename_folders(&shelf, &[("a", "x"), ("b", "a")]);
         for part in parts {
             shelf.scan_paths(&[part]).await;
