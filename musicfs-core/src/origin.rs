@@ -329,7 +329,7 @@ pub enum OriginErrorKind {
     Unsupported,
     /// What came was not what was asked for, as far as can be told.
     Corrupt,
-    /// Not reachable or out of order, for now.
+    /// Not reachable or out of order; it may be well again.
     Unavailable,
     /// It answers, but has no such root (bucket, share, export, folder): the name is wrong, or a disk is not mounted.
     /// It may appear, so that nothing below is gone.

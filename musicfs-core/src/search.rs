@@ -19,7 +19,7 @@ pub enum SearchFailure {
     /// The query is too large, and in what.
     #[error("{0}")]
     Refused(String),
-    /// There is no index to search for now, and why.
+    /// There is no index to search at this moment, and why.
     #[error("searching is not possible now: {0}")]
     Unavailable(String),
 }

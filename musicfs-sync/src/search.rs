@@ -306,7 +306,8 @@ impl SearchIndex {
         Ok(writer)
     }
 
-    /// Ends writing for now, with the memory and the threads that it takes, once what is being merged is merged.
+    /// Ends writing, until there is more to write, with the memory and the threads that it takes, once what is being
+    /// merged is merged.
     fn rest(&self) -> Result<(), SearchError> {
         let writer = self.writer.lock().take();
         let Some(writer) = writer else { return Ok(()) };

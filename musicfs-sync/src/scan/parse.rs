@@ -39,7 +39,7 @@ pub(super) enum Item {
 pub(super) enum Done {
     /// To be recorded, and what was read of it.
     File(Box<FileMeta>, Listed, Parts),
-    /// Gone between listing and reading, or known and not readable for now: what is known of it stays.
+    /// Gone between listing and reading, or known and not readable this time: what is known of it stays.
     Nothing,
     /// See [`Item::KnownSidecar`].
     KnownSidecar(FileId, OriginPath),
