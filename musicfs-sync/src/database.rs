@@ -10,8 +10,8 @@
 //! given twice. All statements are in `database/sql.rs`.
 //!
 //! **Locking.** One connection writes, behind a mutex that is held for a batch; up to eight read, each lent for
-//! one call. Readers never wait for the writer (write-ahead log). Everything blocks for the disk: async code calls
-//! from a blocking thread.
+//! one call. Readers never wait for the writer (write-ahead log), but for who asks by size first (`sizes.rs`).
+//! Everything blocks for the disk: async code calls from a blocking thread.
 //!
 //! **Not here.** Which file is shown where is for the caller to say ([`Op::Place`]); what the user wants is in
 //! [`Library`](crate::Library).
@@ -24,6 +24,7 @@ mod place;
 mod pool;
 mod read;
 mod rows;
+mod sizes;
 mod sql;
 pub(crate) mod store;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub(crate) use error::is_damage;
 use open::Check;
 use pool::Readers;
 use rows::State;
+use sizes::BySize;
 
 /// Batches from this size on fill the writer's cache; the next smaller one empties it again.
 const BIG_BATCH: usize = 256;
@@ -60,6 +62,7 @@ pub struct Database {
     // Before the writer, so that the writer is the last to close and leaves no log behind.
     readers: Readers,
     writer: Mutex<Writer>,
+    by_size: BySize,
     revisions: watch::Sender<Revision>,
     /// Set when a call met damage: then the file is not marked as closed in order, and checked when it is opened.
     damaged: AtomicBool,
@@ -110,6 +113,7 @@ impl Database {
         Ok(Self {
             readers: Readers::new(path),
             writer: Mutex::new(Writer { connection, grown: false }),
+            by_size: BySize::default(),
             revisions: watch::Sender::new(Revision(revision)),
             damaged: AtomicBool::new(false),
             keep_changes: batch::KEPT_CHANGES,
@@ -163,7 +167,6 @@ impl std::fmt::Debug for Database {
 }
 
 fn checkpoint(db: &Connection, clean: bool) -> Result<()> {
-    db.execute_batch("PRAGMA optimize")?;
     db.execute(sql::SET_CLEAN, [clean])?;
     // Its row says how far it came; a reader that is under way now keeps the log, which harms nothing.
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -172,8 +175,10 @@ fn checkpoint(db: &Connection, clean: bool) -> Result<()> {
 }
 
 impl Writer {
-    fn apply(&mut self, batch: &Batch, keep: u64) -> Result<Applied> {
+    fn apply(&mut self, batch: &Batch, keep: u64, by_size: &BySize) -> Result<Applied> {
         let tx = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let files = batch.ops.iter().filter(|op| matches!(op, Op::PutFile(_))).count();
+        by_size.record(files, &tx)?;
         let applied = batch::apply(&tx, batch, keep)?;
         tx.commit()?;
         let big = batch.ops.len() >= BIG_BATCH;
@@ -215,6 +220,9 @@ impl MetaDb for Database {
         after: Option<FileId>,
         limit: usize,
     ) -> std::result::Result<FilePage, MetaError> {
+        if let FileQuery::OfSize(..) = query {
+            self.outcome(self.by_size.ask(&self.writer))?;
+        }
         self.read(|db| read::files(db, query, after, limit))
     }
 
@@ -272,7 +280,7 @@ impl MetaDb for Database {
 
     fn apply(&self, batch: &Batch) -> std::result::Result<Applied, MetaError> {
         let mut writer = self.writer.lock();
-        let applied = self.outcome(writer.apply(batch, self.keep_changes))?;
+        let applied = self.outcome(writer.apply(batch, self.keep_changes, &self.by_size))?;
         // Told while the writer is held, so that revisions are told in their order.
         self.revisions.send_replace(applied.revision);
         Ok(applied)

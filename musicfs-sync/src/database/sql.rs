@@ -13,6 +13,12 @@
 //! * `changes` has one row for each batch that changed something: all its changes in one blob.
 //! * `state` is one row: counters that go on, sums kept as batches go, and whether the last user closed in order.
 //!
+//! * `files_by_size` is there only while somebody asks by size (`sizes.rs`).
+//!
+//! What SQLite knows of the numbers of rows and of their values is never recorded: a catalogue that was closed when it
+//! was small would be gone through row by row when it has grown, until it is closed again. Each statement has one way
+//! that is right for any number of rows.
+//!
 //! Migrations are only ever appended: a file in the field may stand at any of them.
 
 use super::store::Schema;
@@ -20,8 +26,10 @@ use super::store::Schema;
 /// "MFSC": tells a catalogue from other SQLite files.
 const APPLICATION_ID: i32 = 0x4d46_5343;
 
-pub(super) const SCHEMA: Schema =
-    Schema { application_id: APPLICATION_ID, migrations: &[FIRST, TIME_OF_GOING, COPIES, GUESSES, SIZES] };
+pub(super) const SCHEMA: Schema = Schema {
+    application_id: APPLICATION_ID,
+    migrations: &[FIRST, TIME_OF_GOING, COPIES, GUESSES, SIZES, LESS],
+};
 
 /// How the catalogue is journalled: readers never wait for the writer, and a batch is not synced by itself (a kill
 /// loses nothing, a power cut at most the last batches, never consistency). The log is copied back at 32 MiB, so
@@ -163,10 +171,21 @@ const GUESSES: &str = "
     CREATE INDEX manifests_guessed ON manifests(id) WHERE guessed > 0;
 ";
 
-/// What files may be the same as one that came: without the origin, so that nothing but this goes by it.
-const SIZES: &str = "
-    CREATE INDEX files_by_size ON files(size, id);
+/// Made `files_by_size`, which is no longer there from the start.
+const SIZES: &str = "";
+
+/// What is made when it is needed, and what is not to be recorded.
+const LESS: &str = "
+    DROP INDEX IF EXISTS files_by_size;
+    DROP TABLE IF EXISTS sqlite_stat1;
 ";
+
+/// What files may be the same as one that came: without the origin, so that nothing but this goes by it.
+pub(super) const INDEX_SIZES: &str = "CREATE INDEX IF NOT EXISTS files_by_size ON files(size, id)";
+pub(super) const DROP_SIZES: &str = "DROP INDEX IF EXISTS files_by_size";
+/// Where what is sorted is kept: in a file, as that of ten million files would be half a gigabyte.
+pub(super) const SORT_IN_FILE: &str = "PRAGMA temp_store = FILE";
+pub(super) const SORT_IN_MEMORY: &str = "PRAGMA temp_store = MEMORY";
 
 pub(super) const STATE: &str = "SELECT revision, cookie, seq, changes, pruned, files, bytes, tracks, problems, \
      missing, dirs, clean FROM state WHERE id = 1";

@@ -16,28 +16,28 @@ use tempfile::TempDir;
 use super::Database;
 
 /// A catalogue in a directory of its own.
-struct Fixture {
+pub(super) struct Fixture {
     dir: TempDir,
-    db: Database,
+    pub(super) db: Database,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let db = Database::open(&dir.path().join("catalogue.db")).unwrap();
         Self { dir, db }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.dir.path().join("catalogue.db")
     }
 
-    fn apply(&self, at: i64, ops: Vec<Op>) -> musicfs_core::Applied {
+    pub(super) fn apply(&self, at: i64, ops: Vec<Op>) -> musicfs_core::Applied {
         self.db.apply(&Batch { at: UnixNanos(at), ops }).unwrap()
     }
 
     /// Closes the catalogue and opens it again.
-    fn reopen(self) -> Self {
+    pub(super) fn reopen(self) -> Self {
         let Self { dir, db } = self;
         drop(db);
         let db = Database::open(&dir.path().join("catalogue.db")).unwrap();
@@ -62,11 +62,11 @@ fn file(origin: &str, path: &str) -> FileMeta {
     }
 }
 
-fn track(path: &str) -> FileMeta {
+pub(super) fn track(path: &str) -> FileMeta {
     file("nas", path)
 }
 
-fn put(file: &FileMeta) -> Op {
+pub(super) fn put(file: &FileMeta) -> Op {
     Op::PutFile(Box::new(file.clone()))
 }
 

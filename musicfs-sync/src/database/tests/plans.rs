@@ -1,13 +1,29 @@
 //! No statement goes through a table but those that are meant to.
 
+use musicfs_core::{FileQuery, MetaDb, OriginId};
 use rusqlite::Connection;
 
-use super::Fixture;
+use super::{Fixture, place, put, track};
 use crate::database::sql;
 
 #[test]
 fn every_statement_goes_by_an_index() {
+    check(&Fixture::new());
+}
+
+#[test]
+fn every_statement_goes_by_an_index_after_a_close_with_few_files_as_well() {
     let fixture = Fixture::new();
+    let file = track("a/x.flac");
+    fixture.apply(1, vec![put(&file), place(file.id, "A/x.flac", 0)]);
+    fixture.apply(2, vec![put(&track("a/y.flac"))]);
+    fixture.db.checkpoint().unwrap();
+    check(&fixture.reopen());
+}
+
+fn check(fixture: &Fixture) {
+    // Whoever asks has it made.
+    fixture.db.files(&FileQuery::OfSize(OriginId::from("nas"), 1), None, 1).unwrap();
     let db = Connection::open(fixture.path()).unwrap();
     let statements = [
         sql::LOOKUP,

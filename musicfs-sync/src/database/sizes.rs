@@ -1,0 +1,108 @@
+//! The index of files by size: made when somebody asks by it, and dropped while many files come.
+//!
+//! Sizes come in no order, as ids do: beyond some hundred thousand files, each that is recorded has a page of each such
+//! index written twice, to the log and back. A million rows take twice as long to insert with a second one, which is
+//! made of all of them in three seconds.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use super::Writer;
+use super::error::Result;
+use super::sql;
+
+/// Files recorded since somebody asked by size, from which on the index is dropped: so many take half a second more for
+/// it in a catalogue of a million. With fewer, adding a folder of music now and then would have it made each time.
+const UNASKED: usize = 20_000;
+
+/// What is known of the index.
+#[derive(Debug, Default)]
+pub(super) struct BySize {
+    /// Whether it is there for sure.
+    is_made: AtomicBool,
+    /// Files recorded since it was asked for.
+    unasked: AtomicUsize,
+}
+
+impl BySize {
+    /// Has the index be there. When it is not, waits for whoever writes, and goes through all files.
+    pub(super) fn ask(&self, writer: &Mutex<Writer>) -> Result<()> {
+        self.unasked.store(0, Ordering::Relaxed);
+        if self.is_made.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let writer = writer.lock();
+        let db = &writer.connection;
+        db.execute_batch(sql::SORT_IN_FILE)?;
+        let made = db.execute_batch(sql::INDEX_SIZES);
+        db.execute_batch(sql::SORT_IN_MEMORY)?;
+        if let Err(error) = made {
+            tracing::debug!(%error, "files are sorted by size in memory");
+            db.execute_batch(sql::INDEX_SIZES)?;
+        }
+        db.release_memory()?;
+        self.is_made.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Counts files that are recorded, in the transaction that records them.
+    pub(super) fn record(&self, files: usize, tx: &Connection) -> Result<()> {
+        let before = self.unasked.fetch_add(files, Ordering::Relaxed);
+        if before < UNASKED && before + files >= UNASKED {
+            // Before it is dropped: if it stays, as the transaction fails, it is found when it is made.
+            self.is_made.store(false, Ordering::Release);
+            tx.execute_batch(sql::DROP_SIZES)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use musicfs_core::{FileMeta, FileQuery, FileVersion, MetaDb, OriginId};
+
+    use super::super::tests::{Fixture, put, track};
+    use super::*;
+
+    fn has_index(fixture: &Fixture) -> bool {
+        let db = Connection::open(fixture.path()).unwrap();
+        db.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'files_by_size'", [], |row| row.get(0))
+            .unwrap()
+    }
+
+    fn of_size(fixture: &Fixture, size: u64) -> usize {
+        let query = FileQuery::OfSize(OriginId::from("nas"), size);
+        fixture.db.files(&query, None, UNASKED).unwrap().files.len()
+    }
+
+    #[test]
+    fn index_of_sizes_is_there_when_it_is_asked_for_and_not_while_many_files_come() {
+        let file = |n: usize| {
+            let version = FileVersion { size: n as u64 % 1000, mtime: None, etag: None };
+            put(&FileMeta { version, audio: None, ..track(&format!("{n}")) })
+        };
+        let mut fixture = Fixture::new();
+        fixture.apply(1, (0..2000).map(file).collect());
+        assert!(!has_index(&fixture), "nobody has asked");
+        assert_eq!(of_size(&fixture, 7), 2);
+        assert!(has_index(&fixture));
+        fixture.apply(2, (2000..4000).map(file).collect());
+        assert!(has_index(&fixture), "a few more files keep it");
+        assert_eq!(of_size(&fixture, 7), 4);
+        for n in 2..2 + UNASKED / 2000 {
+            assert!(has_index(&fixture), "it was asked for a moment ago");
+            fixture.apply(3, (n * 2000..(n + 1) * 2000).map(file).collect());
+        }
+        assert!(!has_index(&fixture));
+        assert_eq!(of_size(&fixture, 7), 4 + UNASKED / 1000);
+        assert!(has_index(&fixture));
+        fixture = fixture.reopen();
+        assert!(has_index(&fixture), "it is kept from one start to the next");
+        for _ in 0..UNASKED / 2000 {
+            fixture.apply(4, (0..2000).map(file).collect());
+        }
+        assert!(!has_index(&fixture), "it is dropped though nobody asked since the start");
+    }
+}
