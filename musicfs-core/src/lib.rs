@@ -73,8 +73,8 @@ pub use file::{ContentKey, FileKind, FileMeta, FileState, FileVersion};
 pub use ids::{FileId, Ino, OriginId, ROOT_INODE};
 pub use layout::VirtualPath;
 pub use metadb::{
-    Applied, Batch, Change, Changes, Cookie, FilePage, FileQuery, KnownFile, Mark, MetaDb, MetaError, Node,
-    NodeKind, Op, Placement, Revision, SavedManifest, ShownPage, Suffixed, Totals,
+    Applied, Batch, Change, Changes, Cookie, FilePage, FileQuery, KnownFile, Mark, MarkedFile, MetaDb,
+    MetaError, Node, NodeKind, Op, Placement, Revision, SavedManifest, ShownPage, Suffixed, Totals,
 };
 pub use name::{InvalidName, Name};
 pub use origin::{

@@ -237,18 +237,32 @@ pub struct FilePage {
     pub next: Option<FileId>,
 }
 
-/// How far a walk over all entries has come; means nothing to anybody but the catalogue that gave it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// How far a walk over all entries has come, and where a file stands in it. A file that is recorded anew stands after
+/// all that ever were. Means nothing to anybody but the catalogue that gave it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Mark(pub i64);
 
 /// A page of the files that have an entry of their own in the tree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShownPage {
-    /// The files, in the order in which the catalogue keeps them.
+    /// The files, in the order of their marks.
     pub files: Vec<FileMeta>,
+    /// The mark of the last of them.
+    pub last: Option<Mark>,
     /// Goes on after this page; `None` at the end.
     pub next: Option<Mark>,
+}
+
+/// A file at its place in the order in which the catalogue keeps them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MarkedFile {
+    /// Its id.
+    pub id: FileId,
+    /// Where it stands.
+    pub mark: Mark,
+    /// The file, when it has an entry of its own in the tree.
+    pub shown: Option<FileMeta>,
 }
 
 /// Sums over the catalogue.
@@ -338,6 +352,9 @@ pub trait MetaDb: Send + Sync + 'static {
     /// be in it or not; what stays as it is comes once.
     fn shown(&self, after: Option<Mark>, limit: usize) -> Result<ShownPage, MetaError>;
 
+    /// Returns those of these files that are in the catalogue, in the order of their marks; each once.
+    fn marked(&self, ids: &[FileId]) -> Result<Vec<MarkedFile>, MetaError>;
+
     /// Visits all files of an origin, in no order, with one query and without holding them all.
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError>;
 
@@ -393,6 +410,9 @@ impl<T: MetaDb + ?Sized> MetaDb for Arc<T> {
     }
     fn shown(&self, after: Option<Mark>, limit: usize) -> Result<ShownPage, MetaError> {
         (**self).shown(after, limit)
+    }
+    fn marked(&self, ids: &[FileId]) -> Result<Vec<MarkedFile>, MetaError> {
+        (**self).marked(ids)
     }
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {
         (**self).known(origin, visit)

@@ -35,8 +35,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use musicfs_core::{
     AlbumKey, Applied, Batch, Changes, ChunkManifest, Clock, Cookie, FileId, FileMeta, FilePage, FileQuery,
-    FileVersion, Ino, KnownFile, Mark, MetaDb, MetaError, Node, Op, OriginId, Revision, SavedManifest,
-    ShownPage, Totals, UnixNanos,
+    FileVersion, Ino, KnownFile, Mark, MarkedFile, MetaDb, MetaError, Node, Op, OriginId, Revision,
+    SavedManifest, ShownPage, Totals, UnixNanos,
 };
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -228,6 +228,10 @@ impl MetaDb for Database {
 
     fn shown(&self, after: Option<Mark>, limit: usize) -> std::result::Result<ShownPage, MetaError> {
         self.read(|db| read::shown(db, after, limit))
+    }
+
+    fn marked(&self, ids: &[FileId]) -> std::result::Result<Vec<MarkedFile>, MetaError> {
+        self.read(|db| read::marked(db, ids))
     }
 
     fn known(

@@ -60,7 +60,7 @@ const BUDGET: usize = 15_000_000;
 /// Most hits of one search.
 const MOST_HITS: usize = 10_000;
 /// Version of what is in the index: raised when the fields, or how text is cut, or what a commit says, change.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// How far an index has come, as its commit says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +72,8 @@ struct Reached {
     revision: Revision,
     /// The catalogue's revision when the last file was read from it: the index knows of nothing newer.
     seen: Revision,
+    /// No file after this one was ever put in: those need not be taken out before. `None` while nothing is in it.
+    newest: Option<Mark>,
     /// While it is being built: where to go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     building_after: Option<Mark>,
@@ -253,9 +255,13 @@ impl SearchIndex {
     }
 
     /// Takes files out of the index, with the next commit. However many they are, this is one change: tantivy keeps
-    /// more than a kilobyte of each until the commit, which is a tenth of a gigabyte of those that a scan finds.
-    fn remove_files<'a>(&self, files: impl IntoIterator<Item = &'a FileId>) -> Result<(), SearchError> {
-        let ids = TermSetQuery::new(files.into_iter().map(|id| self.fields.id_term(*id)));
+    /// more than a kilobyte of each until the commit. It looks for each of them in every part of the index then, which
+    /// takes longer than to put it in.
+    fn remove_files(&self, files: &[FileId]) -> Result<(), SearchError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let ids = TermSetQuery::new(files.iter().map(|id| self.fields.id_term(*id)));
         self.with_writer(|writer| writer.delete_query(Box::new(ids)).map(drop))
     }
 

@@ -5,9 +5,9 @@ use std::ops::Bound;
 
 use musicfs_core::{
     AlbumKey, Applied, Batch, Change, Changes, ChunkManifest, Cookie, FileId, FileKind, FileMeta, FilePage,
-    FileQuery, FileState, FileVersion, Ino, KnownFile, Mark, MetaDb, MetaError, Node, Op, OriginId,
-    OriginPath, Placement, Revision, SavedManifest, Shown, ShownPage, Standing, Suffixed, Totals, TreeChange,
-    UnixNanos, VirtualPath, VirtualTree,
+    FileQuery, FileState, FileVersion, Ino, KnownFile, Mark, MarkedFile, MetaDb, MetaError, Node, Op,
+    OriginId, OriginPath, Placement, Revision, SavedManifest, Shown, ShownPage, Standing, Suffixed, Totals,
+    TreeChange, UnixNanos, VirtualPath, VirtualTree,
 };
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -30,6 +30,10 @@ struct State {
     wanted: HashMap<FileId, VirtualPath>,
     manifests: BTreeMap<FileId, (FileVersion, ChunkManifest)>,
     first_seen: HashMap<FileId, UnixNanos>,
+    /// Where files stand in the order of their arrival.
+    marks: HashMap<FileId, Mark>,
+    /// The highest mark ever given.
+    last_mark: i64,
     /// When missing files went.
     gone: HashMap<FileId, UnixNanos>,
     notes: BTreeMap<String, String>,
@@ -115,6 +119,10 @@ impl State {
             self.gone.insert(file.id, at);
         }
         self.first_seen.entry(file.id).or_insert(at);
+        self.marks.entry(file.id).or_insert_with(|| {
+            self.last_mark += 1;
+            Mark(self.last_mark)
+        });
         if old.as_ref() != Some(&new) {
             let content = old.is_none_or(|old| !old.version.is_same(&new.version));
             changes.push(Change::FileChanged { id: file.id, content });
@@ -189,6 +197,7 @@ impl State {
                 self.files.remove(id);
                 self.manifests.remove(id);
                 self.first_seen.remove(id);
+                self.marks.remove(id);
                 self.gone.remove(id);
                 changes.push(Change::FileForgotten { id: *id });
             }
@@ -209,6 +218,11 @@ impl State {
 
     fn shown(&self, file: &FileMeta) -> FileMeta {
         FileMeta { shown_at: self.tree.shown_at(file.id), ..file.clone() }
+    }
+
+    fn marked(&self, id: FileId, mark: Mark) -> MarkedFile {
+        let has_entry = self.tree.get(id.ino()).is_some();
+        MarkedFile { id, mark, shown: self.files.get(&id).filter(|_| has_entry).map(|file| self.shown(file)) }
     }
 }
 
@@ -277,12 +291,26 @@ impl MetaDb for MemoryMetaDb {
 
     fn shown(&self, after: Option<Mark>, limit: usize) -> Result<ShownPage, MetaError> {
         let state = self.state.read();
-        let mut rest = state.files.values().filter(|file| {
-            after.is_none_or(|mark| file.id.raw() > mark.0) && state.tree.get(file.id.ino()).is_some()
-        });
-        let files: Vec<_> = rest.by_ref().take(limit).map(|file| state.shown(file)).collect();
-        let next = rest.next().and(files.last().map(|file| Mark(file.id.raw())));
-        Ok(ShownPage { files, next })
+        let marks = state.marks.iter().map(|(id, mark)| (*mark, *id));
+        let is_meant = |(mark, id): &(Mark, FileId)| {
+            after.is_none_or(|after| *mark > after) && state.tree.get(id.ino()).is_some()
+        };
+        let mut shown: Vec<_> = marks.filter(is_meant).collect();
+        shown.sort_unstable();
+        let more = shown.len() > limit;
+        shown.truncate(limit);
+        let last = shown.last().map(|(mark, _)| *mark);
+        let files = shown.iter().filter_map(|(_, id)| state.files.get(id)).map(|file| state.shown(file));
+        Ok(ShownPage { files: files.collect(), last, next: last.filter(|_| more) })
+    }
+
+    fn marked(&self, ids: &[FileId]) -> Result<Vec<MarkedFile>, MetaError> {
+        let state = self.state.read();
+        let ids: BTreeSet<_> = ids.iter().collect();
+        let known = ids.into_iter().filter_map(|id| state.marks.get_key_value(id));
+        let mut files: Vec<_> = known.map(|(id, mark)| state.marked(*id, *mark)).collect();
+        files.sort_unstable_by_key(|file| file.mark);
+        Ok(files)
     }
 
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {

@@ -11,9 +11,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use musicfs_core::{
     AlbumKey, Applied, Batch, ByteRange, Changes, ChunkHash, ChunkManifest, ContentReader, Cookie, FileId,
-    FileKind, FileMeta, FilePage, FileQuery, FileState, FileVersion, Format, Ino, KnownFile, Mark, MetaDb,
-    MetaError, Node, Op, OriginError, OriginErrorKind, OriginId, OriginPath, Placement, ReadError, ReadPlan,
-    Refreshed, Refresher, Revision, SavedManifest, ShownPage, SystemClock, Totals, UnixNanos, VirtualPath,
+    FileKind, FileMeta, FilePage, FileQuery, FileState, FileVersion, Format, Ino, KnownFile, Mark,
+    MarkedFile, MetaDb, MetaError, Node, Op, OriginError, OriginErrorKind, OriginId, OriginPath, Placement,
+    ReadError, ReadPlan, Refreshed, Refresher, Revision, SavedManifest, ShownPage, SystemClock, Totals,
+    UnixNanos, VirtualPath,
 };
 use musicfs_fuse::{FsOptions, MountOptions, MusicFs, Parts, Session};
 use musicfs_test_utils::MemoryMetaDb;
@@ -65,6 +66,9 @@ impl MetaDb for TreeDb {
     }
     fn shown(&self, after: Option<Mark>, limit: usize) -> Result<ShownPage, MetaError> {
         self.db.shown(after, limit)
+    }
+    fn marked(&self, ids: &[FileId]) -> Result<Vec<MarkedFile>, MetaError> {
+        self.db.marked(ids)
     }
     fn known(&self, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<(), MetaError> {
         self.db.known(origin, visit)

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use musicfs_core::{
     AlbumKey, Changes, ChunkManifest, Cookie, FileId, FileMeta, FilePage, FileQuery, FileVersion, Ino,
-    KnownFile, Mark, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, SavedManifest, ShownPage,
-    Standing, UnixNanos, VirtualPath,
+    KnownFile, Mark, MarkedFile, Name, Node, OriginId, OriginPath, ROOT_INODE, Revision, SavedManifest,
+    ShownPage, Standing, UnixNanos, VirtualPath,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
@@ -131,12 +131,30 @@ pub(super) fn shown(db: &Connection, after: Option<Mark>, limit: usize) -> Resul
     let (mut files, mut last) = (Vec::new(), None);
     while let Some(row) = rows.next()? {
         if files.len() == limit {
-            return Ok(ShownPage { files, next: last });
+            return Ok(ShownPage { files, last, next: last });
         }
         files.push(reader.file(row)?);
         last = Some(Mark(row.get(14)?));
     }
-    Ok(ShownPage { files, next: None })
+    Ok(ShownPage { files, last, next: None })
+}
+
+pub(super) fn marked(db: &Connection, ids: &[FileId]) -> Result<Vec<MarkedFile>> {
+    let tx = db.unchecked_transaction()?;
+    let mut reader = FileReader::new(&tx);
+    let mut statement = tx.prepare_cached(sql::FILE)?;
+    let mut files = Vec::with_capacity(ids.len());
+    for id in ids {
+        let mut rows = statement.query([id.raw()])?;
+        let Some(row) = rows.next()? else { continue };
+        let has_entry =
+            row.get::<_, Option<i64>>(12)?.is_some() && !row.get::<_, Option<bool>>(15)?.unwrap_or_default();
+        let shown = if has_entry { Some(reader.file(row)?) } else { None };
+        files.push(MarkedFile { id: *id, mark: Mark(row.get(14)?), shown });
+    }
+    files.sort_unstable_by_key(|file| file.mark);
+    files.dedup_by_key(|file| file.mark);
+    Ok(files)
 }
 
 pub(super) fn known(db: &Connection, origin: &OriginId, visit: &mut dyn FnMut(KnownFile)) -> Result<()> {

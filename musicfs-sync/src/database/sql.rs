@@ -274,7 +274,7 @@ macro_rules! files {
     ($($condition:literal)*) => {
         concat!(
             "SELECT f.id, o.name, g.path, d.name, f.size, f.mtime, f.etag, f.kind, f.state, d.format, d.problem, \
-             d.audio, f.parent, f.cookie, f.seq \
+             d.audio, f.parent, f.cookie, f.seq, f.sharing \
              FROM files f CROSS JOIN folders g ON g.id = f.folder CROSS JOIN origins o ON o.id = f.origin \
              CROSS JOIN details d ON d.seq = f.seq WHERE ",
             $($condition,)*

@@ -5,10 +5,13 @@
 //! index than that revision; the changes that made it so come again in the next round and do no harm. What the index
 //! may never be is newer than its catalogue, which a power cut can throw back: the commit says which revision was
 //! there when the last file was read ([`Reached::seen`]), and a catalogue below that has the index built anew.
+//!
+//! A file that changed is taken out before it is put in again. One that is after all that were ever put in
+//! ([`Reached::newest`]) is not there to be taken out: a scan that finds new files costs nothing but them.
 
 use std::collections::HashSet;
 
-use musicfs_core::{Batch, Change, Changes, Clock, FileId, MetaDb, MetaError, Op, Revision};
+use musicfs_core::{Batch, Change, Changes, Clock, FileId, MarkedFile, MetaDb, MetaError, Op, Revision};
 use tokio_util::sync::CancellationToken;
 
 use super::{FORMAT, Reached, SearchError, SearchIndex};
@@ -122,6 +125,7 @@ impl Round<'_> {
             catalogue,
             revision: now,
             seen: now,
+            newest: None,
             building: true,
             building_after: None,
         })
@@ -137,6 +141,7 @@ impl Round<'_> {
                 self.index.add(document)?;
                 self.pending += 1;
             }
+            reached.newest = reached.newest.max(page.last);
             self.caught.files += page.files.len() as u64;
             (self.how.progress)(self.caught.files);
             reached.building_after = page.next;
@@ -159,20 +164,10 @@ impl Round<'_> {
             if truncated {
                 return Ok(false);
             }
-            let touched: HashSet<FileId> = changes.iter().filter_map(touched).collect();
-            if !touched.is_empty() {
-                self.index.remove_files(&touched)?;
-            }
-            for id in &touched {
-                let Some(file) = self.how.db.file(*id)? else { continue };
-                if self.leads(*id)?
-                    && let Some(document) = self.index.fields.document(&file)
-                {
-                    self.index.add(document)?;
-                }
-            }
-            self.pending += touched.len() as u64;
-            self.caught.files += touched.len() as u64;
+            let touched = Touched::by(&changes);
+            self.take_in(&touched, reached)?;
+            self.pending += touched.files.len() as u64;
+            self.caught.files += touched.files.len() as u64;
             let ended = upto == reached.revision;
             reached.revision = upto;
             if self.pending >= COMMIT_EACH || (ended && self.pending > 0) || self.how.cancel.is_cancelled() {
@@ -185,9 +180,24 @@ impl Round<'_> {
         }
     }
 
-    /// Tells whether a file has an entry of its own. Of copies, which share one, only that which leads is found.
-    fn leads(&self, id: FileId) -> Result<bool, SearchError> {
-        Ok(self.how.db.node(id.ino())?.is_some())
+    /// Puts files in as they are now, in place of what is there of them. Of copies, only that which leads is found.
+    fn take_in(&self, touched: &Touched, reached: &mut Reached) -> Result<(), SearchError> {
+        let newest = reached.newest;
+        for files in touched.files.chunks(PAGE) {
+            let marked = self.how.db.marked(files)?;
+            let is_new =
+                |file: &&MarkedFile| Some(file.mark) > newest && !touched.forgotten.contains(&file.id);
+            let new: HashSet<FileId> = marked.iter().filter(is_new).map(|file| file.id).collect();
+            let old: Vec<FileId> = files.iter().copied().filter(|id| !new.contains(id)).collect();
+            self.index.remove_files(&old)?;
+            for MarkedFile { mark, shown, .. } in marked {
+                if let Some(document) = shown.and_then(|file| self.index.fields.document(&file)) {
+                    self.index.add(document)?;
+                    reached.newest = reached.newest.max(Some(mark));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn commit(&mut self, reached: &mut Reached) -> Result<(), SearchError> {
@@ -219,10 +229,30 @@ impl Round<'_> {
     }
 }
 
-fn touched(change: &Change) -> Option<FileId> {
-    match change {
-        Change::EntryAdded { ino, .. } | Change::EntryRemoved { ino, .. } => ino.file_id(),
-        Change::FileChanged { id, .. } | Change::FileForgotten { id } => Some(*id),
+/// Files that changes name.
+#[derive(Default)]
+struct Touched {
+    /// Each once, in the order of their first changes.
+    files: Vec<FileId>,
+    /// Those that were forgotten, if only to come again: what is there of one is older than it is now.
+    forgotten: HashSet<FileId>,
+}
+
+impl Touched {
+    fn by(changes: &[Change]) -> Self {
+        let (mut touched, mut met) = (Self::default(), HashSet::new());
+        for change in changes {
+            let id = match change {
+                Change::EntryAdded { ino, .. } | Change::EntryRemoved { ino, .. } => ino.file_id(),
+                Change::FileChanged { id, .. } => Some(*id),
+                Change::FileForgotten { id } => {
+                    touched.forgotten.insert(*id);
+                    Some(*id)
+                }
+            };
+            touched.files.extend(id.filter(|id| met.insert(*id)));
+        }
+        touched
     }
 }
 

@@ -250,6 +250,50 @@ fn index_follows_the_changes_of_its_catalogue() {
     assert_eq!(found(&index, "sheep"), [3]);
 }
 
+/// Returns how many changes the index was told of by the last commit, since some earlier one that said `before`.
+fn told(index: &SearchIndex, before: &mut u64) -> u64 {
+    let now = index.index.load_metas().unwrap().opstamp;
+    now - std::mem::replace(before, now)
+}
+
+#[test]
+fn new_files_are_put_in_without_a_look_for_what_was_there_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut index, db) = built(dir.path());
+    let isi = |n| track(n, audio("Neu!", "Neu! 75", "Isi", "1975"));
+    let hero = |n| track(n, audio("Neu!", "Neu! 75", "Hero", "1975"));
+    let mut at = 0;
+    told(&index, &mut at);
+    let mut follow = |index: &SearchIndex, files: Vec<FileMeta>| {
+        let n = files.len() as u64;
+        files.into_iter().for_each(|file| put(&db, file));
+        assert_eq!(catch_up(index, &db), Caught { built: false, files: n });
+        told(index, &mut at) - n
+    };
+    let none = follow(&index, vec![isi(20)]);
+    // The order of ids is not that of arrival.
+    assert_eq!(follow(&index, vec![isi(30), isi(10), isi(15)]), none);
+    assert_eq!(follow(&index, vec![hero(15)]), none + 1, "one that is there is taken out");
+    assert_eq!(follow(&index, vec![isi(11), hero(10), isi(12), hero(30)]), none + 1, "in one go");
+    drop(index);
+    index = SearchIndex::open(dir.path()).unwrap();
+    assert_eq!(follow(&index, vec![isi(13)]), none, "it is known after a start as well");
+    assert_eq!(follow(&index, vec![hero(13)]), none + 1);
+    assert_eq!(found(&index, "isi"), [11, 12, 20]);
+    assert_eq!(found(&index, "hero"), [10, 13, 15, 30]);
+}
+
+#[test]
+fn file_that_is_forgotten_and_comes_again_is_found_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, db) = built(dir.path());
+    let army = track(1, audio("Björk", "Post", "Army of Me", "1995"));
+    db.apply(&Batch { at: UnixNanos(0), ops: vec![Op::Forget(id(1))] }).unwrap();
+    put(&db, army);
+    assert_eq!(catch_up(&index, &db), Caught { built: false, files: 1 });
+    assert_eq!((found(&index, "bjork"), index.count().unwrap()), (vec![1], 7));
+}
+
 #[test]
 fn index_of_another_or_of_a_lost_state_of_the_catalogue_is_built_anew() {
     let dir = tempfile::tempdir().unwrap();

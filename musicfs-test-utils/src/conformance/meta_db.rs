@@ -34,8 +34,8 @@ pub use files::{
 pub use model::any_batches_do_what_the_model_does;
 pub use queries::{
     albums_of_several_discs_are_named_once, changes_come_in_pages_of_whole_revisions,
-    changes_tell_every_consequence, known_files_are_visited_once, queries_give_their_files_in_pages,
-    shown_files_are_walked_once, totals_follow_every_change,
+    changes_tell_every_consequence, known_files_are_visited_once, marks_follow_the_order_of_arrival,
+    queries_give_their_files_in_pages, shown_files_are_walked_once, totals_follow_every_change,
 };
 pub use tree::{
     cookies_grow_and_are_not_used_twice, directories_come_and_go_with_their_entries,
@@ -230,6 +230,7 @@ macro_rules! meta_db_conformance {
             directory_is_listed_in_pages
             queries_give_their_files_in_pages
             shown_files_are_walked_once
+            marks_follow_the_order_of_arrival
             known_files_are_visited_once
             albums_of_several_discs_are_named_once
             totals_follow_every_change

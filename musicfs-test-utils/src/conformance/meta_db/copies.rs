@@ -50,6 +50,11 @@ pub fn copies_share_one_entry(fixture: Fixture) {
     let walked: HashSet<_> =
         fixture.db.shown(None, 10).expect("an answer").files.iter().map(|file| file.id).collect();
     assert_eq!(walked, HashSet::from([leads, other.id, unknown.id]));
+    let marked = fixture.db.marked(&all.map(|file| file.id)).expect("an answer");
+    assert_eq!(marked.len(), all.len());
+    for file in marked {
+        assert_eq!(file.shown.map(|file| file.id), walked.get(&file.id).copied());
+    }
     assert!(fixture.db.copies(file_on("usb", "never", 1).id).expect("an answer").is_empty());
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use musicfs_core::{
-    AudioMeta, Change, FileId, FileKind, FileMeta, FileQuery, FileState, FileVersion, KnownFile, Name, Op,
-    OriginId, OriginPath, ROOT_INODE, Revision, Totals,
+    AudioMeta, Change, FileId, FileKind, FileMeta, FileQuery, FileState, FileVersion, KnownFile, MarkedFile,
+    Name, Op, OriginId, OriginPath, ROOT_INODE, Revision, Totals,
 };
 
 use super::{Fixture, file, file_on, place, put};
@@ -86,6 +86,11 @@ pub fn shown_files_are_walked_once(fixture: Fixture) {
         loop {
             let page = fixture.db.shown(after, limit).expect("an answer");
             assert!(page.files.len() <= limit);
+            assert!(page.next.is_none() || page.next == page.last);
+            assert_eq!(page.last.is_some(), !page.files.is_empty());
+            let marked = marked(&fixture, page.files.iter());
+            assert_eq!(marked.iter().map(|file| file.id).collect::<Vec<_>>(), ids(&page.files));
+            assert_eq!(marked.last().map(|file| file.mark), page.last);
             walked.extend(page.files);
             after = page.next;
             if after.is_none() {
@@ -96,6 +101,39 @@ pub fn shown_files_are_walked_once(fixture: Fixture) {
         assert_eq!(walked.iter().map(|file| file.id).collect::<BTreeSet<_>>(), expected, "by {limit}");
         assert!(walked.iter().all(|file| file.shown_at.is_some()));
     }
+}
+
+/// A file keeps its mark whatever becomes of it, until it is forgotten: recorded anew, it stands after all others.
+pub fn marks_follow_the_order_of_arrival(fixture: Fixture) {
+    let files = ["b", "a", "d", "c"].map(file);
+    fixture.apply(1, files[..2].iter().map(put).collect::<Vec<_>>());
+    fixture.show(2, &[&files[2], &files[0], &files[3]]);
+    let before = marked(&fixture, files.iter().rev().chain(&files));
+    let is_shown: Vec<bool> = before.iter().map(|file| file.shown.is_some()).collect();
+    assert_eq!(
+        (ids(&files), is_shown),
+        (before.iter().map(|file| file.id).collect(), vec![true, false, true, true])
+    );
+    assert_eq!(before[2].shown, fixture.file(files[2].id));
+    let changed = FileMeta { version: FileVersion { size: 9, mtime: None, etag: None }, ..files[1].clone() };
+    fixture.apply(3, [put(&changed), place(&changed, "elsewhere"), Op::Unplace(files[0].id)]);
+    let after = marked(&fixture, &files);
+    assert!(after.iter().map(|file| file.mark).eq(before.iter().map(|file| file.mark)));
+    fixture.apply(4, [Op::Forget(files[0].id), put(&files[0])]);
+    fixture.apply(5, [Op::Forget(files[3].id)]);
+    let after = marked(&fixture, &files);
+    assert_eq!(after.iter().map(|file| file.id).collect::<Vec<_>>(), [files[1].id, files[2].id, files[0].id]);
+    assert!(after[2].mark > before[3].mark);
+    fixture.apply(6, [put(&files[3])]);
+    assert!(marked(&fixture, &files)[3].mark > after[2].mark, "no mark is given twice");
+}
+
+fn marked<'a>(fixture: &Fixture, files: impl IntoIterator<Item = &'a FileMeta>) -> Vec<MarkedFile> {
+    fixture.db.marked(&files.into_iter().map(|file| file.id).collect::<Vec<_>>()).expect("an answer")
+}
+
+fn ids(files: &[FileMeta]) -> Vec<FileId> {
+    files.iter().map(|file| file.id).collect()
 }
 
 /// What a pass needs to know comes for every file of the origin, once, and for no other.
