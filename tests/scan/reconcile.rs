@@ -6,7 +6,7 @@ use musicfs_core::{
     Batch, FileKind, FileMeta, FileQuery, FileState, MetaDb, Op, OriginErrorKind, Refreshed, Refresher,
     UnixNanos,
 };
-use musicfs_sync::{Identity, PassOptions, TrashFilter};
+use musicfs_sync::{Identity, PassOptions, TrashFilter, Trashed};
 use musicfs_test_utils::library::{Sample, Track};
 use musicfs_test_utils::{MemoryOrigin, make_file_meta};
 
@@ -238,9 +238,12 @@ async fn cached_file_stays_listed_for_its_time_of_grace() {
     shelf.wait(Duration::from_secs(1));
     shelf.scan().await;
     assert!(!shown(cached));
-    // Restored, it is shown for as long again.
+    // Restored, it is shown for as long again, and counts as gone from then on.
+    let ids = |found: Vec<Trashed>| found.iter().map(|t| t.file.id).collect::<Vec<_>>();
     let restored = shelf.scanner.restore_trash(TrashFilter::default()).await.unwrap();
-    assert_eq!(restored.iter().map(|t| t.file.id).collect::<Vec<_>>(), [cached]);
+    assert_eq!(ids(restored), [cached]);
+    let old = TrashFilter { older_than: Some(DAY), ..TrashFilter::default() };
+    assert_eq!(ids(shelf.scanner.trash(old).await.unwrap()), [other]);
     shelf.wait(6 * DAY);
     shelf.scan().await;
     assert!(shown(cached));

@@ -11,7 +11,7 @@ use super::SettingArgs;
 pub(crate) enum TrashCommand {
     /// List the files that are gone from their origins and remembered
     List(TrashArgs),
-    /// List those that are cached in the tree again, for another time of grace
+    /// List those that are cached in the tree again, for another time of grace; their age begins anew
     Restore(TrashArgs),
     /// Forget them for good
     Purge(PurgeArgs),

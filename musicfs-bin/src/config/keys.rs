@@ -66,7 +66,7 @@ keys! {
     LOG_FORMAT "log_format" false "text or json",
     SCAN_WORKERS "scan_workers" false "threads that read tags; 0 for one per core",
     HEALTH_INTERVAL "health_interval" true "time between two questions to each origin whether it is there",
-    RESCAN_INTERVAL "rescan_interval" true "time between rescans of what is not watched; 0 for only at start and by `musicfs scan`",
+    RESCAN_INTERVAL "rescan_interval" true "time between rescans of what is not watched, and twelve times that of what is; 0 for only at start and by `musicfs scan`",
     WATCH "watch" true "see changes in directories of this machine as they happen",
     MISSING_GRACE "missing_grace" true "how long a file that is gone from its origin, and cached whole, stays listed",
     MISSING_MAX_AGE "missing_max_age" true "how long a file that is gone is remembered, such as 365d; 0 for ever",

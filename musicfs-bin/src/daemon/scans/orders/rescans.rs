@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use musicfs_core::{MonoTime, OriginId};
 
-/// What is watched is rescanned so many times less often: changes are seen without it, unless they were made through a
-/// link or below a directory that is mounted from a network.
+/// What is watched is rescanned so many times less often: changes are seen without it, unless they were made by another
+/// hard link or below a directory that is mounted from a network. README.md tells the number.
 pub(super) const WATCHED_EVERY: u32 = 12;
 
 /// See the module.
