@@ -175,10 +175,25 @@ async fn has_no_root(origin: &impl Origin, step: &str) {
     assert_eq!(origin.stat(&path("x.flac")).await.unwrap_err().kind, OriginErrorKind::NoRoot);
 }
 
-/// Asks an origin in every way with a secret that is wrong: that is said with the next step, and the secret is not.
-async fn is_denied(origin: &impl Origin, wrong: &str, step: &str) {
+/// A file in the folder `in/my music`, and one beside it.
+fn in_and_out() -> Files {
+    vec![(path("in/my music/a.flac"), content(10)), (path("b.flac"), content(9))]
+}
+
+/// Checks that an origin whose root is that folder, where there is [`in_and_out`], has what is in it.
+async fn has_what_is_in(folder: &impl Origin) {
+    let entries = list(folder).await.unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].path, path("a.flac"));
+    assert_eq!(read(folder, &entries[0], 3, 100).await.unwrap(), content(10).slice(3..));
+}
+
+/// Makes an origin with a secret that is wrong, and asks it in every way: that is said with the next step, and the
+/// secret is not.
+async fn is_denied<O: Origin>(origin: impl FnOnce() -> O, wrong: &str, step: &str) {
     let logs = musicfs_test_utils::captured_logs();
-    for error in [list(origin).await.unwrap_err(), origin.health().await.unwrap_err()] {
+    let origin = origin();
+    for error in [list(&origin).await.unwrap_err(), origin.health().await.unwrap_err()] {
         assert_eq!(error.kind, OriginErrorKind::Denied, "{}", said(&error));
         assert!(said(&error).contains(step), "{}", said(&error));
         assert!(!said(&error).contains(wrong));

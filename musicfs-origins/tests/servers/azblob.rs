@@ -9,8 +9,8 @@ use musicfs_test_utils::file_servers::{Azurite, Bucket};
 use musicfs_test_utils::origin_conformance;
 
 use crate::{
-    Files, changes_and_goes, content, has_no_root, in_bucket, in_bucket_in_slices, is_denied, list, of_table,
-    path, printable, read,
+    Files, bucket_with, changes_and_goes, has_no_root, has_what_is_in, in_and_out, in_bucket,
+    in_bucket_in_slices, is_denied, of_table, printable,
 };
 
 /// A key that opens nothing.
@@ -55,18 +55,12 @@ async fn azblob_container_that_is_missing_is_said_and_nothing_is_gone() {
 #[tokio::test]
 async fn azblob_wrong_key_is_denied_and_never_shown() {
     let server = Azurite::with_bucket("music");
-    let origin = origin_of(server.addr(), "music", WRONG_KEY, "");
-    is_denied(&origin, WRONG_KEY, "look at account_name and account_key_file").await;
+    let origin = || origin_of(server.addr(), "music", WRONG_KEY, "");
+    is_denied(origin, WRONG_KEY, "look at account_name and account_key_file").await;
 }
 
 #[tokio::test]
 async fn azblob_folder_of_a_container_is_the_origins_root() {
-    let server = Azurite::with_bucket("music");
-    server.put(b"in/my music/a.flac", &content(10));
-    server.put(b"b.flac", &content(9));
-    let origin = origin_of(server.addr(), "music", Azurite::KEY, "root = 'in/my music'\n");
-    let entries = list(&origin).await.unwrap();
-    assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].path, path("a.flac"));
-    assert_eq!(read(&origin, &entries[0], 3, 100).await.unwrap(), content(10).slice(3..));
+    let server: Azurite = bucket_with(&in_and_out());
+    has_what_is_in(&origin_of(server.addr(), "music", Azurite::KEY, "root = 'in/my music'\n")).await;
 }
