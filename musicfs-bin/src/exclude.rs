@@ -14,7 +14,7 @@ use musicfs_sync::{Excluded, Scanner};
 use crate::config::Config;
 use crate::control::api::{ExcludeAction, ExcludeOrder, Exclusion, Exclusions};
 use crate::control::percent;
-use crate::daemon::{Part, chain};
+use crate::daemon::Part;
 use crate::refusal::Refusal;
 use crate::{paths, targets};
 
@@ -44,7 +44,7 @@ pub(crate) async fn carry_out(
     let action = order.action;
     // Names are compared with it only to take exclusions back.
     let excluded = match action {
-        ExcludeAction::Remove => scanner.excluded().await.map_err(|error| chain(&error))?,
+        ExcludeAction::Remove => scanner.excluded().await.map_err(|error| Refusal::failed(&error))?,
         ExcludeAction::List | ExcludeAction::Add => Vec::new(),
     };
     let mountpoint = mountpoint.map(Path::to_owned);
@@ -73,7 +73,7 @@ pub(crate) async fn carry_out(
         }
         Ok(paths)
     };
-    let chosen = tokio::task::spawn_blocking(find).await.map_err(|error| error.to_string())??;
+    let chosen = tokio::task::spawn_blocking(find).await.map_err(|error| Refusal::failed(&error))??;
     if action == ExcludeAction::Add {
         refuse_nothing(scanner, &of_config, &chosen).await?;
     }
@@ -88,25 +88,26 @@ pub(crate) async fn carry_out(
                 scanner.include(&origin, paths).await
             }
         };
-        changed += done.map_err(|error| chain(&error))?;
+        changed += done.map_err(|error| Refusal::failed(&error))?;
     }
-    let excluded = scanner.excluded().await.map_err(|error| chain(&error))?;
+    let excluded = scanner.excluded().await.map_err(|error| Refusal::failed(&error))?;
     let answer =
         Exclusions { excluded: excluded.iter().map(in_words).collect(), changed, ..Exclusions::default() };
     Ok(Changed { answer, shown_again })
 }
 
 /// Refuses paths at which nothing is, as far as that can be told.
-async fn refuse_nothing(scanner: &Scanner, config: &Config, paths: &Paths) -> Result<(), String> {
+async fn refuse_nothing(scanner: &Scanner, config: &Config, paths: &Paths) -> Result<(), Refusal> {
     for (origin, paths) in paths {
-        let unknown = scanner.unknown(origin, paths.clone()).await.map_err(|error| chain(&error))?;
+        let unknown =
+            scanner.unknown(origin, paths.clone()).await.map_err(|error| Refusal::failed(&error))?;
         for (path, there) in unknown {
             let there = match there {
                 Some(there) => there,
                 None => is_in_folder(config, origin, &path).await,
             };
             if !there {
-                return Err(format!("nothing is at {origin}:{path}, and nothing was"));
+                return Err(Refusal::Failed(format!("nothing is at {origin}:{path}, and nothing was")));
             }
         }
     }
@@ -135,9 +136,8 @@ fn named(
     db: &dyn MetaDb,
     name: &OsStr,
 ) -> Result<Vec<(OriginId, OriginPath)>, Refusal> {
-    let parts = targets::find(config, mountpoint, db, name).map_err(|error| chain(&error))?;
     let mut found = Vec::new();
-    for Part { origin, paths } in parts.map_err(Refusal::Wrong)? {
+    for Part { origin, paths } in targets::find(config, mountpoint, db, name)? {
         let paths = paths.ok_or_else(|| {
             let name = name.display();
             Refusal::Wrong(format!(
@@ -146,7 +146,10 @@ fn named(
         })?;
         found.extend(paths.into_iter().map(|path| (origin.clone(), path)));
     }
-    if found.is_empty() { Err(format!("no file is at {}", name.display()).into()) } else { Ok(found) }
+    match found.is_empty() {
+        true => Err(Refusal::Failed(format!("no file is at {}", name.display()))),
+        false => Ok(found),
+    }
 }
 
 /// Returns what is excluded and would be at a path of the tree, or below it.
@@ -161,15 +164,15 @@ fn excluded_at(excluded: &[Excluded], path: &Path) -> Vec<(OriginId, OriginPath)
     excluded.iter().filter(is_there).map(|one| (one.origin.clone(), one.path.clone())).collect()
 }
 
-fn is_excluded(excluded: &[Excluded], origin: &OriginId, path: &OriginPath) -> Result<(), String> {
+fn is_excluded(excluded: &[Excluded], origin: &OriginId, path: &OriginPath) -> Result<(), Refusal> {
     let of_origin = || excluded.iter().filter(|one| one.origin == *origin);
     if of_origin().any(|one| one.path == *path) {
         return Ok(());
     }
-    Err(match of_origin().find(|one| path.is_within(&one.path)) {
+    Err(Refusal::Failed(match of_origin().find(|one| path.is_within(&one.path)) {
         Some(above) => format!("{origin}:{path} is excluded with {origin}:{}; remove that", above.path),
         None => format!("{origin}:{path} is not excluded"),
-    })
+    }))
 }
 
 fn in_words(excluded: &Excluded) -> Exclusion {

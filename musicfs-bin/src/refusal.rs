@@ -2,6 +2,7 @@
 
 use crate::context::Usage;
 use crate::control::client::ClientError;
+use crate::daemon::chain;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,13 +15,12 @@ pub(crate) enum Refusal {
     Failed(String),
 }
 
-impl From<String> for Refusal {
-    fn from(why: String) -> Self {
-        Self::Failed(why)
-    }
-}
-
 impl Refusal {
+    /// Says that it failed, and by what.
+    pub(crate) fn failed(error: &dyn std::error::Error) -> Self {
+        Self::Failed(chain(error))
+    }
+
     /// Returns the error that a command ends with.
     pub(crate) fn into_error(self) -> anyhow::Error {
         match self {

@@ -3,7 +3,6 @@
 use musicfs_core::{FileMeta, MetaDb, SearchFailure, Searcher};
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::chain;
 use crate::refusal::Refusal;
 
 /// Results when nobody says how many.
@@ -58,7 +57,7 @@ pub(crate) fn ask(
     let mut results = Vec::with_capacity(found.files.len());
     for id in found.files {
         // One that has left the catalogue since is not told of.
-        let file = db.file(id).map_err(|error| Refusal::Failed(chain(&error)))?;
+        let file = db.file(id).map_err(|error| Refusal::failed(&error))?;
         results.extend(file.as_ref().and_then(hit));
     }
     Ok(Answer { query: query.to_owned(), mountpoint: None, complete: found.complete, results })

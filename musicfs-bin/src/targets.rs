@@ -12,46 +12,47 @@ use musicfs_core::{Cookie, FileId, Ino, MetaDb, MetaError, NodeKind, OriginId, O
 use crate::config::{Config, NamedOrigin};
 use crate::daemon::Part;
 use crate::explain;
+use crate::refusal::Refusal;
 
 /// Entries of a directory fetched at once.
 const PAGE: usize = 1_000;
 
 /// Finds an origin by its id, directory or address.
-pub(crate) fn origin(config: &Config, name: &str) -> Result<OriginId, String> {
+pub(crate) fn origin(config: &Config, name: &str) -> Result<OriginId, Refusal> {
     let found = config.origins.iter().find(|origin| origin.is_named(name));
     found.map(|origin| origin.id().clone()).ok_or_else(|| unknown(config, "origin", name))
 }
 
-fn unknown(config: &Config, what: &str, name: &str) -> String {
+fn unknown(config: &Config, what: &str, name: &str) -> Refusal {
     let ids: Vec<&str> = config.origins.iter().map(|origin| origin.id().as_str()).collect();
-    format!("there is no {what} '{name}'; there are: {}", ids.join(", "))
+    Refusal::Wrong(format!("there is no {what} '{name}'; there are: {}", ids.join(", ")))
 }
 
 /// Finds what `name` means: an origin; a path in an origin's directory or below its address; a path in the mount, which
-/// is all files shown there; or `ORIGIN:PATH`. What cannot be found is said in words. Blocks as the catalogue does.
+/// is all files shown there; or `ORIGIN:PATH`. Blocks as the catalogue does.
 pub(crate) fn find(
     config: &Config,
     mountpoint: Option<&Path>,
     db: &dyn MetaDb,
     name: &OsStr,
-) -> Result<Result<Vec<Part>, String>, MetaError> {
+) -> Result<Vec<Part>, Refusal> {
     let shown = name.to_string_lossy();
     if let Some(origin) = config.origins.iter().find(|origin| origin.is_named(&shown)) {
-        return Ok(Ok(vec![Part::whole(origin.id().clone())]));
+        return Ok(vec![Part::whole(origin.id().clone())]);
     }
     if let Some(rest) = mountpoint.and_then(|point| Path::new(name).strip_prefix(point).ok()) {
-        let found = shown_at(db, rest.as_os_str().as_bytes())?;
-        return Ok(found.ok_or_else(|| format!("nothing is at {shown}")));
+        let found = shown_at(db, rest.as_os_str().as_bytes()).map_err(|error| Refusal::failed(&error))?;
+        return found.ok_or_else(|| Refusal::Wrong(format!("nothing is at {shown}")));
     }
     let of = |origin: &NamedOrigin| Some((origin.id().clone(), below(origin, name)?));
     let Some((origin, path)) = config.origins.iter().find_map(of) else {
-        return Ok(Err(unknown(config, "origin or path", &shown)));
+        return Err(unknown(config, "origin or path", &shown));
     };
-    Ok(match OriginPath::new(without_slashes(path)) {
+    match OriginPath::new(without_slashes(path)) {
         Ok(path) if path.is_root() => Ok(vec![Part::whole(origin)]),
         Ok(path) => Ok(vec![Part { origin, paths: Some(vec![path]) }]),
-        Err(error) => Err(error.to_string()),
-    })
+        Err(error) => Err(Refusal::Wrong(error.to_string())),
+    }
 }
 
 /// Returns the rest of a name that begins with an origin's directory, address or id.

@@ -24,7 +24,7 @@ use crate::daemon::{self, Part, by_origin, chain};
 use crate::lock::{self, Holder};
 use crate::mounts;
 use crate::progress::{self, Progress};
-use crate::refusal::taken;
+use crate::refusal::{Refusal, taken};
 use crate::targets;
 use crate::verify;
 use crate::wiring::{self, Engine, Stores};
@@ -186,7 +186,7 @@ fn by_this_process(
 fn chosen(cx: &Context, args: &ScanArgs, config: &Config, db: &dyn MetaDb) -> anyhow::Result<Vec<Part>> {
     let mut chosen = Vec::new();
     for name in &args.only {
-        chosen.extend(targets::find(config, None, db, &name_of(cx, name))?.map_err(Usage)?);
+        chosen.extend(targets::find(config, None, db, &name_of(cx, name)).map_err(Refusal::into_error)?);
     }
     if args.only.is_empty() {
         let whole = |origin: &NamedOrigin| Part::whole(origin.id().clone());

@@ -85,7 +85,7 @@ fn order(cx: &Context, action: TrashAction, args: &TrashArgs) -> anyhow::Result<
 fn by_this_process(cx: &Context, config: &Config, order: &TrashOrder) -> anyhow::Result<Trash> {
     let filter = daemon::filter_of(config, order).map_err(Refusal::into_error)?;
     without_daemon(cx, config, async |engine| {
-        Ok(daemon::act_on_trash(&engine.scanner, config, order.action, filter).await?)
+        daemon::act_on_trash(&engine.scanner, config, order.action, filter).await
     })
 }
 

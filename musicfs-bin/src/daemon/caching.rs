@@ -72,9 +72,9 @@ impl Daemon {
         }
     }
 
-    fn worker(&self) -> Result<Worker, String> {
+    fn worker(&self) -> Result<Worker, Refusal> {
         let engine = &self.engine;
-        let cache = engine.cache.clone().ok_or(NO_CACHE)?;
+        let cache = engine.cache.clone().ok_or_else(|| Refusal::Failed(NO_CACHE.to_owned()))?;
         let (db, library) = (engine.db.clone(), engine.library.clone());
         Ok(Worker { cache, db, library, clock: engine.clock.clone() })
     }
@@ -86,8 +86,8 @@ impl Daemon {
                 let made = tokio::task::spawn_blocking(move || {
                     worker.cache.report(&config, &worker.library, &*worker.db)
                 });
-                let report = made.await.map_err(|error| error.to_string())?;
-                let report = report.map_err(|error| format!("{error:#}"))?;
+                let report = made.await.map_err(|error| Refusal::failed(&error))?;
+                let report = report.map_err(|error| Refusal::Failed(format!("{error:#}")))?;
                 Ok(CacheAnswer::Report(Box::new(report)))
             }
             CacheRequest::Order(order) => {
@@ -99,7 +99,8 @@ impl Daemon {
             }
             CacheRequest::Job(number) => {
                 let job = self.cache_jobs.get(number);
-                let job = job.ok_or_else(|| format!("there is no order {number} to the cache"))?;
+                let unknown = || Refusal::Wrong(format!("there is no order {number} to the cache"));
+                let job = job.ok_or_else(unknown)?;
                 Ok(CacheAnswer::Job(Box::new(job)))
             }
         }
@@ -108,21 +109,20 @@ impl Daemon {
     async fn targets(&self, order: &CacheOrder) -> Result<Vec<Target>, Refusal> {
         let mut targets = Vec::new();
         for name in &order.origins {
-            targets
-                .push(Target::Origin(crate::targets::origin(&self.config(), name).map_err(Refusal::Wrong)?));
+            targets.push(Target::Origin(crate::targets::origin(&self.config(), name)?));
         }
         let (db, paths) = (self.engine.db.clone(), order.paths.clone());
         let found = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
             for path in &paths {
                 let path = percent::decode(path);
-                let target = Target::at(&*db, &path).map_err(|error| super::chain(&error))?;
-                let text = String::from_utf8_lossy(&path).into_owned();
-                found.push(target.ok_or_else(|| format!("nothing is at {text}"))?);
+                let target = Target::at(&*db, &path).map_err(|error| Refusal::failed(&error))?;
+                let text = String::from_utf8_lossy(&path);
+                found.push(target.ok_or_else(|| Refusal::Failed(format!("nothing is at {text}")))?);
             }
-            Ok::<_, String>(found)
+            Ok::<_, Refusal>(found)
         });
-        targets.extend(found.await.map_err(|error| error.to_string())??);
+        targets.extend(found.await.map_err(|error| Refusal::failed(&error))??);
         let needs_targets = match order.action {
             CacheAction::Warm | CacheAction::Pin | CacheAction::Unpin => true,
             CacheAction::Evict => order.bytes.is_none(),

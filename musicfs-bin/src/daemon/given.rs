@@ -26,12 +26,12 @@ impl Given {
         order: impl Future<Output = Result<T, Refusal>> + Send + 'static,
     ) -> Result<Option<T>, Refusal> {
         if self.0.is_closed() {
-            return Err(STOPPING.to_owned().into());
+            return Err(Refusal::Failed(STOPPING.to_owned()));
         }
         let mut working = self.0.spawn(order);
         tokio::select! {
             biased;
-            done = &mut working => done.map_err(|error| error.to_string())?.map(Some),
+            done = &mut working => done.map_err(|error| Refusal::failed(&error))?.map(Some),
             () = clock.sleep_until(clock.now().plus(PATIENCE)) => {
                 self.0.spawn(async move {
                     if let Ok(Err(error)) = working.await {
@@ -91,15 +91,18 @@ mod tests {
         given.close();
         assert!(given.ended(&SystemClock::new(), Duration::from_secs(60)).await);
         assert!(done.load(Ordering::SeqCst));
-        assert_eq!(given.carry_out(&*clock, async { Ok(()) }).await, Err(STOPPING.to_owned().into()));
+        assert_eq!(
+            given.carry_out(&*clock, async { Ok(()) }).await,
+            Err(Refusal::Failed(STOPPING.to_owned()))
+        );
     }
 
     #[tokio::test]
     async fn order_is_answered_and_one_that_does_not_end_is_not_waited_for_without_end() {
         let (given, clock) = (Given::default(), SystemClock::new());
         assert_eq!(given.carry_out(&clock, async { Ok(7) }).await, Ok(Some(7)));
-        let refused = given.carry_out(&clock, async { Err::<(), _>("no".to_owned().into()) }).await;
-        assert_eq!(refused, Err("no".to_owned().into()));
+        let no = || Refusal::Wrong("no".to_owned());
+        assert_eq!(given.carry_out(&clock, async move { Err::<(), _>(no()) }).await, Err(no()));
         given.0.spawn(std::future::pending::<()>());
         given.close();
         assert!(!given.ended(&clock, Duration::ZERO).await);

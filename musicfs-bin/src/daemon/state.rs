@@ -159,14 +159,11 @@ impl Daemon {
         let find = move || {
             let mut parts = Vec::new();
             for name in names {
-                match crate::targets::find(&config, Some(&mountpoint), &*db, &name)? {
-                    Ok(found) => parts.extend(found),
-                    Err(unknown) => return Ok(Err(unknown)),
-                }
+                parts.extend(crate::targets::find(&config, Some(&mountpoint), &*db, &name)?);
             }
-            Ok(Ok(parts))
+            Ok(parts)
         };
-        blocking(find).await?.map_err(Refusal::Wrong)
+        tokio::task::spawn_blocking(find).await.map_err(|error| Refusal::failed(&error))?
     }
 
     /// Returns the directories to be watched: those of this machine, unless the user wants none watched.
@@ -277,7 +274,7 @@ impl Controlled for Daemon {
 
     async fn scan(&self, order: ScanOrder) -> Result<ScanJob, Refusal> {
         if self.phase() == MountPhase::Stopping {
-            return Err(STOPPING.to_owned().into());
+            return Err(Refusal::Failed(STOPPING.to_owned()));
         }
         let encoded = order.encoded.iter().map(|name| OsString::from_vec(percent::decode(name)));
         let names: Vec<OsString> = order.origins.into_iter().map(OsString::from).chain(encoded).collect();
@@ -294,9 +291,9 @@ impl Controlled for Daemon {
     }
 
     async fn check_origins(&self, order: CheckOrder) -> Result<Vec<OriginStatus>, Refusal> {
-        let named: Result<Vec<OriginId>, String> =
+        let named: Result<Vec<OriginId>, Refusal> =
             order.origins.iter().map(|name| crate::targets::origin(&self.config(), name)).collect();
-        let named = named.map_err(Refusal::Wrong)?;
+        let named = named?;
         let monitor = &self.engine.monitor;
         if named.is_empty() {
             monitor.check_all().await;
@@ -347,7 +344,7 @@ impl Controlled for Daemon {
     async fn search(&self, query: String, limit: usize) -> Result<Answer, Refusal> {
         let (db, search) = (self.engine.db.clone(), self.engine.search.clone());
         let asked = tokio::task::spawn_blocking(move || crate::search::ask(&*search, &*db, &query, limit));
-        let mut answer = asked.await.map_err(|error| Refusal::Failed(error.to_string()))??;
+        let mut answer = asked.await.map_err(|error| Refusal::failed(&error))??;
         answer.mountpoint = Some(self.mountpoint.display().to_string());
         Ok(answer)
     }

@@ -7,7 +7,6 @@ use musicfs_core::{Clock, OriginPath};
 use musicfs_sync::{Scanner, TrashFilter, Trashed};
 
 use super::given::Given;
-use super::scans::chain;
 use crate::config::Config;
 use crate::control::api::{Trash, TrashAction, TrashFile, TrashOrder};
 use crate::control::percent;
@@ -16,17 +15,14 @@ use crate::targets;
 
 /// Returns which files an order means.
 pub(crate) fn filter_of(config: &Config, order: &TrashOrder) -> Result<TrashFilter, Refusal> {
-    filter(config, order).map_err(Refusal::Wrong)
-}
-
-fn filter(config: &Config, order: &TrashOrder) -> Result<TrashFilter, String> {
     let origin = order.origin.as_deref().map(|name| targets::origin(config, name)).transpose()?;
     let path = order.path.as_deref().map(percent::decode);
     let under = path.as_deref().map(|path| OriginPath::new(targets::without_slashes(path)));
-    let under = under.transpose().map_err(|error| error.to_string())?;
+    let under = under.transpose().map_err(|error| Refusal::Wrong(error.to_string()))?;
     if under.as_ref().is_some_and(OriginPath::is_root) {
         // Whoever meant all of an origin would not have named a path; a variable in a script may be empty.
-        return Err("the path names nothing below an origin; for all files leave it out".to_owned());
+        let why = "the path names nothing below an origin; for all files leave it out";
+        return Err(Refusal::Wrong(why.to_owned()));
     }
     Ok(TrashFilter {
         origin,
@@ -46,20 +42,18 @@ pub(super) async fn carry_out(
 ) -> Result<Trash, Refusal> {
     let filter = filter_of(config, &order)?;
     let (scanner, config) = (scanner.clone(), config.clone());
-    let done = orders.carry_out(clock, async move {
-        act(&scanner, &config, order.action, filter).await.map_err(Refusal::Failed)
-    });
+    let done = orders.carry_out(clock, async move { act(&scanner, &config, order.action, filter).await });
     Ok(done.await?.unwrap_or_else(|| Trash { waits: true, ..Trash::default() }))
 }
 
-/// Does what an order says with the files that are meant. What failed is returned in words.
+/// Does what an order says with the files that are meant.
 pub(crate) async fn act(
     scanner: &Scanner,
     config: &Config,
     action: TrashAction,
     filter: TrashFilter,
-) -> Result<Trash, String> {
-    let told = |error| chain(&error);
+) -> Result<Trash, Refusal> {
+    let failed = |error| Refusal::failed(&error);
     let (mut meant, mut nowhere) = (0, false);
     let files = match action {
         TrashAction::List => {
@@ -67,17 +61,17 @@ pub(crate) async fn act(
             if let (Some(path), true) = (filter.under, files.as_ref().is_ok_and(Vec::is_empty)) {
                 let all = || config.origins.iter().map(|origin| origin.id().clone()).collect();
                 let origins = filter.origin.map_or_else(all, |origin| vec![origin]);
-                nowhere = !scanner.knows(origins, path).await.map_err(told)?;
+                nowhere = !scanner.knows(origins, path).await.map_err(failed)?;
             }
             files
         }
         TrashAction::Restore => {
-            meant = scanner.trash(filter.clone()).await.map_err(told)?.len();
+            meant = scanner.trash(filter.clone()).await.map_err(failed)?.len();
             scanner.restore_trash(filter).await
         }
         TrashAction::Purge => scanner.purge_trash(filter).await,
     };
-    let files = in_words(&files.map_err(told)?);
+    let files = in_words(&files.map_err(failed)?);
     Ok(Trash { not_cached: meant.saturating_sub(files.len()), nowhere, files, waits: false })
 }
 
