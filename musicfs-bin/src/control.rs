@@ -18,11 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
@@ -160,40 +162,34 @@ async fn health(State(daemon): Daemon) -> Response {
     answer(async move { Ok(daemon.health().await) }).await
 }
 
-async fn scan(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
-    let order = if body.is_empty() { Ok(ScanOrder::default()) } else { serde_json::from_slice(&body) };
-    answer(async move {
-        let order = order.map_err(|error| bad_request(format!("not a scan order: {error}")))?;
-        daemon.scan(order).await.map_err(refused)
-    })
-    .await
+async fn scan(State(daemon): Daemon, body: Bytes) -> Response {
+    let order = order_of(&body, "a scan order");
+    answer(async move { daemon.scan(order?).await.map_err(refused) }).await
 }
 
-async fn check_origins(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
-    let order = if body.is_empty() { Ok(CheckOrder::default()) } else { serde_json::from_slice(&body) };
-    answer(async move {
-        let order = order.map_err(|error| bad_request(format!("not an order to check: {error}")))?;
-        daemon.check_origins(order).await.map_err(refused)
-    })
-    .await
+async fn check_origins(State(daemon): Daemon, body: Bytes) -> Response {
+    let order = order_of(&body, "an order to check");
+    answer(async move { daemon.check_origins(order?).await.map_err(refused) }).await
 }
 
-async fn trash(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
-    let order = if body.is_empty() { Ok(TrashOrder::default()) } else { serde_json::from_slice(&body) };
-    answer(async move {
-        let order = order.map_err(|error| bad_request(format!("not an order about the trash: {error}")))?;
-        daemon.trash(order).await.map_err(refused)
-    })
-    .await
+async fn trash(State(daemon): Daemon, body: Bytes) -> Response {
+    let order = order_of(&body, "an order about the trash");
+    answer(async move { daemon.trash(order?).await.map_err(refused) }).await
 }
 
-async fn exclude(State(daemon): Daemon, body: axum::body::Bytes) -> Response {
-    let order = if body.is_empty() { Ok(ExcludeOrder::default()) } else { serde_json::from_slice(&body) };
-    answer(async move {
-        let order = order.map_err(|error| bad_request(format!("not an order to exclude: {error}")))?;
-        daemon.exclude(order).await.map_err(refused)
-    })
-    .await
+async fn exclude(State(daemon): Daemon, body: Bytes) -> Response {
+    let order = order_of(&body, "an order to exclude");
+    answer(async move { daemon.exclude(order?).await.map_err(refused) }).await
+}
+
+/// Reads an order; without one the usual is meant.
+fn order_of<T: DeserializeOwned + Default>(body: &[u8], what: &str) -> Result<T, Denied> {
+    if body.is_empty() { Ok(T::default()) } else { given_order(body, what) }
+}
+
+/// Reads an order that has no usual form.
+fn given_order<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, Denied> {
+    serde_json::from_slice(body).map_err(|error| bad_request(format!("not {what}: {error}")))
 }
 
 async fn progress(State(daemon): Daemon, RawQuery(query): RawQuery) -> Response {
