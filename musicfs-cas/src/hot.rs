@@ -11,6 +11,8 @@ use musicfs_core::{ChunkError, ChunkHash, ChunkStore};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+use crate::buffers;
+
 type Slot = Arc<OnceCell<Bytes>>;
 
 /// A bounded table of loaded chunks, the one used longest ago leaves first.
@@ -164,8 +166,9 @@ impl Table {
     fn account(&mut self, hash: &ChunkHash, len: usize, max: usize) {
         // It may have been dropped while it was loading.
         let Some(entry) = self.entries.get_mut(hash).filter(|entry| entry.slot.initialized()) else { return };
-        self.bytes += len - entry.counted;
-        entry.counted = len;
+        let taken = buffers::taken(len);
+        self.bytes += taken - entry.counted;
+        entry.counted = taken;
         while self.bytes > max
             && let Some(oldest) = self.by_use.first_key_value().map(|(_, oldest)| *oldest)
         {

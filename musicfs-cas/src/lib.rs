@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+mod buffers;
 mod cached_file;
 mod chunker;
 mod direct;

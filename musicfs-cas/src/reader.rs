@@ -43,8 +43,8 @@ use musicfs_core::{
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
+use crate::buffers::Buffers;
 use crate::cached_file::{CachedFile, Guesses, Place};
-use crate::chunker::join;
 use crate::edges::Edges;
 use crate::fetcher::{ContentFetcher, same_error};
 use crate::hot::HotChunks;
@@ -58,9 +58,11 @@ pub use stats::ReaderStats;
 use table::{Files, Shared};
 
 /// Verified chunks kept in memory for all files together.
-const HOT_BYTES: usize = 48 << 20;
-/// Chunks that are loaded ahead at once: hashing them is work.
-const LOADS: usize = 2;
+const HOT_BYTES: usize = 64 << 20;
+/// Pieces of free memory that are kept for the answers of the next reads.
+const JOINED: usize = 2;
+/// Chunks that are loaded at once while any is loaded ahead: one is hashed while the disk reads others.
+const LOADS: usize = 3;
 /// A store that failed is left alone for this long.
 const RETRY_STORE: Duration = Duration::from_secs(60);
 /// How often one byte of a read is tried: a chunk may be damaged, then its fetch ahead may fail, then its own.
@@ -88,6 +90,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     worth_caching: Box<WorthCaching>,
     hot: HotChunks,
+    /// For what is put together of several chunks.
+    buffers: Buffers,
     files: Mutex<Files>,
     store_down_until: Mutex<Option<MonoTime>>,
     /// Whether it was told that the store fails, and not yet that it works again.
@@ -133,6 +137,7 @@ impl FileReader {
             clock,
             worth_caching,
             hot: HotChunks::new(HOT_BYTES),
+            buffers: Buffers::new(JOINED),
             files: Mutex::default(),
             store_down_until: Mutex::default(),
             told_down: AtomicBool::new(false),
@@ -341,7 +346,7 @@ impl Inner {
                 }
             }
         }
-        Ok(join(parts))
+        Ok(self.buffers.join(parts))
     }
 }
 

@@ -328,11 +328,6 @@ impl ChunkStore for CasStore {
         Ok(found)
     }
 
-    fn will_need(&self, hashes: Vec<ChunkHash>) {
-        let files = Arc::clone(&self.files);
-        tokio::task::spawn_blocking(move || hashes.iter().for_each(|hash| files.read_ahead(hash)));
-    }
-
     async fn contains(&self, hash: &ChunkHash) -> Result<bool, ChunkError> {
         match self.files.known(hash) {
             Known::There(_) => Ok(true),

@@ -125,12 +125,6 @@ pub trait ChunkStore: Send + Sync + 'static {
     /// [`ChunkError::Corrupt`] once for a damaged chunk, [`ChunkError::Io`] when the storage fails.
     async fn get(&self, hash: &ChunkHash) -> Result<Option<Bytes>, ChunkError>;
 
-    /// Takes note that these chunks are about to be asked for, in this order, so that slow storage can begin to read
-    /// them. Returns at once; does nothing by default.
-    fn will_need(&self, hashes: Vec<ChunkHash>) {
-        let _ = hashes;
-    }
-
     /// Tells whether the chunk is there, without verifying it.
     ///
     /// # Errors
@@ -158,10 +152,6 @@ impl<T: ChunkStore + ?Sized> ChunkStore for Arc<T> {
     async fn get(&self, hash: &ChunkHash) -> Result<Option<Bytes>, ChunkError> {
         (**self).get(hash).await
     }
-    fn will_need(&self, hashes: Vec<ChunkHash>) {
-        (**self).will_need(hashes);
-    }
-
     async fn contains(&self, hash: &ChunkHash) -> Result<bool, ChunkError> {
         (**self).contains(hash).await
     }

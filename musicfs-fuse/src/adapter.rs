@@ -46,9 +46,12 @@ use crate::{Backends, FsError, MusicFs};
 
 /// How long the kernel keeps what a search found: as long as it is taken to be so.
 const SEARCH_TTL: Duration = Duration::from_secs(1);
-/// Requests that may be in work on the runtime at once. Each holds at most one reply of 1 MiB; others wait in
+/// Requests that may be in work on the runtime at once. Each holds at most one reply of [`REQUEST`]; others wait in
 /// line. More than [`BACKGROUND`], so that reading ahead cannot keep programs from opening files.
 const ASYNC_REQUESTS: usize = 320;
+/// Longest request of the kernel in bytes, of reads as of the writes that there are none of. Two of these on their way at
+/// once are answered sooner than one that is as long, and fewer of them lie across two chunks.
+const REQUEST: u32 = 512 << 10;
 /// Reads ahead that the kernel may have waiting. When an origin hangs, as many of its reads must pile up before
 /// those of other files have to wait for a deadline; the kernel's default is 12.
 const BACKGROUND: u16 = 256;
@@ -261,6 +264,7 @@ impl<B: Backends> Filesystem for Adapter<B> {
         {
             let _ = config.set_max_stack_depth(depth);
         }
+        let _ = config.set_max_write(REQUEST);
         let _ = config.set_max_background(BACKGROUND);
         let _ = config.set_congestion_threshold(CONGESTED);
         Ok(())

@@ -14,7 +14,7 @@ use musicfs_tests::mount::Mount;
 use crate::served::{Kind, Served};
 use crate::{chunk_files, chunks, read_afresh, wait_cached};
 
-const LARGE: usize = 12 << 20;
+const LARGE: usize = 16 << 20;
 
 struct Cached {
     served: Served,

@@ -74,13 +74,16 @@ impl Inner {
             // The read loads it.
             return;
         }
-        // In order, so that what is read first is there first.
-        self.store.will_need(chunks.iter().map(|extent| extent.hash).collect());
         let (wanted, ahead): (Vec<_>, Vec<_>) =
             chunks.into_iter().partition(|extent| extent.range.start() < read.end());
         for extent in wanted {
             let (inner, file) = (self.clone(), file.clone());
-            tokio::spawn(async move { inner.load(&file, &extent, Asked::Reader).await.is_some() });
+            // It waits for nobody, but what is loaded ahead waits for it.
+            let turn = self.loads.clone().try_acquire_owned();
+            tokio::spawn(async move {
+                let _turn = turn;
+                inner.load(&file, &extent, Asked::Reader).await.is_some()
+            });
         }
         if ahead.is_empty() {
             return;

@@ -1,7 +1,7 @@
 //! The work on chunk files. Everything here blocks.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,20 +10,23 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use musicfs_core::{ChunkError, ChunkHash, Clock};
 use parking_lot::Mutex;
-use rustix::fs::{Advice, fadvise};
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use crate::durable;
+use crate::buffers::Buffers;
 use crate::index::disk::DiskIndex;
 use crate::index::{Entry, Index, Known};
 use crate::layout::{Layout, MAX_CHUNK};
 use crate::space::Space;
+use crate::{direct, durable};
 
 /// Turns for changes; chunks that share one wait for each other.
 const TURNS: usize = 256;
 /// A chunk that was used is noted as such when it was not for this long, in milliseconds: reading costs nothing on
 /// disk, and the order of eviction is right to within this.
 const USE_RESOLUTION: u64 = 10_000;
+
+/// Pieces of free memory that are kept for the chunks that are read next.
+const FREE_BUFFERS: usize = 4;
 
 /// A store's files and what is known of them.
 pub(crate) struct Files {
@@ -39,6 +42,7 @@ pub(crate) struct Files {
     pub(crate) saving: AtomicBool,
     turns: Box<[Arc<tokio::sync::Mutex<()>>]>,
     temporaries: AtomicU64,
+    buffers: Buffers,
     /// Chunks that the disk had no room for, though the limits had.
     pub(crate) refused_by_disk: AtomicU64,
 }
@@ -110,6 +114,7 @@ impl Files {
             saving: AtomicBool::new(false),
             turns,
             temporaries: AtomicU64::new(0),
+            buffers: Buffers::new(FREE_BUFFERS),
             refused_by_disk: AtomicU64::new(0),
         }
     }
@@ -214,13 +219,6 @@ impl Files {
         self.layout.temporary(&format!("{hash}.{}.{n}", std::process::id()))
     }
 
-    /// Has the kernel read a chunk's file, without waiting for it. What fails fails again when the chunk is read.
-    pub(crate) fn read_ahead(&self, hash: &ChunkHash) {
-        if let Ok(file) = fs::File::open(self.layout.chunk(hash)) {
-            let _ = fadvise(&file, 0, None, Advice::WillNeed);
-        }
-    }
-
     /// Reads the file of a chunk that is known to be this long; `None` when it is not as it should be.
     pub(crate) fn read_good(&self, hash: &ChunkHash, len: u64) -> io::Result<Option<Bytes>> {
         match self.read(hash, Some(len))? {
@@ -242,11 +240,9 @@ impl Files {
         if !possible || len.is_some_and(|len| len != found) {
             return Ok(Found::Damaged);
         }
-        let mut bytes = Vec::with_capacity(found as usize + 1);
-        // The file itself knows how long it is, so that the kernel is asked for all of it at once.
-        (&file).read_to_end(&mut bytes)?;
+        let bytes = direct::read_all(&file, found as usize, &self.buffers)?;
         let good = bytes.len() as u64 == found && ChunkHash::of(&bytes) == *hash;
-        Ok(if good { Found::Good(bytes.into()) } else { Found::Damaged })
+        Ok(if good { Found::Good(bytes) } else { Found::Damaged })
     }
 
     /// Looks (again) at a chunk of which it is not sure that it is as it should be. The caller has its turn:
