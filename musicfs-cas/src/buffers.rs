@@ -14,7 +14,9 @@ use parking_lot::Mutex;
 /// Length of a piece of memory: the longest chunk that is cut, and a huge page where there are some.
 pub(crate) const PIECE: usize = 2 << 20;
 /// Bytes for which a piece would be too much.
-pub(crate) const FEW: usize = 256 << 10;
+pub(crate) const FEW: usize = 1 << 20;
+/// What is put together of fewer bytes gets memory of its own: it is served at once and let go of.
+const FEW_JOINED: usize = 256 << 10;
 
 /// Returns how much memory the bytes of a chunk take when they are read.
 pub(crate) fn taken(len: usize) -> usize {
@@ -69,7 +71,7 @@ impl Buffers {
             Err(parts) => parts,
         };
         let len = parts.iter().map(Bytes::len).sum();
-        if len >= FEW
+        if len >= FEW_JOINED
             && let Ok(mut joined) = self.take(len)
         {
             let mut rest = joined.as_mut();
@@ -147,7 +149,7 @@ mod tests {
     #[test]
     fn what_is_joined_is_what_was_given() {
         let buffers = Buffers::new(1);
-        for len in [0, 1, FEW, PIECE] {
+        for len in [0, 1, FEW_JOINED, PIECE] {
             let bytes: Vec<u8> = (0..len).map(|n| n as u8).collect();
             let parts: Vec<Bytes> = bytes.chunks(100_001).map(Bytes::copy_from_slice).collect();
             assert!(buffers.join(parts) == bytes, "{len} bytes");

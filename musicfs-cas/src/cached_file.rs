@@ -186,6 +186,11 @@ impl CachedFile {
         fresh.copied().collect()
     }
 
+    /// Takes note that what was to be loaded from `from` on was not: there was no room.
+    pub(crate) fn not_loaded(&mut self, from: u64) {
+        self.loaded_to = self.loaded_to.min(from);
+    }
+
     /// Tells where the byte at `offset` is.
     pub(crate) fn place(&self, offset: u64, guesses: Guesses) -> Place {
         let extents = self.manifest.extents();

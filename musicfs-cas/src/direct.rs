@@ -63,7 +63,7 @@ fn write_directly(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
             };
             match n {
                 Ok(n) => written += n,
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => return Ok(written),
+                Err(error) if is_refusal(&error) => return Ok(written),
                 Err(error) => return Err(error),
             }
             if written % STEP != 0 {
@@ -89,22 +89,31 @@ pub(crate) fn read_all(mut file: &File, len: usize, buffers: &Buffers) -> io::Re
     let mut buffer = buffers.take(len.next_multiple_of(ALIGNED))?;
     let place = buffer.as_mut();
     let mut read = 0;
-    // Only the end of the file is no multiple, and there is nothing behind it.
-    while read < len && !(direct && read % ALIGNED != 0) {
+    while read < len {
         match file.read(&mut place[read..]) {
             Ok(0) => break,
             Ok(n) => read += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The filesystem cannot do it after all.
-            Err(error) if direct && Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+            // The filesystem may not be able to do it after all; if that is not why, it fails again.
+            Err(_) if direct => {
                 set_direct(file, false)?;
                 direct = false;
             }
             Err(error) => return Err(error),
         }
+        // From here nothing can be read directly, if there is anything.
+        if direct && read < len && read % ALIGNED != 0 {
+            set_direct(file, false)?;
+            direct = false;
+        }
     }
     buffer.truncate(read.min(len));
     Ok(Bytes::from_owner(buffer))
+}
+
+/// Tells whether an error means that the filesystem cannot do direct I/O.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::INVAL | Errno::OPNOTSUPP))
 }
 
 fn set_direct(file: &File, direct: bool) -> io::Result<()> {

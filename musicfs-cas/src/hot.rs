@@ -25,22 +25,28 @@ pub(crate) struct HotChunks {
 #[derive(Debug, Default)]
 struct Table {
     entries: HashMap<ChunkHash, Entry>,
-    by_use: BTreeMap<u64, ChunkHash>,
+    by_use: BTreeMap<Use, ChunkHash>,
     uses: u64,
     bytes: usize,
     /// How much of that was loaded ahead, and nobody has come to it yet.
     ahead: usize,
 }
 
+/// When a chunk was used last: what has been read to its end is before all others, as the kernel keeps it by now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Use {
+    goes_on: bool,
+    nth: u64,
+}
+
 #[derive(Debug, Default)]
 struct Entry {
     slot: Slot,
-    /// When it was used last, in uses.
-    used: u64,
+    used: Use,
     /// What it counts for in the table's sum: nothing until it is loaded.
     counted: usize,
-    /// Nobody has come to it yet.
-    ahead: bool,
+    /// Somebody has come to it; until then it is loaded ahead.
+    wanted: bool,
 }
 
 impl HotChunks {
@@ -63,11 +69,7 @@ impl HotChunks {
         store: &dyn ChunkStore,
         hash: &ChunkHash,
     ) -> Result<Option<Bytes>, ChunkError> {
-        let loaded = self.load(store, hash).await?;
-        if let Some((_, true)) = &loaded {
-            self.table.lock().is_ahead(hash);
-        }
-        Ok(loaded.map(|(bytes, _)| bytes))
+        self.load(store, hash, false).await
     }
 
     /// Returns a chunk's bytes, from memory or else from `store`; `None` when the store has it not.
@@ -79,18 +81,16 @@ impl HotChunks {
         store: &dyn ChunkStore,
         hash: &ChunkHash,
     ) -> Result<Option<Bytes>, ChunkError> {
-        let loaded = self.load(store, hash).await?;
-        self.table.lock().is_read(hash);
-        Ok(loaded.map(|(bytes, _)| bytes))
+        self.load(store, hash, true).await
     }
 
-    /// Returns a chunk's bytes, and whether they were loaded by this call.
     async fn load(
         &self,
         store: &dyn ChunkStore,
         hash: &ChunkHash,
-    ) -> Result<Option<(Bytes, bool)>, ChunkError> {
-        let slot = self.table.lock().touch(hash);
+        wanted: bool,
+    ) -> Result<Option<Bytes>, ChunkError> {
+        let slot = self.table.lock().touch(hash, wanted);
         let mut loaded_now = false;
         let load = async {
             let bytes = store.get(hash).await.map_err(Some)?;
@@ -101,15 +101,20 @@ impl HotChunks {
             Ok(bytes) => {
                 let bytes = bytes.clone();
                 if loaded_now {
-                    self.table.lock().account(hash, bytes.len(), self.max_bytes);
+                    self.table.lock().account(hash, &slot, bytes.len(), self.max_bytes);
                 }
-                Ok(Some((bytes, loaded_now)))
+                Ok(Some(bytes))
             }
             Err(error) => {
                 self.table.lock().remove(hash);
                 error.map_or(Ok(None), Err)
             }
         }
+    }
+
+    /// Takes note that somebody has read a chunk to its end: it leaves before those that are being read.
+    pub(crate) fn is_read(&self, hash: &ChunkHash) {
+        self.table.lock().is_read(hash);
     }
 
     /// Drops all chunks; those who are served one keep it.
@@ -122,21 +127,36 @@ impl HotChunks {
     /// Puts a chunk that was just stored into memory: it is about to be read.
     pub(crate) fn insert(&self, hash: &ChunkHash, bytes: Bytes) {
         let mut table = self.table.lock();
-        let slot = table.touch(hash);
+        let slot = table.touch(hash, true);
         let len = bytes.len();
         if slot.set(bytes).is_ok() {
-            table.account(hash, len, self.max_bytes);
+            table.account(hash, &slot, len, self.max_bytes);
         }
     }
 }
 
 impl Table {
-    fn touch(&mut self, hash: &ChunkHash) -> Slot {
-        self.uses += 1;
+    fn touch(&mut self, hash: &ChunkHash, wanted: bool) -> Slot {
         let entry = self.entries.entry(*hash).or_default();
-        self.by_use.remove(&std::mem::replace(&mut entry.used, self.uses));
-        self.by_use.insert(self.uses, *hash);
-        entry.slot.clone()
+        if wanted && !entry.wanted {
+            entry.wanted = true;
+            self.ahead -= entry.counted;
+        }
+        let slot = entry.slot.clone();
+        self.used(hash, true);
+        slot
+    }
+
+    fn is_read(&mut self, hash: &ChunkHash) {
+        self.used(hash, false);
+    }
+
+    fn used(&mut self, hash: &ChunkHash, goes_on: bool) {
+        let Some(entry) = self.entries.get_mut(hash) else { return };
+        self.uses += 1;
+        let used = Use { goes_on, nth: self.uses };
+        self.by_use.remove(&std::mem::replace(&mut entry.used, used));
+        self.by_use.insert(used, *hash);
     }
 
     /// Drops a chunk from the table; those who wait for it or serve it keep it.
@@ -144,31 +164,19 @@ impl Table {
         if let Some(entry) = self.entries.remove(hash) {
             self.by_use.remove(&entry.used);
             self.bytes -= entry.counted;
-            self.ahead -= if entry.ahead { entry.counted } else { 0 };
+            self.ahead -= if entry.wanted { 0 } else { entry.counted };
         }
     }
 
-    fn is_ahead(&mut self, hash: &ChunkHash) {
-        if let Some(entry) = self.entries.get_mut(hash).filter(|entry| !entry.ahead) {
-            entry.ahead = true;
-            self.ahead += entry.counted;
-        }
-    }
-
-    fn is_read(&mut self, hash: &ChunkHash) {
-        if let Some(entry) = self.entries.get_mut(hash).filter(|entry| entry.ahead) {
-            entry.ahead = false;
-            self.ahead -= entry.counted;
-        }
-    }
-
-    /// Counts a chunk that has been loaded, and makes room for it.
-    fn account(&mut self, hash: &ChunkHash, len: usize, max: usize) {
-        // It may have been dropped while it was loading.
-        let Some(entry) = self.entries.get_mut(hash).filter(|entry| entry.slot.initialized()) else { return };
-        let taken = buffers::taken(len);
-        self.bytes += taken - entry.counted;
-        entry.counted = taken;
+    /// Counts a chunk that has been loaded into a slot, and makes room for it.
+    fn account(&mut self, hash: &ChunkHash, slot: &Slot, len: usize, max: usize) {
+        // It may have been dropped while it was loading, and others may be loading it again.
+        let Some(entry) = self.entries.get_mut(hash).filter(|entry| Arc::ptr_eq(&entry.slot, slot)) else {
+            return;
+        };
+        entry.counted = buffers::taken(len);
+        self.bytes += entry.counted;
+        self.ahead += if entry.wanted { 0 } else { entry.counted };
         while self.bytes > max
             && let Some(oldest) = self.by_use.first_key_value().map(|(_, oldest)| *oldest)
         {
@@ -194,7 +202,7 @@ mod tests {
         let chunks: Vec<_> = (0..3).map(chunk).collect();
         hot.insert(&chunks[0].0, chunks[0].1.clone());
         hot.insert(&chunks[1].0, chunks[1].1.clone());
-        hot.table.lock().touch(&chunks[0].0);
+        hot.table.lock().touch(&chunks[0].0, true);
         hot.insert(&chunks[2].0, chunks[2].1.clone());
         let table = hot.table.lock();
         assert_eq!(table.bytes, 200);
@@ -219,6 +227,42 @@ mod tests {
         hot.get(&store, &chunks[2].0).await.unwrap();
         hot.get(&store, &chunks[3].0).await.unwrap();
         assert_eq!(hot.table.lock().ahead, 0);
+    }
+
+    #[test]
+    fn what_was_read_to_its_end_leaves_first_unless_somebody_comes_back_to_it() {
+        let hot = HotChunks::new(250);
+        let chunks: Vec<_> = (0..4).map(chunk).collect();
+        let is_there = |n: usize| hot.table.lock().entries.contains_key(&chunks[n].0);
+        for (hash, bytes) in &chunks[..2] {
+            hot.insert(hash, bytes.clone());
+        }
+        hot.is_read(&chunks[1].0);
+        hot.insert(&chunks[2].0, chunks[2].1.clone());
+        assert!(is_there(0) && !is_there(1));
+        hot.is_read(&chunks[2].0);
+        hot.table.lock().touch(&chunks[2].0, true);
+        hot.insert(&chunks[3].0, chunks[3].1.clone());
+        assert!(!is_there(0) && is_there(2));
+        let table = hot.table.lock();
+        assert_eq!(table.by_use.len(), table.entries.len());
+    }
+
+    #[test]
+    fn chunk_that_is_dropped_while_it_is_loaded_is_counted_once_with_those_who_load_it_again() {
+        let hot = HotChunks::new(1000);
+        let (hash, bytes) = chunk(1);
+        let mut table = hot.table.lock();
+        let first = table.touch(&hash, false);
+        table.remove(&hash);
+        let second = table.touch(&hash, true);
+        assert!(first.set(bytes.clone()).is_ok() && second.set(bytes).is_ok());
+        table.account(&hash, &first, 100, 1000);
+        assert_eq!((table.bytes, table.ahead), (0, 0));
+        table.account(&hash, &second, 100, 1000);
+        assert_eq!((table.bytes, table.ahead), (100, 0));
+        table.remove(&hash);
+        assert_eq!((table.bytes, table.ahead, table.by_use.len()), (0, 0, 0));
     }
 
     #[test]

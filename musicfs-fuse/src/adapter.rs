@@ -46,8 +46,8 @@ use crate::{Backends, FsError, MusicFs};
 
 /// How long the kernel keeps what a search found: as long as it is taken to be so.
 const SEARCH_TTL: Duration = Duration::from_secs(1);
-/// Requests that may be in work on the runtime at once. Each holds at most one reply of [`REQUEST`]; others wait in
-/// line. More than [`BACKGROUND`], so that reading ahead cannot keep programs from opening files.
+/// Requests that may be in work on the runtime at once. Each holds at most one reply of [`REQUEST`], or what that is
+/// made of; others wait in line. More than [`BACKGROUND`], so that reading ahead cannot keep programs from opening files.
 const ASYNC_REQUESTS: usize = 320;
 /// Longest request of the kernel in bytes, of reads as of the writes that there are none of. Two of these on their way at
 /// once are answered sooner than one that is as long, and fewer of them lie across two chunks.

@@ -34,6 +34,9 @@ impl Inner {
     ) -> Option<Bytes> {
         let bytes = self.load(file, extent, Asked::Reader).await?;
         let part = part(&bytes, extent.range, want)?;
+        if want.end() >= extent.range.end() {
+            self.hot.is_read(&extent.hash);
+        }
         self.counters.from_cache.fetch_add(part.len() as u64, Ordering::Relaxed);
         Some(part)
     }
@@ -93,7 +96,7 @@ impl Inner {
             for extent in ahead {
                 let Ok(turn) = inner.loads.clone().acquire_owned().await else { return };
                 if !inner.hot.has_room_ahead() {
-                    return;
+                    return file.lock().not_loaded(extent.range.start());
                 }
                 let (inner, file) = (inner.clone(), file.clone());
                 tokio::spawn(async move {
