@@ -267,6 +267,8 @@ impl SearchIndex {
 
     /// Takes everything out, with the next commit.
     fn clear(&self) -> Result<(), SearchError> {
+        // A writer goes on adding what it has not committed, and deleting what it was told to before.
+        *self.writer.lock() = None;
         self.with_writer(|writer| writer.delete_all_documents().map(drop))
     }
 

@@ -118,6 +118,7 @@ impl Round<'_> {
     /// Begins anew.
     fn begin(&mut self, catalogue: String) -> Result<Reached, SearchError> {
         self.index.clear()?;
+        self.pending = 0;
         self.caught = Caught { built: true, files: 0 };
         let now = self.how.db.revision()?;
         Ok(Reached {
