@@ -198,11 +198,10 @@ impl VirtualTree {
             return (changes, 1);
         }
         if let Some(key) = group {
-            let left = self.leave(id, at, &mut changes);
-            let n = self.join(id, key, now, at, &mut changes);
-            if let Some(left) = left {
+            if let Some(left) = self.leave(id, at, &mut changes) {
                 self.prune(left, at, &mut changes);
             }
+            let n = self.join(id, key, now, at, &mut changes);
             return (changes, n);
         }
         if self.copies(id).len() > 1 {
