@@ -55,10 +55,18 @@ impl ServerProcess {
     /// Kills it, with what it has forked, at once.
     pub fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        for pid in family(child.id()) {
-            // What has ended meanwhile need not be killed.
-            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+        // Stopped first, until none is new: one that takes a connection now would leave a child behind.
+        let mut stopped = Vec::new();
+        loop {
+            let fresh: Vec<u32> =
+                family(child.id()).into_iter().filter(|pid| !stopped.contains(pid)).collect();
+            if fresh.is_empty() {
+                break;
+            }
+            signal("-STOP", &fresh);
+            stopped.extend(fresh);
         }
+        signal("-KILL", &stopped);
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -81,9 +89,20 @@ impl ServerProcess {
         let mut ended = false;
         eventually_blocking("a server that listens", || {
             ended = matches!(self.child.as_mut().map(Child::try_wait), Some(Ok(Some(_))));
-            ended || TcpStream::connect(self.addr).is_ok()
+            ended || (self.listens() && TcpStream::connect(self.addr).is_ok())
         });
         !ended
+    }
+
+    /// Tells whether it is this server that listens at the port, and not one of another test that was faster.
+    fn listens(&self) -> bool {
+        let sockets = listening(self.addr.port());
+        let Some(child) = &self.child else { return false };
+        family(child.id()).into_iter().any(|pid| {
+            let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            open.filter_map(|fd| std::fs::read_link(fd.path()).ok())
+                .any(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
+        })
     }
 }
 
@@ -96,6 +115,28 @@ impl Drop for ServerProcess {
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap_or_else(|e| panic!("no port: {e}"));
     listener.local_addr().map(|addr| addr.port()).unwrap_or_else(|e| panic!("no port: {e}"))
+}
+
+/// Sends a signal to processes. To one that has ended meanwhile it need not be sent.
+fn signal(signal: &str, pids: &[u32]) {
+    let pids = pids.iter().map(u32::to_string);
+    let _ = Command::new("kill").arg(signal).args(pids).stderr(Stdio::null()).status();
+}
+
+/// Finds the sockets that listen at a port, as they are named among a process's open files.
+fn listening(port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let tables =
+        ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| std::fs::read_to_string(table).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    let found = lines.filter_map(|line| {
+        // See proc_pid_net(5): number, own address, other's, state, five more, inode.
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (_, own) = fields.get(1)?.split_once(':')?;
+        let is_it = fields.get(3) == Some(&LISTEN) && u16::from_str_radix(own, 16) == Ok(port);
+        is_it.then(|| format!("socket:[{}]", fields.get(9).unwrap_or(&"")))
+    });
+    found.collect()
 }
 
 /// Finds a process and all below it.
@@ -165,4 +206,57 @@ pub(super) fn run(program: &Path, arguments: &[&str], input: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Listens late, and makes children all the time.
+    const SERVER: &str = "
+import os, socket, sys, time
+time.sleep(0.2)
+server = socket.socket()
+server.bind((sys.argv[1], int(sys.argv[2])))
+server.listen()
+while True:
+    time.sleep(0.001)
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+";
+
+    fn arguments(port: u16, mark: &str) -> Vec<String> {
+        ["-c", SERVER, "127.0.0.1", &port.to_string(), mark].map(str::to_owned).to_vec()
+    }
+
+    fn running(mark: &str) -> usize {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        lines.filter(|line| line.split(|byte| *byte == 0).any(|word| word == mark.as_bytes())).count()
+    }
+
+    #[test]
+    fn server_is_not_taken_for_another_at_its_port_and_leaves_nothing_behind() {
+        let dir = TempDir::new().unwrap();
+        let mark = dir.path().display().to_string();
+        let (taken, tries) = (Cell::new(None), Cell::new(0));
+        let mut server = ServerProcess::start(&find("python3"), dir.path().join("log"), |port| {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                taken.set(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+            }
+            arguments(port, &mark)
+        });
+        assert_eq!(tries.get(), 2, "{}", server.printed());
+        let taken = taken.into_inner().unwrap();
+        assert_ne!(server.addr(), taken.local_addr().unwrap());
+        eventually_blocking("some children", || running(&mark) > 20);
+        server.kill();
+        eventually_blocking("all to be gone", || running(&mark) == 0);
+    }
 }
