@@ -64,27 +64,32 @@ impl Buffers {
         Ok(Buffer { memory: Some(memory), len, home: self.clone() })
     }
 
-    /// Makes one of several; what is one already is not copied.
+    /// Makes one of several, as [`join`] does, in a piece where that is worth it.
     pub(crate) fn join(&self, parts: Vec<Bytes>) -> Bytes {
-        let parts = match <[Bytes; 1]>::try_from(parts) {
-            Ok([one]) => return one,
-            Err(parts) => parts,
-        };
         let len = parts.iter().map(Bytes::len).sum();
-        if len >= FEW_JOINED
-            && let Ok(mut joined) = self.take(len)
-        {
-            let mut rest = joined.as_mut();
-            for part in parts {
-                let (place, behind) = rest.split_at_mut(part.len());
-                place.copy_from_slice(&part);
-                rest = behind;
-            }
-            return Bytes::from_owner(joined);
+        if parts.len() < 2 || len < FEW_JOINED {
+            return join(parts);
         }
-        let mut joined = BytesMut::with_capacity(len);
-        parts.iter().for_each(|part| joined.extend_from_slice(part));
-        joined.freeze()
+        let Ok(mut joined) = self.take(len) else { return join(parts) };
+        let mut rest = joined.as_mut();
+        for part in parts {
+            let (place, behind) = rest.split_at_mut(part.len());
+            place.copy_from_slice(&part);
+            rest = behind;
+        }
+        Bytes::from_owner(joined)
+    }
+}
+
+/// Makes one of several; what is one already is not copied.
+pub(crate) fn join(parts: Vec<Bytes>) -> Bytes {
+    match <[Bytes; 1]>::try_from(parts) {
+        Ok([one]) => one,
+        Err(parts) => {
+            let mut joined = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+            parts.iter().for_each(|part| joined.extend_from_slice(part));
+            joined.freeze()
+        }
     }
 }
 

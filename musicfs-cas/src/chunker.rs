@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use fastcdc::v2020::FastCDC;
 use musicfs_core::ByteRange;
 
-use crate::buffers::PIECE;
+use crate::buffers::{PIECE, join};
 
 /// Smallest chunk that is cut by content: what disks give in one go costs them least. Here, four readers of whole files
 /// got 1.08 GB/s of files of 1 MiB and 1.50 GB/s of files of 2 MiB, where one of long files got 1.32 GB/s.
@@ -162,18 +162,6 @@ impl Run {
     }
 }
 
-/// Makes one of several.
-pub(crate) fn join(parts: Vec<Bytes>) -> Bytes {
-    match <[Bytes; 1]>::try_from(parts) {
-        Ok([one]) => one,
-        Err(parts) => {
-            let mut joined = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
-            parts.iter().for_each(|part| joined.extend_from_slice(part));
-            joined.freeze()
-        }
-    }
-}
-
 /// Returns the lengths of the chunks at the beginning of a run. What could still be cut elsewhere when more comes
 /// is left over, unless the run's end is final.
 fn cut_run(run: &[u8], is_final: bool) -> Vec<usize> {
@@ -181,7 +169,7 @@ fn cut_run(run: &[u8], is_final: bool) -> Vec<usize> {
     let (mut lengths, mut at) = (Vec::new(), 0);
     while at < run.len() && (is_final || run.len() - at >= WORTH_CUTTING) {
         let (_, end) = cdc.cut(at, run.len() - at);
-        // Where the run ends for now is a cut of the content only by chance.
+        // That the run ends here says nothing of its content: more may come.
         if end == run.len() && end - at < MAX_CHUNK && !is_final {
             break;
         }

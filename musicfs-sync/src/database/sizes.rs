@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::Writer;
-use super::error::Result;
+use super::error::{Result, is_damage};
 use super::sql;
 
 /// Files recorded since somebody asked by size, from which on the index is dropped: so many take half a second more for
@@ -22,33 +22,34 @@ const UNASKED: usize = 20_000;
 pub(super) struct BySize {
     /// Whether it is there for sure.
     is_made: AtomicBool,
+    /// Whether there was no room for it, when it was last tried. Whatever is recorded since gives it another try.
+    no_room: AtomicBool,
     /// Files recorded since it was asked for.
     unasked: AtomicUsize,
 }
 
 impl BySize {
-    /// Has the index be there. When it is not, waits for whoever writes, and goes through all files.
+    /// Has the index be there, if there is room for it: without it each question goes through all files. When it is to be
+    /// made, waits for whoever writes, and goes through them once.
     pub(super) fn ask(&self, writer: &Mutex<Writer>) -> Result<()> {
         self.unasked.store(0, Ordering::Relaxed);
-        if self.is_made.load(Ordering::Acquire) {
+        if self.is_made.load(Ordering::Acquire) || self.no_room.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let writer = writer.lock();
-        let db = &writer.connection;
-        db.execute_batch(sql::SORT_IN_FILE)?;
-        let made = db.execute_batch(sql::INDEX_SIZES);
-        db.execute_batch(sql::SORT_IN_MEMORY)?;
-        if let Err(error) = made {
-            tracing::debug!(%error, "files are sorted by size in memory");
-            db.execute_batch(sql::INDEX_SIZES)?;
+        match make(&writer.lock().connection) {
+            Ok(()) => self.is_made.store(true, Ordering::Release),
+            Err(error) if is_damage(&error) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "the catalogue cannot be indexed by size; it is gone through instead");
+                self.no_room.store(true, Ordering::Relaxed);
+            }
         }
-        db.release_memory()?;
-        self.is_made.store(true, Ordering::Release);
         Ok(())
     }
 
     /// Counts files that are recorded, in the transaction that records them.
     pub(super) fn record(&self, files: usize, tx: &Connection) -> Result<()> {
+        self.no_room.store(false, Ordering::Relaxed);
         let before = self.unasked.fetch_add(files, Ordering::Relaxed);
         if before < UNASKED && before + files >= UNASKED {
             // Before it is dropped: if it stays, as the transaction fails, it is found when it is made.
@@ -57,6 +58,17 @@ impl BySize {
         }
         Ok(())
     }
+}
+
+fn make(db: &Connection) -> rusqlite::Result<()> {
+    db.execute_batch(sql::SORT_IN_FILE)?;
+    let made = db.execute_batch(sql::INDEX_SIZES);
+    db.execute_batch(sql::SORT_IN_MEMORY)?;
+    if let Err(error) = made {
+        tracing::debug!(%error, "files are sorted by size in memory");
+        db.execute_batch(sql::INDEX_SIZES)?;
+    }
+    db.release_memory()
 }
 
 #[cfg(test)]
@@ -75,6 +87,30 @@ mod tests {
     fn of_size(fixture: &Fixture, size: u64) -> usize {
         let query = FileQuery::OfSize(OriginId::from("nas"), size);
         fixture.db.files(&query, None, UNASKED).unwrap().files.len()
+    }
+
+    #[test]
+    fn files_are_found_by_size_where_there_is_no_room_for_an_index_and_it_is_made_once_there_is() {
+        let fixture = Fixture::new();
+        let file = |n: u64| {
+            let version = FileVersion { size: n % 1000, mtime: None, etag: None };
+            put(&FileMeta { version, audio: None, ..track(&format!("{n}")) })
+        };
+        fixture.apply(1, (0..2000).map(file).collect());
+        let most = |pages: i64| {
+            let writer = fixture.db.writer.lock();
+            let there: i64 =
+                writer.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+            let set = format!("PRAGMA max_page_count = {}", there + pages);
+            writer.connection.query_row(&set, [], |_| Ok(())).unwrap();
+        };
+        most(0);
+        assert_eq!((of_size(&fixture, 7), of_size(&fixture, 7)), (2, 2));
+        assert!(!has_index(&fixture));
+        most(1000);
+        fixture.apply(2, vec![file(2007)]);
+        assert_eq!(of_size(&fixture, 7), 3);
+        assert!(has_index(&fixture));
     }
 
     #[test]

@@ -178,6 +178,7 @@ const SIZES: &str = "";
 const LESS: &str = "
     DROP INDEX IF EXISTS files_by_size;
     DROP TABLE IF EXISTS sqlite_stat1;
+    DROP TABLE IF EXISTS sqlite_stat4;
 ";
 
 /// What files may be the same as one that came: without the origin, so that nothing but this goes by it.

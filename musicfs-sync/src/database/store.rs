@@ -123,7 +123,9 @@ fn migrate(db: &mut Connection, schema: &Schema) -> rusqlite::Result<()> {
         tx.execute_batch(step)?;
     }
     tx.pragma_update(None, "user_version", schema.migrations.len() as i64)?;
-    tx.commit()
+    tx.commit()?;
+    // Statistics that are gone from the file are gone from the connection, too.
+    db.execute_batch("PRAGMA writable_schema = RESET")
 }
 
 /// Returns what SQLite finds wrong, or `None`. `PRAGMA quick_check` reads the whole file.

@@ -358,6 +358,22 @@ fn changes_that_are_no_longer_known_have_the_index_built_anew() {
 }
 
 #[test]
+fn index_begun_anew_has_nothing_of_what_was_not_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, _db) = built(dir.path());
+    let add = |n, title| {
+        let file = track(n, audio("Neu!", "Neu! 75", title, "1975"));
+        index.add(index.fields.document(&file).unwrap()).unwrap();
+    };
+    add(8, "Isi");
+    index.remove_files(&[id(9)]).unwrap();
+    index.clear().unwrap();
+    add(9, "Hero");
+    index.commit().unwrap();
+    assert_eq!((found(&index, "neu"), index.count().unwrap()), (vec![9], 1));
+}
+
+#[test]
 fn cancelled_build_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let db = MemoryMetaDb::new();

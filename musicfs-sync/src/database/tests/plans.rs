@@ -21,10 +21,27 @@ fn every_statement_goes_by_an_index_after_a_close_with_few_files_as_well() {
     check(&fixture.reopen());
 }
 
+#[test]
+fn every_statement_goes_by_an_index_where_an_older_version_left_statistics() {
+    let fixture = Fixture::new();
+    fixture.apply(1, vec![put(&track("a/x.flac"))]);
+    let older = Connection::open(fixture.path()).unwrap();
+    // Of a single row, which is as well gone through.
+    let left = "ANALYZE; UPDATE sqlite_stat1 SET stat = '1'; PRAGMA user_version = 5";
+    older.execute_batch(left).unwrap();
+    drop(older);
+    let fixture = fixture.reopen();
+    check(&fixture);
+    check_by(&fixture.db.writer.lock().connection);
+}
+
 fn check(fixture: &Fixture) {
     // Whoever asks has it made.
     fixture.db.files(&FileQuery::OfSize(OriginId::from("nas"), 1), None, 1).unwrap();
-    let db = Connection::open(fixture.path()).unwrap();
+    check_by(&Connection::open(fixture.path()).unwrap());
+}
+
+fn check_by(db: &Connection) {
     let statements = [
         sql::LOOKUP,
         sql::LIST,
@@ -79,20 +96,20 @@ fn check(fixture: &Fixture) {
     // Those that read all there is, in order or by an index of nothing else.
     let whole = [sql::MULTI_DISC, sql::FILES_GUESSED];
     for statement in statements {
-        let plan = plan(&db, statement);
+        let plan = plan(db, statement);
         assert!(!plan.contains("TEMP B-TREE"), "{statement}\n{plan}");
         assert!(!plan.contains("SCAN") || whole.contains(&statement), "{statement}\n{plan}");
     }
-    assert!(plan(&db, sql::LIST).contains("SEARCH n USING PRIMARY KEY (parent=? AND cookie>?)"));
-    assert!(plan(&db, sql::MULTI_DISC).contains("USING COVERING INDEX files_of_later_discs"));
-    assert!(plan(&db, sql::GROUP_WANTING).contains("USING INDEX nodes_by_wanted"));
-    assert!(plan(&db, sql::SHARING_AT).contains("USING INDEX files_sharing"));
-    assert!(plan(&db, sql::FILES_GUESSED).contains("manifests_guessed"));
-    assert!(plan(&db, sql::FILES_OF_SIZE).contains("USING INDEX files_by_size (size=? AND id>?)"));
-    assert!(plan(&db, sql::SHARED).contains("files_sharing"));
+    assert!(plan(db, sql::LIST).contains("SEARCH n USING PRIMARY KEY (parent=? AND cookie>?)"));
+    assert!(plan(db, sql::MULTI_DISC).contains("USING COVERING INDEX files_of_later_discs"));
+    assert!(plan(db, sql::GROUP_WANTING).contains("USING INDEX nodes_by_wanted"));
+    assert!(plan(db, sql::SHARING_AT).contains("USING INDEX files_sharing"));
+    assert!(plan(db, sql::FILES_GUESSED).contains("manifests_guessed"));
+    assert!(plan(db, sql::FILES_OF_SIZE).contains("USING INDEX files_by_size (size=? AND id>?)"));
+    assert!(plan(db, sql::SHARED).contains("files_sharing"));
     // A pass reads all the files of an origin, and no wide row with them.
-    assert_eq!(plan(&db, sql::KNOWN).matches("SCAN files\n").count(), 1);
-    assert_eq!(plan(&db, sql::OLDEST_CHANGES), "SCAN changes\n");
+    assert_eq!(plan(db, sql::KNOWN).matches("SCAN files\n").count(), 1);
+    assert_eq!(plan(db, sql::OLDEST_CHANGES), "SCAN changes\n");
 }
 
 fn plan(db: &Connection, statement: &str) -> String {
