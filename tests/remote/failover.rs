@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use musicfs_test_utils::eventually_blocking;
-use musicfs_test_utils::fault_proxy::Toxic;
+use musicfs_test_utils::fault_proxy::{Direction, Toxic};
 use musicfs_tests::files;
 use musicfs_tests::home::Home;
 use musicfs_tests::listener::Listener;
@@ -60,6 +60,8 @@ fn reader_goes_on_when_its_server_is_killed((mut pair, home): (Pair, Home), want
     let mut file = File::open(&path).unwrap();
     let mut bytes = vec![0; 2 << 20];
     file.read_exact(&mut bytes).unwrap();
+    // However long the next steps take, nothing more is read ahead.
+    pair.first.proxy().add(Direction::Downstream, Toxic::StallAfter(0));
     assert_eq!(files::attribute(&path, "user.musicfs.backup"), None);
     pair.first.kill();
     // What is on its way from a machine that dies is lost with it.
