@@ -42,7 +42,7 @@ pub(crate) fn find(
     }
     if let Some(rest) = mountpoint.and_then(|point| Path::new(name).strip_prefix(point).ok()) {
         let found = shown_at(db, rest.as_os_str().as_bytes()).map_err(|error| Refusal::failed(&error))?;
-        return found.ok_or_else(|| Refusal::Wrong(format!("nothing is at {shown}")));
+        return found.ok_or_else(|| Refusal::Failed(format!("nothing is at {shown}")));
     }
     let of = |origin: &NamedOrigin| Some((origin.id().clone(), below(origin, name)?));
     let Some((origin, path)) = config.origins.iter().find_map(of) else {

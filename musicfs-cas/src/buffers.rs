@@ -1,8 +1,9 @@
 //! Memory that chunks are read into, used over and over.
 //!
 //! Memory that was just asked of the system has its pages made and cleared as they are first written to, which costs as
-//! much as hashing what is put there. What somebody has let go of is there at once. All pieces are of one size, that of a
-//! huge page, so that each serves every chunk, and a disk puts a chunk into it in one go.
+//! much as hashing what is put there. What somebody has let go of is there at once. All pieces of a
+//! store are of one size; those for chunks are of that of a huge page, so that each serves every chunk, and a disk puts
+//! a chunk into it in one go.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use memmap2::{Advice, MmapMut};
 use parking_lot::Mutex;
 
-/// Length of a piece of memory: the longest chunk that is cut, and a huge page where there are some.
+/// Length of a piece for chunks: the longest chunk that is cut, and a huge page where there are some.
 pub(crate) const PIECE: usize = 2 << 20;
 /// Bytes for which a piece would be too much.
 pub(crate) const FEW: usize = 1 << 20;
@@ -26,6 +27,7 @@ pub(crate) fn taken(len: usize) -> usize {
 /// A bounded store of free pieces. Clones are the same store.
 #[derive(Clone, Debug)]
 pub(crate) struct Buffers {
+    piece: usize,
     max_free: usize,
     /// The one that was let go of last is last: the processor may still have some of it.
     free: Arc<Mutex<Vec<MmapMut>>>,
@@ -41,9 +43,9 @@ pub(crate) struct Buffer {
 }
 
 impl Buffers {
-    /// Makes a store that keeps `max_free` pieces at the most for those who come.
-    pub(crate) fn new(max_free: usize) -> Self {
-        Self { max_free, free: Arc::default() }
+    /// Makes a store of pieces of `piece` bytes, which keeps `max_free` at the most for those who come.
+    pub(crate) fn new(piece: usize, max_free: usize) -> Self {
+        Self { piece, max_free, free: Arc::default() }
     }
 
     /// Returns a buffer of `len` bytes, which begins with a page.
@@ -51,13 +53,15 @@ impl Buffers {
     /// # Errors
     /// When the system gives no memory.
     pub(crate) fn take(&self, len: usize) -> io::Result<Buffer> {
-        let free = if len <= PIECE { self.free.lock().pop() } else { None };
+        let free = if len <= self.piece { self.free.lock().pop() } else { None };
         let memory = match free {
             Some(memory) => memory,
             None => {
-                let memory = MmapMut::map_anon(len.max(PIECE))?;
-                // Without huge pages, small ones do.
-                let _ = memory.advise(Advice::HugePage);
+                let memory = MmapMut::map_anon(len.max(self.piece))?;
+                if self.piece >= PIECE {
+                    // Without huge pages, small ones do.
+                    let _ = memory.advise(Advice::HugePage);
+                }
                 memory
             }
         };
@@ -114,7 +118,9 @@ impl AsMut<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let Some(memory) = self.memory.take().filter(|memory| memory.len() == PIECE) else { return };
+        let Some(memory) = self.memory.take().filter(|memory| memory.len() == self.home.piece) else {
+            return;
+        };
         let mut free = self.home.free.lock();
         if free.len() < self.home.max_free {
             free.push(memory);
@@ -128,7 +134,7 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_but_not_by_two_at_once() {
-        let buffers = Buffers::new(2);
+        let buffers = Buffers::new(PIECE, 2);
         let mut first = buffers.take(1_000_000).unwrap();
         let address = first.as_ref().as_ptr();
         assert_eq!((first.as_ref().len(), address.align_offset(4096)), (1_000_000, 0));
@@ -142,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_and_all_of_one_size() {
-        let buffers = Buffers::new(2);
+        let buffers = Buffers::new(PIECE, 2);
         drop([1, PIECE, 5].map(|len| buffers.take(len).unwrap()));
         assert_eq!(buffers.free.lock().len(), 2);
         let large = buffers.take(PIECE + 1).unwrap();
@@ -153,7 +159,7 @@ mod tests {
 
     #[test]
     fn what_is_joined_is_what_was_given() {
-        let buffers = Buffers::new(1);
+        let buffers = Buffers::new(PIECE, 1);
         for len in [0, 1, FEW_JOINED, PIECE] {
             let bytes: Vec<u8> = (0..len).map(|n| n as u8).collect();
             let parts: Vec<Bytes> = bytes.chunks(100_001).map(Bytes::copy_from_slice).collect();

@@ -79,15 +79,22 @@ fn write_directly(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// As those of [`Read::read`], and when there is no memory.
-pub(crate) fn read_all(mut file: &File, len: usize, buffers: &Buffers) -> io::Result<Bytes> {
+pub(crate) fn read_all(file: &File, len: usize, buffers: &Buffers) -> io::Result<Bytes> {
     if len < FEW {
-        let mut bytes = Vec::with_capacity(len);
-        file.take(len as u64).read_to_end(&mut bytes)?;
+        let mut bytes = vec![0; len];
+        let read = fill(file, &mut bytes, len, false)?;
+        bytes.truncate(read);
         return Ok(bytes.into());
     }
-    let mut direct = set_direct(file, true).is_ok();
     let mut buffer = buffers.take(len.next_multiple_of(ALIGNED))?;
-    let place = buffer.as_mut();
+    let read = fill(file, buffer.as_mut(), len, set_direct(file, true).is_ok())?;
+    buffer.truncate(read);
+    Ok(Bytes::from_owner(buffer))
+}
+
+/// Reads `len` bytes of a file, or all when it is shorter, and returns how many; `direct` says whether it is read directly,
+/// for which `place` has room for a whole number of blocks.
+fn fill(mut file: &File, place: &mut [u8], len: usize, mut direct: bool) -> io::Result<usize> {
     let mut read = 0;
     while read < len {
         match file.read(&mut place[read..]) {
@@ -107,8 +114,7 @@ pub(crate) fn read_all(mut file: &File, len: usize, buffers: &Buffers) -> io::Re
             direct = false;
         }
     }
-    buffer.truncate(read.min(len));
-    Ok(Bytes::from_owner(buffer))
+    Ok(read.min(len))
 }
 
 /// Tells whether an error means that the filesystem cannot do direct I/O.
@@ -145,7 +151,7 @@ mod tests {
     #[test]
     fn files_of_any_length_are_read() {
         let dir = tempfile::tempdir().unwrap();
-        let buffers = Buffers::new(1);
+        let buffers = Buffers::new(PIECE, 1);
         for len in [1, ALIGNED, FEW - 1, FEW, FEW + 1, FEW + ALIGNED - 1, PIECE, PIECE + 4_321] {
             let (path, bytes) = (dir.path().join(len.to_string()), random_bytes(len, 3));
             fs::write(&path, &bytes).unwrap();
@@ -154,6 +160,34 @@ mod tests {
             assert!(read(len - 1) == bytes[..len - 1], "{len} bytes");
             assert!(read(len + 2 * ALIGNED) == bytes, "{len} bytes");
         }
+    }
+
+    #[test]
+    fn what_is_not_few_is_read_directly_where_that_can_be_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chunk");
+        fs::write(&path, "").unwrap();
+        let can_be = set_direct(&File::open(&path).unwrap(), true).is_ok();
+        for (len, expected) in [(FEW - 1, false), (FEW, can_be)] {
+            fs::write(&path, random_bytes(len, 3)).unwrap();
+            let file = File::open(&path).unwrap();
+            read_all(&file, len, &Buffers::new(PIECE, 1)).unwrap();
+            assert_eq!(fcntl_getfl(&file).unwrap().contains(OFlags::DIRECT), expected, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_directly_is_read_as_usual() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chunk");
+        let bytes = random_bytes(2 * ALIGNED, 3);
+        fs::write(&path, &bytes).unwrap();
+        let mut place = vec![0; 3 * ALIGNED + 1];
+        // Nothing is put directly where no block begins.
+        let file = File::open(&path).unwrap();
+        set_direct(&file, true).unwrap();
+        assert_eq!(fill(&file, &mut place[1..], bytes.len(), true).unwrap(), bytes.len());
+        assert!(place[1..].starts_with(&bytes));
     }
 
     #[test]

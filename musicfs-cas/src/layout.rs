@@ -8,7 +8,7 @@
 //! <chunks_dir>/index-1/           a copy of the index; may be deleted
 //! ```
 //!
-//! One level of folders, as chunks are about 1 MiB: a folder of a cache of 1 TiB holds some 4,000. With two (format 1)
+//! One level of folders, as chunks are 1 to 2 MiB: a folder of a cache of 1 TiB holds some 2,000 to 4,000. With two (format 1)
 //! nearly every chunk had a folder of its own, which cost as much to make as the chunk's file.
 //!
 //! A chunk file describes itself: its name is the BLAKE3 hash of its bytes, in lower-case hexadecimal digits.

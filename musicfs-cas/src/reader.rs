@@ -60,7 +60,9 @@ use table::{Files, Shared};
 /// Verified chunks kept in memory for all files together.
 const HOT_BYTES: usize = 64 << 20;
 /// Pieces of free memory that are kept for the answers of the next reads.
-const JOINED: usize = 2;
+const JOINED: usize = 4;
+/// Length of such a piece: what the kernel asks for at once.
+const ANSWER: usize = 512 << 10;
 /// Chunks that are loaded at once while any is loaded ahead: one is hashed while the disk reads others.
 const LOADS: usize = 3;
 /// A store that failed is left alone for this long.
@@ -102,7 +104,7 @@ struct Inner {
     /// Readers that wait for an origin, and fetches for them: prefetching waits until there are none.
     reading: watch::Sender<usize>,
     prefetch: AtomicBool,
-    /// One permit for each chunk that is loaded ahead at once.
+    /// One permit for each chunk that is loaded ahead at once, and for those that are waited for meanwhile.
     loads: Arc<Semaphore>,
     /// One permit for each track that is fetched ahead.
     tracks: Arc<Semaphore>,
@@ -137,7 +139,7 @@ impl FileReader {
             clock,
             worth_caching,
             hot: HotChunks::new(HOT_BYTES),
-            buffers: Buffers::new(JOINED),
+            buffers: Buffers::new(ANSWER, JOINED),
             files: Mutex::default(),
             store_down_until: Mutex::default(),
             told_down: AtomicBool::new(false),

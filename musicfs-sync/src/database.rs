@@ -178,9 +178,12 @@ impl Writer {
     fn apply(&mut self, batch: &Batch, keep: u64, by_size: &BySize) -> Result<Applied> {
         let tx = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         let files = batch.ops.iter().filter(|op| matches!(op, Op::PutFile(_))).count();
-        by_size.record(files, &tx)?;
+        let drops_sizes = by_size.record(files, &tx)?;
         let applied = batch::apply(&tx, batch, keep)?;
         tx.commit()?;
+        if drops_sizes {
+            by_size.dropped();
+        }
         let big = batch.ops.len() >= BIG_BATCH;
         if self.grown
             && !big

@@ -228,3 +228,20 @@ fn guess_that_was_right_stays_and_one_that_was_wrong_takes_all_along() {
     assert!(!file.has_guesses());
     assert_eq!(file.take_unsaved(1).map(|manifest| manifest.covered()), Some(400_000));
 }
+
+#[test]
+fn what_there_was_no_room_to_load_is_loaded_when_the_reader_is_nearer() {
+    let mut file = CachedFile::new(8 * MIB, ChunkManifest::default(), vec![]);
+    (0..8).for_each(|n| file.stored(extent(n * MIB, (n + 1) * MIB)));
+    let load = |file: &mut CachedFile, from, to| {
+        file.take_to_load(ByteRange::new(from * MIB, to * MIB))
+            .iter()
+            .map(|e| e.range.start() / MIB)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(load(&mut file, 0, 4), [0, 1, 2, 3]);
+    assert_eq!(load(&mut file, 1, 6), [4, 5]);
+    file.not_loaded(5 * MIB);
+    assert_eq!(load(&mut file, 2, 7), [5, 6]);
+    assert!(load(&mut file, 3, 7).is_empty());
+}

@@ -12,7 +12,7 @@ use musicfs_core::{ChunkError, ChunkHash, Clock};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use crate::buffers::Buffers;
+use crate::buffers::{self, Buffers};
 use crate::index::disk::DiskIndex;
 use crate::index::{Entry, Index, Known};
 use crate::layout::{Layout, MAX_CHUNK};
@@ -114,7 +114,7 @@ impl Files {
             saving: AtomicBool::new(false),
             turns,
             temporaries: AtomicU64::new(0),
-            buffers: Buffers::new(FREE_BUFFERS),
+            buffers: Buffers::new(buffers::PIECE, FREE_BUFFERS),
             refused_by_disk: AtomicU64::new(0),
         }
     }

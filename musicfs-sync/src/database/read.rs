@@ -147,9 +147,7 @@ pub(super) fn marked(db: &Connection, ids: &[FileId]) -> Result<Vec<MarkedFile>>
     for id in ids {
         let mut rows = statement.query([id.raw()])?;
         let Some(row) = rows.next()? else { continue };
-        let has_entry =
-            row.get::<_, Option<i64>>(12)?.is_some() && !row.get::<_, Option<bool>>(15)?.unwrap_or_default();
-        let shown = if has_entry { Some(reader.file(row)?) } else { None };
+        let shown = if row.get("has_entry")? { Some(reader.file(row)?) } else { None };
         files.push(MarkedFile { id: *id, mark: Mark(row.get(14)?), shown });
     }
     files.sort_unstable_by_key(|file| file.mark);

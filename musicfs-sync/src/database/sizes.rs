@@ -22,7 +22,9 @@ const UNASKED: usize = 20_000;
 pub(super) struct BySize {
     /// Whether it is there for sure.
     is_made: AtomicBool,
-    /// Whether there was no room for it, when it was last tried. Whatever is recorded since gives it another try.
+    /// Whether it is known not to be there.
+    is_gone: AtomicBool,
+    /// Whether there was no room for it, when it was last tried. A file that is recorded since gives it another try.
     no_room: AtomicBool,
     /// Files recorded since it was asked for.
     unasked: AtomicUsize,
@@ -37,7 +39,10 @@ impl BySize {
             return Ok(());
         }
         match make(&writer.lock().connection) {
-            Ok(()) => self.is_made.store(true, Ordering::Release),
+            Ok(()) => {
+                self.is_gone.store(false, Ordering::Relaxed);
+                self.is_made.store(true, Ordering::Release);
+            }
             Err(error) if is_damage(&error) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, "the catalogue cannot be indexed by size; it is gone through instead");
@@ -47,16 +52,25 @@ impl BySize {
         Ok(())
     }
 
-    /// Counts files that are recorded, in the transaction that records them.
-    pub(super) fn record(&self, files: usize, tx: &Connection) -> Result<()> {
-        self.no_room.store(false, Ordering::Relaxed);
-        let before = self.unasked.fetch_add(files, Ordering::Relaxed);
-        if before < UNASKED && before + files >= UNASKED {
-            // Before it is dropped: if it stays, as the transaction fails, it is found when it is made.
-            self.is_made.store(false, Ordering::Release);
-            tx.execute_batch(sql::DROP_SIZES)?;
+    /// Counts files that are recorded, in the transaction that records them. Returns whether the index is dropped by it,
+    /// which is to be [said](BySize::dropped) once that is committed.
+    pub(super) fn record(&self, files: usize, tx: &Connection) -> Result<bool> {
+        if files > 0 {
+            self.no_room.store(false, Ordering::Relaxed);
         }
-        Ok(())
+        let unasked = self.unasked.fetch_add(files, Ordering::Relaxed) + files;
+        if unasked < UNASKED || self.is_gone.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        // Before it is dropped: if it stays, as the transaction fails, it is found when it is made.
+        self.is_made.store(false, Ordering::Release);
+        tx.execute_batch(sql::DROP_SIZES)?;
+        Ok(true)
+    }
+
+    /// Takes note that the index is gone for sure, before anybody else writes.
+    pub(super) fn dropped(&self) {
+        self.is_gone.store(true, Ordering::Relaxed);
     }
 }
 
@@ -73,7 +87,7 @@ fn make(db: &Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use musicfs_core::{FileMeta, FileQuery, FileVersion, MetaDb, OriginId};
+    use musicfs_core::{Batch, FileMeta, FileQuery, FileVersion, MetaDb, Op, OriginId, UnixNanos};
 
     use super::super::tests::{Fixture, put, track};
     use super::*;
@@ -110,6 +124,24 @@ mod tests {
         most(1000);
         fixture.apply(2, vec![file(2007)]);
         assert_eq!(of_size(&fixture, 7), 3);
+        assert!(has_index(&fixture));
+    }
+
+    #[test]
+    fn index_of_sizes_is_dropped_by_the_next_batch_when_the_one_that_was_to_do_it_fails() {
+        let fixture = Fixture::new();
+        let file = |n: usize| put(&FileMeta { audio: None, ..track(&format!("{n}")) });
+        fixture.apply(1, vec![file(0)]);
+        assert_eq!(of_size(&fixture, 10), 1);
+        let unknown = Op::Forget(track("unknown").id);
+        let mut fails: Vec<_> = (0..UNASKED).map(file).collect();
+        fails.push(unknown);
+        let batch = Batch { at: UnixNanos(2), ops: fails };
+        assert!(fixture.db.apply(&batch).is_err());
+        assert!(has_index(&fixture));
+        fixture.apply(3, vec![file(1)]);
+        assert!(!has_index(&fixture));
+        assert_eq!(of_size(&fixture, 10), 2);
         assert!(has_index(&fixture));
     }
 

@@ -271,11 +271,12 @@ pub(super) const GONE: &str = "SELECT d.gone FROM files f CROSS JOIN details d O
      WHERE f.id = ?1 AND f.state = 2";
 pub(super) const DELETE_DETAIL: &str = "DELETE FROM details WHERE seq = ?1";
 
+/// Of copies, which share an entry, that which leads has it (`has_entry`).
 macro_rules! files {
     ($($condition:literal)*) => {
         concat!(
             "SELECT f.id, o.name, g.path, d.name, f.size, f.mtime, f.etag, f.kind, f.state, d.format, d.problem, \
-             d.audio, f.parent, f.cookie, f.seq, f.sharing \
+             d.audio, f.parent, f.cookie, f.seq, f.parent IS NOT NULL AND f.sharing IS NOT 1 AS has_entry \
              FROM files f CROSS JOIN folders g ON g.id = f.folder CROSS JOIN origins o ON o.id = f.origin \
              CROSS JOIN details d ON d.seq = f.seq WHERE ",
             $($condition,)*
@@ -309,8 +310,7 @@ pub(super) const FILES_MISSING: &str = page!("f.state = 2 AND ");
 pub(super) const FILES_GUESSED: &str =
     page!("f.state = 1 AND f.id IN (SELECT id FROM manifests WHERE guessed > 0) AND ");
 /// In the order of the rows, so that no page of the tables is read twice.
-pub(super) const FILES_SHOWN: &str =
-    files!("f.seq > ?1 AND f.parent IS NOT NULL AND f.sharing IS NOT 1 ORDER BY f.seq LIMIT ?2");
+pub(super) const FILES_SHOWN: &str = files!("f.seq > ?1 AND has_entry ORDER BY f.seq LIMIT ?2");
 pub(super) const KNOWN: &str = "SELECT id, size, mtime, etag, kind, state FROM files \
      WHERE origin = (SELECT id FROM origins WHERE name = ?1)";
 pub(super) const MULTI_DISC: &str = "SELECT DISTINCT album FROM files WHERE disc > 1";

@@ -1,6 +1,6 @@
 //! What a scanner is told, what it says of its work, and why it fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use musicfs_core::{MetaError, OriginError, OriginErrorKind, OriginId, OriginPath, Template};
@@ -94,6 +94,9 @@ pub struct ScanReport {
     pub elapsed_ms: u64,
 }
 
+/// So many folders that could not be listed are named; of more it is only said how many they are.
+pub(super) const MOST_NAMED: usize = 100;
+
 /// A folder that could not be listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unlisted {
@@ -130,11 +133,15 @@ impl ScanReport {
 
     /// Joins the report of a pass that went on with that of the one that brought it to its end.
     pub(super) fn after(self, first: &Self) -> Self {
-        // What one of them could not list, the user is to know of, though the other could.
-        let (unlisted, unlisted_folders) = match first.unlisted > self.unlisted {
-            true => (first.unlisted, first.unlisted_folders.clone()),
-            false => (self.unlisted, self.unlisted_folders),
-        };
+        // What one of them could not list, the user is to know of, though the other could. Of those that were not named,
+        // no more can be told than that they are as many.
+        let mut folders = self.unlisted_folders;
+        let known: HashSet<&OriginPath> = folders.iter().map(|folder| &folder.path).collect();
+        let others = first.unlisted_folders.iter().filter(|folder| !known.contains(&folder.path));
+        let others: Vec<Unlisted> = others.cloned().collect();
+        folders.extend(others);
+        let unlisted = self.unlisted.max(first.unlisted).max(folders.len() as u64);
+        folders.truncate(MOST_NAMED);
         Self {
             added: self.added + first.added,
             changed: self.changed + first.changed,
@@ -144,7 +151,7 @@ impl ScanReport {
             unchanged: self.unchanged.saturating_sub(first.added + first.changed),
             missing: self.missing + first.missing,
             unlisted,
-            unlisted_folders,
+            unlisted_folders: folders,
             resumed: self.resumed || first.goes_on,
             elapsed_ms: self.elapsed_ms + first.elapsed_ms,
             ..self
@@ -243,9 +250,20 @@ mod tests {
             let unlisted = unlisted_folders.len() as u64;
             ScanReport { unlisted, unlisted_folders, ..ScanReport::new("o".into()) }
         };
-        for (first, rest) in [(&["a"][..], &[][..]), (&[], &["a"]), (&["a"], &["a"])] {
+        for (first, rest, expected) in [
+            (&["a"][..], &[][..], &["a"][..]),
+            (&[], &["a"], &["a"]),
+            (&["a"], &["a"], &["a"]),
+            (&["a", "b"], &["c", "b"], &["c", "b", "a"]),
+        ] {
             let both = report(rest).after(&report(first));
-            assert_eq!((both.unlisted, both.unlisted_folders), (1, report(&["a"]).unlisted_folders));
+            assert_eq!(both.unlisted, expected.len() as u64);
+            assert_eq!(both.unlisted_folders, report(expected).unlisted_folders);
         }
+        let names: Vec<String> = (0..MOST_NAMED).map(|n| n.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let first = ScanReport { unlisted: 500, ..report(&names) };
+        let both = report(&["a"]).after(&first);
+        assert_eq!((both.unlisted, both.unlisted_folders.len()), (500, MOST_NAMED));
     }
 }

@@ -47,7 +47,7 @@ impl Pass<'_> {
         let all = lost || self.record.unsettled;
         let (origin, grace) = (self.origin.id().clone(), self.scanner.grace());
         let max_age = *self.scanner.max_age.read();
-        let many = !partial && self.report.added > 0;
+        let all_came = !partial && self.report.added > 0;
         let cancel = cancel.clone();
         let whole = self
             .write(move |writer| {
@@ -71,8 +71,9 @@ impl Pass<'_> {
                     // What the pass before was about to do after its last batch is not known: all is placed anew.
                     rearrange::place_again(writer, &origin, &cancel)?;
                 }
-                if many {
-                    // An index by size is not kept while files are added; what comes to a part later need not wait.
+                if all_came {
+                    // Asked for nothing but that the index by size is there, which is not kept while many files are
+                    // added: what comes to a part later need not wait for it.
                     writer.files(&FileQuery::OfSize(origin, 0), 1)?;
                 }
                 Ok(whole)

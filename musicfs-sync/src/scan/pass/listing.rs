@@ -14,10 +14,7 @@ use tracing::warn;
 use super::Pass;
 use crate::scan::delta::{Delta, Listed};
 use crate::scan::parse::Item;
-use crate::scan::report::Unlisted;
-
-/// So many folders that could not be listed are named; of more it is only said how many they are.
-const MOST_NAMED: usize = 100;
+use crate::scan::report::{MOST_NAMED, Unlisted};
 
 /// A listing in parts. It is complete when each part has said so.
 pub(super) struct Listing {
