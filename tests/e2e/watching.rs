@@ -87,6 +87,31 @@ fn change_is_seen_by_every_link_that_leads_to_it() {
 }
 
 #[test]
+fn link_that_leads_on_through_another_or_to_what_comes_later_is_followed() {
+    let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
+    let ways = |mount: &Mount<'_>, name: &str| {
+        let at = format!("Anna/News/01 - {name}.mp3");
+        let copies = there(mount, &at).then(|| files::attribute(&mount.join(&at), "user.musicfs.copies"));
+        copies.flatten().map_or(0, |all| all.lines().count())
+    };
+    write_track(music.path(), "one/1.mp3", &track("One")).unwrap();
+    write_track(music.path(), "two/2.mp3", &track("Two")).unwrap();
+    for (to, at) in [("one", "middle"), ("middle", "chain"), ("late", "early")] {
+        symlink(to, music.path().join(at)).unwrap();
+    }
+    let mount = watched(&home, &music);
+    assert_eq!((ways(&mount, "One"), ways(&mount, "Two")), (3, 1));
+    fs::remove_file(music.path().join("middle")).unwrap();
+    symlink("two", music.path().join("middle")).unwrap();
+    eventually_blocking("both links to lead elsewhere", || {
+        (ways(&mount, "One"), ways(&mount, "Two")) == (1, 3)
+    });
+    write_track(music.path(), "late/3.mp3", &track("Three")).unwrap();
+    eventually_blocking("both ways to what came", || ways(&mount, "Three") == 2);
+    mount.unmount();
+}
+
+#[test]
 fn cover_far_above_what_changed_follows_it() {
     let (music, home) = (tempfile::tempdir().unwrap(), Home::new().watching());
     let write = |album: &str| write_track(music.path(), "far/x/y/1.mp3", &track("One").album(album)).unwrap();

@@ -115,6 +115,7 @@ impl Folders {
     /// Watches all folders there are.
     pub(super) fn walk(&mut self) {
         self.full = false;
+        self.links = Links::new(&self.root);
         self.walk_below(self.top.0, OriginPath::root());
     }
 
@@ -147,8 +148,16 @@ impl Folders {
                 folder.changed = time;
             }
         }
-        self.links.follow(&mut found);
+        self.tell_links(&mut found);
         found
+    }
+
+    /// Adds to paths that changed what has changed by links.
+    fn tell_links(&mut self, paths: &mut Vec<OriginPath>) {
+        if !paths.is_empty() {
+            self.links.settle(paths);
+            self.links.follow(paths);
+        }
     }
 
     /// Watches the folders below one that is watched.
@@ -230,7 +239,7 @@ impl Folders {
             let event = match events.next() {
                 Ok(event) => event,
                 Err(Errno::AGAIN) => {
-                    self.links.follow(&mut seen.paths);
+                    self.tell_links(&mut seen.paths);
                     return Ok(seen);
                 }
                 Err(Errno::INTR) => continue,

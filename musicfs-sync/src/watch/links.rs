@@ -1,6 +1,9 @@
 //! Symbolic links inside a watched root: what changes where one leads to has changed below the link as well.
+//!
+//! A link is known by what it leads to in the end. Where one leads through another that changes, or to what is not there
+//! yet, it is looked at again ([`Links::settle`]) once all is known that happened.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -16,21 +19,32 @@ pub(super) struct Links {
     root: Option<PathBuf>,
     by_target: BTreeMap<OriginPath, BTreeSet<OriginPath>>,
     targets: BTreeMap<OriginPath, OriginPath>,
+    /// Links that lead to nothing, or of which it is not known any more where they lead.
+    unsure: BTreeSet<OriginPath>,
 }
 
 impl Links {
     /// Knows none yet of the links below `root`.
     pub(super) fn new(root: &Path) -> Self {
         let root = std::fs::canonicalize(root).ok();
-        Self { root, by_target: BTreeMap::new(), targets: BTreeMap::new() }
+        Self { root, by_target: BTreeMap::new(), targets: BTreeMap::new(), unsure: BTreeSet::new() }
     }
 
-    /// Takes note of the link at `link`, whatever was there. One that leads to nothing, out of the root, or to a folder
-    /// that it lies in is none.
+    /// Takes note of the link at `link`, whatever was there. One that leads out of the root, or to a folder that it lies in
+    /// is none.
     pub(super) fn add(&mut self, link: &OriginPath) {
         self.remove(link);
+        // What led to something below a folder leads on through the link that takes its place.
+        self.doubt(link);
+        self.resolve(link);
+    }
+
+    fn resolve(&mut self, link: &OriginPath) {
         let Some(root) = &self.root else { return };
-        let Ok(target) = std::fs::canonicalize(root.join(link.as_path())) else { return };
+        let Ok(target) = std::fs::canonicalize(root.join(link.as_path())) else {
+            self.unsure.insert(link.clone());
+            return;
+        };
         let Ok(target) = target.strip_prefix(root) else { return };
         let Ok(target) = OriginPath::new(target.as_os_str().as_bytes()) else { return };
         if !link.is_within(&target) {
@@ -43,12 +57,43 @@ impl Links {
     pub(super) fn remove(&mut self, path: &OriginPath) {
         let gone: Vec<OriginPath> = within(&self.targets, path).map(|(link, _)| link.clone()).collect();
         for link in gone {
-            let Some(target) = self.targets.remove(&link) else { continue };
-            if let Some(links) = self.by_target.get_mut(&target) {
-                links.remove(&link);
-                if links.is_empty() {
-                    self.by_target.remove(&target);
-                }
+            if let Some(target) = self.forget(&link) {
+                self.doubt(&target);
+            }
+        }
+        self.unsure.retain(|link| !link.is_within(path));
+    }
+
+    /// Forgets where a link leads, and returns it.
+    fn forget(&mut self, link: &OriginPath) -> Option<OriginPath> {
+        let target = self.targets.remove(link)?;
+        if let Some(links) = self.by_target.get_mut(&target) {
+            links.remove(link);
+            if links.is_empty() {
+                self.by_target.remove(&target);
+            }
+        }
+        Some(target)
+    }
+
+    /// Takes note that links to a path and to what is below it may lead elsewhere.
+    fn doubt(&mut self, path: &OriginPath) {
+        let doubtful = within(&self.by_target, path).flat_map(|(_, links)| links.iter().cloned());
+        self.unsure.extend(doubtful);
+    }
+
+    /// Looks again where the links lead of which that is not sure, and adds those to the paths that changed which lead
+    /// elsewhere now.
+    pub(super) fn settle(&mut self, paths: &mut Vec<OriginPath>) {
+        if self.unsure.is_empty() {
+            return;
+        }
+        let known: HashSet<OriginPath> = paths.iter().cloned().collect();
+        for link in std::mem::take(&mut self.unsure) {
+            let before = self.forget(&link);
+            self.resolve(&link);
+            if self.targets.get(&link) != before.as_ref() && !known.contains(&link) {
+                paths.push(link);
             }
         }
     }
@@ -138,6 +183,49 @@ mod tests {
         assert_eq!(followed(&links, &["other/1"]), ["link/1"]);
         ["link", "by-too/link"].iter().for_each(|at| links.remove(&path(at)));
         assert!(links.by_target.is_empty() && links.targets.is_empty());
+    }
+
+    #[test]
+    fn link_that_leads_on_through_another_is_told_when_that_one_changes_and_one_to_nothing_when_there_is_something()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        ["one/in", "other/in", "by"].iter().for_each(|at| fs::create_dir_all(root.join(at)).unwrap());
+        let mut links = Links::new(root);
+        for (to, at) in
+            [("one", "by/middle"), ("by/middle/in", "first"), ("late/in", "early"), ("nowhere", "never")]
+        {
+            symlink(root.join(to), root.join(at)).unwrap();
+            links.add(&path(at));
+        }
+        let settled = |links: &mut Links| {
+            let mut told = Vec::new();
+            links.settle(&mut told);
+            told.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(settled(&mut links), [""; 0]);
+        assert_eq!(followed(&links, &["one/in/1"]), ["first/1", "by/middle/in/1"]);
+        fs::remove_file(root.join("by/middle")).unwrap();
+        symlink(root.join("other"), root.join("by/middle")).unwrap();
+        links.add(&path("by/middle"));
+        assert_eq!(settled(&mut links), ["first"]);
+        assert_eq!(followed(&links, &["one/in/1"]), [""; 0]);
+        assert_eq!(followed(&links, &["other/in/1"]), ["first/1", "by/middle/in/1"]);
+        // The folder goes with the link that is in it, and comes again with another.
+        fs::remove_dir_all(root.join("by")).unwrap();
+        links.remove(&path("by"));
+        assert_eq!(settled(&mut links), ["first"]);
+        fs::create_dir_all(root.join("by")).unwrap();
+        symlink(root.join("one"), root.join("by/middle")).unwrap();
+        links.add(&path("by/middle"));
+        assert_eq!(settled(&mut links), ["first"]);
+        assert_eq!(followed(&links, &["one/in/1"]), ["first/1", "by/middle/in/1"]);
+        // A link takes the place of a folder.
+        symlink(root.join("one"), root.join("late")).unwrap();
+        links.add(&path("late"));
+        assert_eq!(settled(&mut links), ["early"]);
+        assert_eq!(followed(&links, &["one/in/1"]), ["early/1", "first/1", "by/middle/in/1", "late/in/1"]);
+        assert_eq!(settled(&mut links), [""; 0], "what leads nowhere is no news");
     }
 
     #[test]
