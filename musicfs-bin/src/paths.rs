@@ -38,12 +38,12 @@ pub(crate) fn resolve(path: &Path, stop: impl Fn(&Path) -> bool) -> PathBuf {
     let mut todo: Vec<PathBuf> = components_reversed(path);
     let mut links = 0;
     while let Some(part) = todo.pop() {
-        if stop(&done) {
-            done.push(part);
-            continue;
-        }
         if part.as_os_str() == ".." {
             done.pop();
+            continue;
+        }
+        if stop(&done) {
+            done.push(part);
             continue;
         }
         let next = done.join(&part);
@@ -127,6 +127,9 @@ mod tests {
         std::fs::create_dir(root.join("m")).unwrap();
         std::os::unix::fs::symlink("/elsewhere", root.join("m/link")).unwrap();
         let stop = root.join("m");
-        assert_eq!(resolve(&root.join("m/link/t"), |p| p.starts_with(&stop)), root.join("m/link/t"));
+        let resolved = |path: &str| resolve(&root.join(path), |p| p.starts_with(&stop));
+        assert_eq!(resolved("m/link/t"), root.join("m/link/t"));
+        assert_eq!(resolved("m/a/../b/.."), root.join("m"));
+        assert_eq!(resolved("m/a/../../m/b"), root.join("m/b"));
     }
 }

@@ -62,10 +62,14 @@ impl Layout {
         self.chunks.join("tmp").join(name)
     }
 
-    /// Moves a damaged chunk's file into quarantine, and drops the oldest there when there are many.
+    /// Moves a damaged chunk's file, or whatever is in its place, into quarantine, and drops the oldest there when there
+    /// are many.
     pub(crate) fn quarantine(&self, hash: &ChunkHash) -> io::Result<()> {
         let folder = self.chunks.join("quarantine");
-        fs::rename(self.chunk(hash), folder.join(hash.to_string()))?;
+        let kept = folder.join(hash.to_string());
+        // One that is there already; a folder would not give way to a file, nor a file to a folder.
+        let _ = remove_any(&kept);
+        fs::rename(self.chunk(hash), kept)?;
         let mut kept = Vec::new();
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
@@ -73,7 +77,7 @@ impl Layout {
         }
         kept.sort();
         let surplus = kept.len().saturating_sub(KEPT_IN_QUARANTINE);
-        kept.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+        kept.into_iter().take(surplus).try_for_each(|(_, path)| remove_any(&path))
     }
 
     /// Makes the folders, checks the format, and sweeps what a stop left half done.
@@ -82,7 +86,7 @@ impl Layout {
         self.check_format()?;
         for entry in fs::read_dir(self.chunks.join("tmp"))? {
             let path = entry?.path();
-            fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path))?;
+            remove_any(&path)?;
         }
         Ok(())
     }
@@ -113,4 +117,8 @@ impl Layout {
             Err(error) => Err(error),
         }
     }
+}
+
+fn remove_any(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).or_else(|_| fs::remove_dir_all(path))
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use futures::TryStreamExt;
 use musicfs_cas::{CasConfig, CasStore};
 use musicfs_core::{ChunkError, ChunkHash, ChunkStore};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 async fn open(dir: &Path) -> CasStore {
     CasStore::open(CasConfig::new(dir)).await.unwrap()
@@ -88,6 +89,38 @@ async fn damaged_chunk_goes_into_quarantine_and_off_the_sum_whatever_its_new_len
     }
     assert_eq!(store.get(&other).await.unwrap().as_deref(), Some(&b"other"[..]));
     assert_eq!(open(dir.path()).await.current_size(), 5);
+}
+
+#[tokio::test]
+async fn what_is_no_file_in_the_place_of_a_chunk_is_set_aside_and_the_chunk_stored_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let bytes = &b"valid audio data"[..];
+    let hash = store.put(bytes).await.unwrap();
+    let path = store.chunk_path(&hash);
+    let folder = || {
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("in"), "it").unwrap();
+    };
+    let pipe = || mknodat(CWD, &path, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    // One after the other in quarantine, of which each has to give way to the next.
+    for (n, replace) in [&folder as &dyn Fn(), &folder, &pipe, &folder].into_iter().enumerate() {
+        fs::remove_file(&path).unwrap();
+        replace();
+        assert!(matches!(store.get(&hash).await, Err(ChunkError::Corrupt(_))), "{n}");
+        assert_eq!(store.put(bytes).await.unwrap(), hash);
+        assert_eq!(store.get(&hash).await.unwrap().as_deref(), Some(bytes), "{n}");
+        assert_eq!(store.current_size(), 16);
+    }
+    // Also where the store knows nothing of it, or is to remove it.
+    fs::remove_file(&path).unwrap();
+    folder();
+    assert_eq!(store.remove(&hash).await.unwrap(), Some(16));
+    assert!(!path.exists());
+    folder();
+    let store = open(dir.path()).await;
+    assert_eq!(store.put(bytes).await.unwrap(), hash);
+    assert_eq!(store.get(&hash).await.unwrap().as_deref(), Some(bytes));
 }
 
 #[tokio::test]

@@ -171,10 +171,13 @@ impl<B: Backends> Shared<B> {
     /// Prepares a file. When the catalogue turns out to be out of date, it is brought up to date, the kernel told,
     /// and the opener sent to look the path up again, which the kernel does by itself.
     async fn prepare(&self, number: Ino) -> Result<Prepared, FsError> {
-        let id = match self.fs.prepare_open(number, self.passthrough).await {
-            Ok(prepared) => return Ok(prepared),
-            Err(OpenError::Failed(error)) => return Err(error),
-            Err(OpenError::Outdated(id)) => id,
+        let id = match self.fs.looked_at(number) {
+            Some(id) => id,
+            None => match self.fs.prepare_open(number, self.passthrough).await {
+                Ok(prepared) => return Ok(prepared),
+                Err(OpenError::Failed(error)) => return Err(error),
+                Err(OpenError::Outdated(id)) => id,
+            },
         };
         match self.fs.refresh(id).await? {
             // The file came back, or changed only in passing.
@@ -210,11 +213,20 @@ impl<B: Backends> Shared<B> {
         match self.fs.read(handle, offset, size).await {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => {
-                reply.error(errno(error));
-                // The reader has its answer; the catalogue learns of the change for the next one, if it does not know.
+                // The reader has its answer; the catalogue learns of the change for the next one, who waits for that, if it
+                // does not know.
                 let id = self.fs.files.numbers.file(number).file_id();
-                if let (FsError::Stale, Some(id), Ok(true)) = (error, id, self.fs.is_known(handle)) {
-                    tokio::spawn(async move { self.fs.refresh(id).await });
+                let look = match (error, id, self.fs.is_known(handle)) {
+                    (FsError::Stale, Some(id), Ok(true)) => self.fs.begin_look(id).map(|look| (id, look)),
+                    _ => None,
+                };
+                reply.error(errno(error));
+                if let Some((id, look)) = look {
+                    tokio::spawn(async move {
+                        // Whoever opens it next sees what came of it.
+                        let _ = self.fs.refresh(id).await;
+                        drop(look);
+                    });
                 }
             }
         }

@@ -85,6 +85,22 @@ fn file_replaced_on_an_nfs_export_is_stale_where_it_was_not_cached() {
     replaced_file_is_never_a_mix(Kind::Nfs, false);
 }
 
+#[test]
+fn file_that_a_reader_found_replaced_is_opened_as_the_new_one_by_the_next() {
+    let (served, home) = (Served::empty(Kind::Webdav), Home::new());
+    served.add("song.flac", "Song", LARGE);
+    home.configure(&format!("rescan_interval = \"0\"\n{}", served.table("nas", "")));
+    let mount = home.mount_configured();
+    mount.wait_scanned();
+    let path = mount.join(files::files(&mount.at()).remove(0));
+    // So new that it is read a moment later only: whoever comes next waits for that.
+    let new = served.add("song.flac", "Song", LARGE + (1 << 20));
+    let stale = fs::read(&path).map(|bytes| bytes.len()).unwrap_err();
+    assert_eq!(stale.kind(), ErrorKind::StaleNetworkFileHandle, "{stale}");
+    assert!(fs::read(&path).unwrap() == new);
+    mount.unmount();
+}
+
 /// Overwrites a file on its server, in place, while one long read of it is on its way over a slow line.
 fn file_overwritten_while_it_streams_is_never_a_mix(kind: Kind) {
     let served = Served::empty(kind);

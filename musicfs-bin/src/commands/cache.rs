@@ -137,11 +137,15 @@ fn running(cx: &Context, args: &CacheArgs) -> anyhow::Result<Option<Client>> {
     let flags = args.settings.flags();
     let config = cx.config_in_part(&flags)?;
     let found = mounts::find(&Os::default(), &config.runtime_dir, cx.env.uid)?;
-    let named_cache = args.settings.cache_dir.is_some();
-    // Without a mount that could be meant, and nobody at work in the directory, it is this process's to look at.
-    let free = crate::lock::holder(&config.cache_dir).is_none();
-    if args.mount.is_none() && free && (named_cache || !found.mounts.iter().any(mounts::Known::is_alive)) {
-        return Ok(None);
+    if args.mount.is_none() && crate::lock::holder(&config.cache_dir).is_none() {
+        let is_named = args.settings.cache_dir.is_some() || args.settings.config.is_some();
+        // Without a mount that could be meant, and nobody at work in the directory, it is this process's to look at. A
+        // mount may have a directory of its own.
+        let is_meant = |known: &mounts::Known| known.is_meant() && known.is_alive();
+        return match is_named || !found.mounts.iter().any(is_meant) {
+            true => Ok(None),
+            false => mounts::choose(found, None)?.client().map(Some),
+        };
     }
     super::scan::daemon_of(cx, &flags, args.mount.as_deref())
 }

@@ -47,8 +47,15 @@ pub(super) fn locate(
         return Ok((mounts::choose(found, Some(point))?, rest));
     }
     let known = mounts::choose(found, named)?;
-    // Without `..`, which could only lead out of the tree.
-    let from_root = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    let mut from_root = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => from_root.push(name),
+            // It leads out of the tree at most, which is to say nowhere.
+            Component::ParentDir => drop(from_root.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
     Ok((known, from_root))
 }
 

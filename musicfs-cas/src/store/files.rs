@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::time::UNIX_EPOCH;
 use bytes::Bytes;
 use musicfs_core::{ChunkError, ChunkHash, Clock};
 use parking_lot::Mutex;
+use rustix::fs::OFlags;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::buffers::{self, Buffers};
@@ -207,6 +209,11 @@ impl Files {
                 self.layout.make_folders()?;
                 durable::write_unless_lost(&self.temporary(hash), path, bytes)?;
             }
+            // No chunk, but in the place of one.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                self.layout.quarantine(hash)?;
+                durable::write_unless_lost(&self.temporary(hash), path, bytes)?;
+            }
             written => written?,
         }
         fail::fail_point!("cas-put-after-write-before-index", |_| Err(io::Error::other("injected")));
@@ -229,7 +236,10 @@ impl Files {
 
     /// Reads a chunk's file. One of another or an impossible length is damaged, and is not read at all.
     fn read(&self, hash: &ChunkHash, len: Option<u64>) -> io::Result<Found> {
-        let file = match fs::File::open(self.layout.chunk(hash)) {
+        // What is no file does not have its reader wait for somebody to write.
+        let mut open = fs::OpenOptions::new();
+        open.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let file = match open.open(self.layout.chunk(hash)) {
             Ok(file) => file,
             Err(error) if is_missing(&error) => return Ok(Found::Missing),
             Err(error) => return Err(error),
@@ -293,8 +303,12 @@ impl Files {
             return Ok(None);
         }
         let path = self.layout.chunk(hash);
-        let found = fs::metadata(&path).map(|found| found.len()).ok();
-        match fs::remove_file(&path) {
+        let found = fs::metadata(&path).ok().filter(fs::Metadata::is_file).map(|found| found.len());
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => self.layout.quarantine(hash),
+            removed => removed,
+        };
+        match removed {
             Err(error) if !is_missing(&error) => Err(ChunkError::Io(error)),
             removed => {
                 let counted = self.index.lock().remove(hash);

@@ -1,6 +1,8 @@
 //! Opening, reading and closing files.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{fs, io};
@@ -12,6 +14,7 @@ use musicfs_core::{
     ByteRange, Clock, ContentReader, Course, FileId, FileMeta, Ino, MetaDb, MetaError, ReadError, ReadPlan,
     Refreshed, Refresher, Revision,
 };
+use parking_lot::Mutex;
 
 use super::MusicFs;
 use super::open_files::{OpenFile, ReadInFlight};
@@ -49,6 +52,22 @@ pub(crate) enum OpenError {
     Outdated(FileId),
     /// Any other reason.
     Failed(FsError),
+}
+
+/// Files that are being looked at, as a reader found them changed.
+pub(crate) type Looks = Arc<Mutex<HashSet<FileId>>>;
+
+/// A look at a file, for as long as it lasts.
+#[derive(Debug)]
+pub(crate) struct Look {
+    file: FileId,
+    all: Looks,
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.all.lock().remove(&self.file);
+    }
 }
 
 impl From<FsError> for OpenError {
@@ -212,6 +231,18 @@ impl<B: Backends> MusicFs<B> {
     /// Counts a read under a number as in flight for as long as the guard lives.
     pub(crate) fn begin_read(&self, number: Ino) -> ReadInFlight {
         self.files.begin_read(number)
+    }
+
+    /// Takes note that a file is about to be looked at; `None` when it is already.
+    pub(crate) fn begin_look(&self, file: FileId) -> Option<Look> {
+        let begun = self.looks.lock().insert(file);
+        begun.then(|| Look { file, all: self.looks.clone() })
+    }
+
+    /// Returns the file of a number when it is being looked at: what the catalogue says of it is known to be outdated.
+    pub(crate) fn looked_at(&self, number: Ino) -> Option<FileId> {
+        let file = self.files.numbers.file(number).file_id()?;
+        self.looks.lock().contains(&file).then_some(file)
     }
 
     /// Has the catalogue brought up to date on one file, within a limit.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use musicfs_tests::home::Home;
 use musicfs_tests::listener::Listener;
+use musicfs_tests::mount::Mount;
 
 use super::{assert_plays, bytes_on_disk, number, ordered, state};
 use crate::served::{Kind, Served};
@@ -213,6 +214,26 @@ fn cache_is_looked_at_and_cleared_without_a_mount() {
 }
 
 #[test]
+fn cache_commands_mean_the_mount_that_runs_though_its_directory_is_its_own() {
+    let (served, home) = (Served::empty(Kind::Webdav), Home::new());
+    let album = served.add_album("One", 2, TRACK);
+    home.configure(&served.table("nas", ""));
+    let own = home.folder("own");
+    let mount = Mount::start_configured(&home, &["--cache-dir".into(), own.into()]);
+    mount.wait_scanned();
+    for (path, bytes) in &album {
+        assert_plays(&mount, path, bytes);
+        wait_cached(&mount.join(path), "full");
+    }
+    let there = ordered(&home, &["stats"])["bytes"].as_u64();
+    assert!(there > Some(TRACK as u64), "{there:?}");
+    assert_eq!(ordered(&home, &["verify"])["chunks"], ordered(&home, &["stats"])["chunks"]);
+    assert_eq!(ordered(&home, &["clear"])["bytes_freed"].as_u64(), there);
+    assert_eq!(ordered(&home, &["stats"])["bytes"], 0);
+    mount.unmount();
+}
+
+#[test]
 fn cache_command_without_a_meaning_says_what_is_missing() {
     let (served, home) = (Served::empty(Kind::Webdav), Home::new());
     served.add_album("One", 1, TRACK);
@@ -229,6 +250,12 @@ fn cache_command_without_a_meaning_says_what_is_missing() {
     assert!(code == Some(2) && why.contains("--origin"), "{why}");
     let (code, why) = said(&["evict", text(&mount.join("Noise/Nowhere"))]);
     assert!(code == Some(1) && why.contains("Noise/Nowhere"), "{why}");
+    // Names are taken as a shell takes them, from the root of the tree and in it.
+    let (code, why) = said(&["pin", "Noise/../Nowhere"]);
+    assert!(code == Some(1) && why.contains("nothing is at Nowhere"), "{why}");
+    let inside = mount.join("Noise/../Noise/One/../One");
+    assert_eq!(ordered(&home, &["pin", text(&inside)])["pins"], 1);
+    assert_eq!(ordered(&home, &["unpin", "Noise/One"])["pins"], 1);
     let (code, why) = said(&["evict", "--size", "much"]);
     assert!(code == Some(2) && why.contains("50GB"), "{why}");
     let (code, why) = said(&["pin", text(&mount.at())]);
