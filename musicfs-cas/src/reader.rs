@@ -96,6 +96,8 @@ struct Inner {
     buffers: Buffers,
     files: Mutex<Files>,
     store_down_until: Mutex<Option<MonoTime>>,
+    /// Whether the last chunk was waited for in vain.
+    store_hangs: AtomicBool,
     /// Whether it was told that the store fails, and not yet that it works again.
     told_down: AtomicBool,
     /// Whether it was told that what was read for tags cannot be kept, and none was since.
@@ -142,6 +144,7 @@ impl FileReader {
             buffers: Buffers::new(ANSWER, JOINED),
             files: Mutex::default(),
             store_down_until: Mutex::default(),
+            store_hangs: AtomicBool::new(false),
             told_down: AtomicBool::new(false),
             told_unkept: AtomicBool::new(false),
             counters: Counters::default(),

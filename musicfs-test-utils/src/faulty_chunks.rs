@@ -19,6 +19,7 @@ pub struct FaultyCasStore<S = musicfs_cas::CasStore> {
     inner: S,
     enospc: AtomicBool,
     eio_on_read: AtomicBool,
+    hang_on_read: AtomicBool,
     corruption: AtomicBool,
 }
 
@@ -26,7 +27,7 @@ impl<S: ChunkStore> FaultyCasStore<S> {
     /// Wraps a store.
     pub fn new(inner: S) -> Self {
         let off = || AtomicBool::new(false);
-        Self { inner, enospc: off(), eio_on_read: off(), corruption: off() }
+        Self { inner, enospc: off(), eio_on_read: off(), hang_on_read: off(), corruption: off() }
     }
 
     /// Returns the store that is wrapped.
@@ -42,6 +43,11 @@ impl<S: ChunkStore> FaultyCasStore<S> {
     /// Makes every `get` of a chunk that is there fail with an input/output error.
     pub fn inject_eio_on_read(&self, on: bool) {
         self.eio_on_read.store(on, Ordering::SeqCst);
+    }
+
+    /// Makes every `get` of a chunk that is there hang.
+    pub fn inject_hang_on_read(&self, on: bool) {
+        self.hang_on_read.store(on, Ordering::SeqCst);
     }
 
     /// Makes every `get` of a chunk that is there find it damaged: it is reported once, and gone.
@@ -62,6 +68,9 @@ impl<S: ChunkStore> ChunkStore for FaultyCasStore<S> {
     async fn get(&self, hash: &ChunkHash) -> Result<Option<Bytes>, ChunkError> {
         if self.eio_on_read.load(Ordering::SeqCst) && self.inner.contains(hash).await? {
             return Err(ChunkError::Io(io::Error::from_raw_os_error(EIO)));
+        }
+        if self.hang_on_read.load(Ordering::SeqCst) && self.inner.contains(hash).await? {
+            std::future::pending::<()>().await;
         }
         if self.corruption.load(Ordering::SeqCst) && self.inner.remove(hash).await?.is_some() {
             return Err(ChunkError::Corrupt(*hash));

@@ -310,6 +310,25 @@ async fn store_that_cannot_be_read_turns_into_reading_the_origin() {
 }
 
 #[tokio::test]
+async fn store_that_hangs_turns_into_reading_the_origin() {
+    let world = World::new().await;
+    let bytes = noise(8 * MIB, 8);
+    let file = world.add("a.flac", &bytes);
+    world.read_all(&file).await.unwrap();
+    world.settled(&file).await;
+    let world = world.restart().await;
+    world.store.inject_hang_on_read(true);
+    world.store.inject_enospc(true);
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+    assert!(world.reader.stats().passing_through);
+    // What hung is as good as before.
+    world.store.inject_hang_on_read(false);
+    let world = world.restart().await;
+    down(&world);
+    assert_eq!(world.read_all(&file).await.unwrap(), bytes);
+}
+
+#[tokio::test]
 async fn chunks_that_could_not_be_read_for_a_while_are_served_afterwards_though_the_origin_is_down() {
     let world = World::new().await;
     let bytes = noise(6 * MIB, 13);

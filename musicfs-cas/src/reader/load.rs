@@ -3,6 +3,7 @@
 //! A chunk that is damaged or gone is fetched again from its file's own origin, as any gap is. While that is away, from
 //! any copy of the file, as the chunk's hash is still known.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -23,6 +24,11 @@ use crate::chunker::Cut;
 /// How long a file's own origin is waited for before copies are asked for a lost chunk: less than readers wait for it
 /// before they go over to a copy altogether.
 const SLOW: Duration = Duration::from_secs(2);
+
+/// How long a chunk is waited for: a disk that takes longer for 2 MiB hangs.
+const HANGS: Duration = Duration::from_secs(5);
+/// How long the next ones are waited for after one was in vain: each would take as long in turn.
+const HANGS_STILL: Duration = Duration::from_millis(100);
 
 impl Inner {
     /// Loads the part of a chunk that a read wants; `None` when the chunk is of no use.
@@ -45,11 +51,16 @@ impl Inner {
     /// and stays as a guess.
     async fn load(&self, file: &Shared, extent: &ChunkExtent, asked: Asked) -> Option<Bytes> {
         let evicted = self.is_evicted(&extent.hash);
-        let loaded = match asked {
-            Asked::Reader => self.hot.get(&*self.store, &extent.hash).await,
-            Asked::Prefetch => self.hot.get_ahead(&*self.store, &extent.hash).await,
+        let load = async {
+            match asked {
+                Asked::Reader => self.hot.get(&*self.store, &extent.hash).await,
+                Asked::Prefetch => self.hot.get_ahead(&*self.store, &extent.hash).await,
+            }
         };
-        let loaded = match loaded {
+        let patience = if self.store_hangs.load(Ordering::Relaxed) { HANGS_STILL } else { HANGS };
+        let in_time = self.by(self.clock.now().plus(patience), load).await;
+        self.store_hangs.store(in_time.is_none(), Ordering::Relaxed);
+        let loaded = match in_time.unwrap_or_else(|| Err(ChunkError::Io(io::ErrorKind::TimedOut.into()))) {
             Ok(bytes) => bytes.filter(|bytes| bytes.len() as u64 == extent.range.len()),
             Err(error @ ChunkError::Corrupt(_)) => {
                 warn!(error = &error as &dyn std::error::Error, "damaged chunk; fetching it again");
