@@ -60,6 +60,16 @@ impl World {
         self
     }
 
+    /// Returns a world with one file of `len` bytes, of which all is cached, after a restart.
+    async fn with_cached(len: usize, seed: u64) -> (Self, FileMeta, Bytes) {
+        let world = Self::new().await;
+        let bytes = noise(len, seed);
+        let file = world.add("a.flac", &bytes);
+        world.read_all(&file).await.unwrap();
+        world.settled(&file).await;
+        (world.restart().await, file, bytes)
+    }
+
     fn add(&self, path: &str, bytes: &Bytes) -> FileMeta {
         let version = self.memory.put(path, bytes.clone());
         let (origin, path) = (OriginId::from("nas"), OriginPath::new(path).unwrap());
@@ -297,12 +307,7 @@ async fn store_without_room_turns_into_reading_the_origin() {
 
 #[tokio::test]
 async fn store_that_cannot_be_read_turns_into_reading_the_origin() {
-    let world = World::new().await;
-    let bytes = noise(2 * MIB, 8);
-    let file = world.add("a.flac", &bytes);
-    world.read_all(&file).await.unwrap();
-    world.settled(&file).await;
-    let world = world.restart().await;
+    let (world, file, bytes) = World::with_cached(2 * MIB, 8).await;
     world.store.inject_eio_on_read(true);
     world.store.inject_enospc(true);
     assert_eq!(world.read_all(&file).await.unwrap(), bytes);
@@ -311,12 +316,7 @@ async fn store_that_cannot_be_read_turns_into_reading_the_origin() {
 
 #[tokio::test]
 async fn store_that_hangs_turns_into_reading_the_origin() {
-    let world = World::new().await;
-    let bytes = noise(8 * MIB, 8);
-    let file = world.add("a.flac", &bytes);
-    world.read_all(&file).await.unwrap();
-    world.settled(&file).await;
-    let world = world.restart().await;
+    let (world, file, bytes) = World::with_cached(8 * MIB, 8).await;
     world.store.inject_hang_on_read(true);
     world.store.inject_enospc(true);
     assert_eq!(world.read_all(&file).await.unwrap(), bytes);
@@ -330,12 +330,7 @@ async fn store_that_hangs_turns_into_reading_the_origin() {
 
 #[tokio::test]
 async fn chunks_that_could_not_be_read_for_a_while_are_served_afterwards_though_the_origin_is_down() {
-    let world = World::new().await;
-    let bytes = noise(6 * MIB, 13);
-    let file = world.add("a.flac", &bytes);
-    world.read_all(&file).await.unwrap();
-    world.settled(&file).await;
-    let world = world.restart().await;
+    let (world, file, bytes) = World::with_cached(6 * MIB, 13).await;
     down(&world);
     world.store.inject_eio_on_read(true);
     assert!(world.read(&file, 0, 1000).await.is_err());
